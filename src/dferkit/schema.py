@@ -1,0 +1,398 @@
+"""The nouns of dferkit, in the order of the flow.
+
+video → frames → face clip → action units, caption, tokens → alignment → prediction → explanation → evaluation
+
+Conventions: images are uint8 RGB (height, width, 3), upright; boxes are (x, y, width, height) in pixels of the upright frame, origin at
+the top left; times are presentation times in seconds; action-unit intensity is 0 to 1; "found" and masks are True for what counts.
+NumPy on the data side, torch from the tokens on. All types are frozen: a step makes a new value, it never changes its input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+# --- video ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One row of a manifest: a video file with what is known about it. Never opens the file."""
+
+    clip_id: str
+    video: Path
+    label: str | None = None
+    split: str | None = None
+    subject: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeReport:
+    """What happened while a window was decoded.
+
+    Attributes:
+        num_requested: Sampling times asked for.
+        num_decoded: Different frames that were got (fewer when frames repeat or the file ends early).
+        num_damaged: Packets that could not be decoded.
+        rotation_degrees: Rotation that was applied to make the frames upright (0, 90, 180 or 270, counter-clockwise).
+        is_truncated: The file ends before its declared end, or its index is cut.
+        is_variable_rate: Frame intervals differ by more than half a frame.
+        warnings: Stable codes such as ``W_TRUNCATED``, ``W_HDR``, ``W_BAD_ROTATION``.
+    """
+
+    num_requested: int
+    num_decoded: int
+    num_damaged: int = 0
+    rotation_degrees: int = 0
+    is_truncated: bool = False
+    is_variable_rate: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frames:
+    """Sampled upright frames of one window of one video.
+
+    Attributes:
+        images: One image per sampling time; a frame may repeat when the video has fewer.
+        timestamps: Presentation time of each image, in seconds, not decreasing.
+        indices: Number of each image among the file's frames in presentation order, from 0.
+        start_seconds, end_seconds: The window.
+    """
+
+    images: UInt8[np.ndarray, "frames height width 3"]
+    timestamps: Float[np.ndarray, " frames"]
+    indices: np.ndarray
+    start_seconds: float
+    end_seconds: float
+    report: DecodeReport
+
+
+# --- faces ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceBox:
+    """One detected face; ``score`` is the detector's own, NaN where it has none."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceTrack:
+    """One person's boxes through a window. A track id is not a person's identity.
+
+    Attributes:
+        boxes: (x, y, width, height) per frame, NaN where the face was not found.
+        scores: Detector score per frame, NaN where unknown.
+        found: Frames with a face, detected or tracked.
+        num_people: How many tracks the window has (1 when only this one).
+    """
+
+    track_id: int
+    boxes: Float[np.ndarray, "frames 4"]
+    scores: Float[np.ndarray, " frames"]
+    found: Bool[np.ndarray, " frames"]
+    front_end: str
+    num_people: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceQuality:
+    """Figures a user can check a face clip by.
+
+    Attributes:
+        coverage: Share of the sampled frames with a face, 0 to 1.
+        median_height_pixels: Median face height in the frame.
+        sharpness: Median variance of the Laplacian of the grey 112-pixel crop (levels 0 to 255); below 20 is blurred.
+        brightness: Median grey level of the crops, 0 to 255.
+        jitter: Median movement of the box centre between frames, as a share of the face height.
+        warnings: Stable codes such as ``W_SMALL_FACE``, ``W_BLUR``, ``W_DARK``, ``W_MULTIPLE_FACES``.
+    """
+
+    coverage: float
+    median_height_pixels: float
+    sharpness: float
+    brightness: float
+    jitter: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceClip:
+    """Sampled and warped faces of one person: what every model sees.
+
+    Frames without a face repeat the nearest found one, so that ``images`` is always complete; ``found`` tells which.
+    """
+
+    images: UInt8[np.ndarray, "frames size size 3"]
+    timestamps: Float[np.ndarray, " frames"]
+    track: FaceTrack
+    quality: FaceQuality
+    start_seconds: float
+    end_seconds: float
+
+
+# --- action units and captions ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActionUnits:
+    """Action-unit intensity through a clip.
+
+    Attributes:
+        names: FACS names such as ``AU12``, one per column.
+        intensity: 0 (absent) to 1 (maximum).
+        source: Who measured: ``truth`` or the model's name.
+    """
+
+    names: tuple[str, ...]
+    intensity: Float[np.ndarray, "frames aus"]
+    timestamps: Float[np.ndarray, " frames"]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoarsePrediction:
+    """Class probabilities that guide a caption, with the proof that they do not leak the label.
+
+    Attributes:
+        fold: Number of the inner fold the clip was held out in; -1 for clips outside the training set.
+        is_out_of_fold: The model never saw this clip. Must be True for training clips.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: Float[np.ndarray, " classes"]
+    model: str
+    fold: int
+    is_out_of_fold: bool
+
+    def top(self, k: int) -> tuple[str, ...]:
+        """The ``k`` most probable labels, most probable first."""
+        return tuple(self.labels[i] for i in np.argsort(-self.probabilities, kind="stable")[:k])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phrase:
+    """One visible movement in words.
+
+    Attributes:
+        text: The words as they stand in the caption.
+        action_unit: FACS name such as ``AU4``; empty for a phrase that tells of no single one (a still face).
+        regions: Face regions it concerns, names of ``facs.yaml``.
+        intensity: Peak intensity, 0 to 1.
+        start_character, end_character: Where it stands in the caption's text.
+        is_stressed: The rewriter stressed it because a top-k class speaks of it.
+    """
+
+    text: str
+    action_unit: str
+    regions: tuple[str, ...]
+    start_seconds: float
+    end_seconds: float
+    intensity: float
+    start_character: int
+    end_character: int
+    is_stressed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caption:
+    """A description of what moved. ``source`` is ``template``, ``user`` or a language model's name."""
+
+    text: str
+    phrases: tuple[Phrase, ...]
+    source: str
+    guided_by: CoarsePrediction | None = None
+
+
+# --- tokens and alignment -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisualTokens:
+    """Visual tokens of one clip; patches run row by row over ``grid``."""
+
+    values: Float[Tensor, "frames patches dim"]
+    grid: tuple[int, int]
+    timestamps: Float[np.ndarray, " frames"]
+    encoder: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextTokens:
+    """Text tokens of one caption.
+
+    Attributes:
+        values: One vector per word piece; special tokens are left out.
+        sentence: One vector for the whole text.
+        pieces: Text of each piece.
+        spans: (start, end) character of each piece in the caption.
+    """
+
+    values: Float[Tensor, "words dim"]
+    sentence: Float[Tensor, " dim"]
+    pieces: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    encoder: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransportPlan:
+    """Answer of an entropy-regularised transport solver, and how the solving went.
+
+    Attributes:
+        plan: Mass moved from each word to each visual token; rows sum to the text mass, columns to the visual mass.
+        transport_cost: ⟨plan, cost⟩ per batch element.
+        marginal_error: L1 distance of the plan's marginals from the wanted ones, per batch element.
+        num_iterations: Sweeps or steps used (the whole batch).
+        converged: ``marginal_error`` ≤ tolerance, per batch element. Not converging is a value, not an exception.
+    """
+
+    plan: Float[Tensor, "batch words visual"]
+    transport_cost: Float[Tensor, " batch"]
+    marginal_error: Float[Tensor, " batch"]
+    num_iterations: int
+    converged: Bool[Tensor, " batch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alignment:
+    """How words meet visual tokens; every aligner returns one.
+
+    Attributes:
+        plan: Non-negative weights; rows of live words sum to the text mass (1 / number of live words by default).
+        score: Similarity of text and video per batch element, higher is closer.
+        visual_index: Position (frame · patches + patch) of each visual column, -1 for padding; tokens may have been selected.
+        method: ``transport``, ``cosine`` or ``cross_attention``.
+    """
+
+    plan: Float[Tensor, "batch words visual"]
+    score: Float[Tensor, " batch"]
+    visual_index: Tensor
+    method: str
+    marginal_error: Float[Tensor, " batch"] | None = None
+    num_iterations: int = 0
+
+
+# --- prediction, explanation, evaluation ----------------------------------------------------------------------------------
+
+STATUSES = ("ok", "low_coverage", "abstain", "no_face", "unreadable", "truncated", "too_short", "error")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """The answer for one window of one input: the apparent expression, never what a person feels.
+
+    Attributes:
+        label: Predicted class, None without an answer.
+        probabilities: One per label, sums to 1; None without an answer.
+        status: One of ``STATUSES``.
+        message: One sentence for the user, empty when all is well.
+        abstain_reason: Why no label is given although a face was seen.
+    """
+
+    input: str
+    clip_id: str
+    track_id: int
+    window: int
+    start_seconds: float
+    end_seconds: float
+    labels: tuple[str, ...]
+    label: str | None
+    probabilities: Float[np.ndarray, " classes"] | None
+    status: str
+    message: str = ""
+    num_frames: int = 0
+    num_face_frames: int = 0
+    front_end: str = ""
+    abstain_reason: str = ""
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the most probable class; NaN without an answer."""
+        return float("nan") if self.probabilities is None else float(self.probabilities.max())
+
+    @property
+    def margin(self) -> float:
+        """Most probable minus second; NaN without an answer."""
+        if self.probabilities is None:
+            return float("nan")
+        second, first = np.sort(self.probabilities)[-2:]
+        return float(first - second)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeletionTest:
+    """Does the picture of the explanation say what the model used?
+
+    Attributes:
+        fractions: Shares of the visual tokens that were removed, rising from 0.
+        ranked_probability: Probability of the predicted class when the highest-ranked tokens go first.
+        random_probability: The same for random orders, one row per order.
+        drop: Mean over fractions of (random − ranked); above 0 the explanation beats chance.
+    """
+
+    fractions: Float[np.ndarray, " steps"]
+    ranked_probability: Float[np.ndarray, " steps"]
+    random_probability: Float[np.ndarray, "orders steps"]
+    drop: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """Why: which words met which moving parts of the face, for one prediction.
+
+    Attributes:
+        words: Whole words of the caption, in order (pieces are merged).
+        word_spans: (start, end) character of each word in the caption.
+        word_weights: How much the predicted class owes to each word (occlusion), scaled so that the largest magnitude is 1.
+        transport: Mass of each word on each cell; each word's map sums to 1.
+        motion: Motion weight of each cell, mean 1.
+        regions: Region name of each cell, row by row.
+    """
+
+    prediction: Prediction
+    face_clip: FaceClip
+    caption: Caption
+    action_units: ActionUnits
+    words: tuple[str, ...]
+    word_spans: tuple[tuple[int, int], ...]
+    word_weights: Float[np.ndarray, " words"]
+    transport: Float[np.ndarray, "words frames rows columns"]
+    motion: Float[np.ndarray, "frames rows columns"]
+    regions: tuple[tuple[str, ...], ...]
+    method: str
+    deletion: DeletionTest | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Scores of one model on one set of clips, all float64.
+
+    Attributes:
+        uar: Unweighted average recall: mean over the classes present of their recall.
+        war: Weighted average recall: share of correct clips.
+        uar_ci95, war_ci95: Percentile bootstrap interval; by subject where subjects are known.
+        per_class_recall: NaN for a class without clips.
+        confusion: Rows are true classes, columns predicted ones, in the order of ``labels``.
+    """
+
+    labels: tuple[str, ...]
+    uar: float
+    war: float
+    uar_ci95: tuple[float, float]
+    war_ci95: tuple[float, float]
+    per_class_recall: Float[np.ndarray, " classes"]
+    confusion: np.ndarray
+    num_clips: int
+    num_failed: int = 0
+    warnings: tuple[str, ...] = field(default=())
