@@ -1,6 +1,6 @@
-"""What the Facial Action Coding System says: action units, their regions and words, and what speaks for or against a class.
+"""What the Facial Action Coding System says: action units, their regions and words, and what speaks for which class.
 
-The tables are ``data/facs.yaml``; every class carries its evidence level there (``C`` means: no validated prototype exists).
+The tables are ``data/facs.yaml``; every class carries its evidence level (``C``: no validated prototype exists).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import yaml
 
 from dferkit.labels import ALIASES, MAFW
 
-# The expression action units that the renderer draws and the captioner tells, in their one fixed order. AU45 (blink), AU11 and AU13
-# (hardly visible) are left out.
+# The expression action units that the renderer draws and the captioner tells, in their one fixed order. AU45 (blink),
+# AU11 and AU13 (hardly visible) are left out.
 AU_NAMES = (
     "AU1", "AU2", "AU4", "AU5", "AU6", "AU7", "AU9", "AU10", "AU12", "AU14", "AU15", "AU16",
     "AU17", "AU18", "AU20", "AU22", "AU23", "AU24", "AU25", "AU26", "AU27", "AU28", "AU43",
@@ -94,7 +94,7 @@ class Facs:
         head_and_gaze: Code such as ``M54`` → phrases.
         classes: By canonical class name.
         temporal_words: ``onset``, ``fast_onset``, ``offset``, ``sustained``, ``repeated`` → words.
-        intensity_words: (upper limit of the intensity, adverb); the adverb is None where an action unit is too weak to tell.
+        intensity_words: (upper limit of the intensity, adverb); None where an action unit is too weak to tell.
         speech_confounds: Action units that speech also produces.
     """
 
@@ -109,7 +109,7 @@ class Facs:
     speech_confounds: tuple[str, ...]
 
     def intensity_word(self, intensity: float) -> str | None:
-        """Adverb of an intensity (0 to 1): ``slightly``, the empty text, ``clearly``, ``strongly``; None below what is told."""
+        """Adverb of an intensity (0 to 1): ``slightly``, empty, ``clearly``, ``strongly``; None: not told."""
         for limit, word in self.intensity_words:
             if intensity <= limit:
                 return word

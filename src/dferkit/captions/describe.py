@@ -1,0 +1,320 @@
+"""Coarse captions: action-unit curves told in words.
+
+A captioner that needs no language model: it finds when each action unit is active, how strongly and how fast, and says
+so in the order of onset. It names movements, never an expression class.
+
+Deviation: GRACE's captions come from a video language model (Video-LLaVA); action-unit curves are told here instead,
+which is reproducible, needs no download and can be checked against known curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dferkit.captions import wording
+from dferkit.errors import ConfigError, DataError
+from dferkit.facs import load_facs
+from dferkit.labels import nearest_name
+from dferkit.schema import ActionUnits, Caption, Phrase
+
+SOURCE = "template"
+SEPARATOR = "; "
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DescribeConfig:
+    """When a movement is worth a phrase.
+
+    Attributes:
+        threshold: Intensity at which an action unit counts as active.
+        thresholds: The same for single action units, where a measuring model is noisier or weaker.
+        release_ratio: An active unit stays active while it is above ``release_ratio`` × threshold (hysteresis).
+        smooth: Average each frame with its neighbours by ¼ ½ ¼ first.
+        min_seconds: Shorter movements are noise.
+        min_seconds_by_unit: The same for single action units; closed eyes shorter than half a second are a blink.
+        max_gap_seconds: Movements closer than this are one.
+        sustained_share: A movement over this share of the clip is told as lasting throughout …
+        min_change: … unless it rises by this much above the clip's own baseline (the curve's lowest tenth).
+        fast_seconds, slow_seconds: A rise from 30 % to 90 % of the peak shorter or longer than these is told.
+        speech_weight: Salience of units that speech also makes, while they come and go repeatedly.
+        max_phrases: The most salient movements that are told.
+    """
+
+    threshold: float = 0.2
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    release_ratio: float = 0.6
+    smooth: bool = True
+    min_seconds: float = 0.25
+    min_seconds_by_unit: Mapping[str, float] = field(default_factory=lambda: {"AU43": 0.5})
+    max_gap_seconds: float = 0.25
+    sustained_share: float = 0.85
+    min_change: float = 0.25
+    fast_seconds: float = 0.3
+    slow_seconds: float = 0.8
+    speech_weight: float = 0.7
+    max_phrases: int = 7
+
+    def __post_init__(self) -> None:
+        for name in (*self.thresholds, *self.min_seconds_by_unit):
+            if name not in wording.WORDINGS:
+                known = nearest_name(name, wording.WORDINGS)
+                raise ConfigError(f"unknown action unit {name!r} in the caption settings; did you mean {known}?")
+        for value in (self.threshold, *self.thresholds.values()):
+            if not 0 < value <= 1:
+                raise ConfigError(f"an action-unit threshold is above 0 and at most 1, got {value}")
+        if not 0 < self.release_ratio <= 1:
+            raise ConfigError(f"release_ratio is above 0 and at most 1, got {self.release_ratio}")
+        if self.max_phrases < 1:
+            raise ConfigError(f"max_phrases is at least 1, got {self.max_phrases}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Movement:
+    """One action unit's activity in a clip.
+
+    Attributes:
+        start_seconds, end_seconds: From the first active frame to the end of the last one.
+        peak: Highest smoothed intensity.
+        change: Peak minus the clip's own baseline.
+        rise_seconds: From 30 % to 90 % of the peak; NaN where the rise was not seen.
+        pattern: ``once``, ``repeated``, ``sustained``, ``strongest`` (active throughout, the interval is its height) or
+            ``fading`` (active from the start, ends early).
+        salience: What decides who is told when there are too many.
+    """
+
+    action_unit: str
+    start_seconds: float
+    end_seconds: float
+    peak: float
+    change: float
+    rise_seconds: float
+    pattern: str
+    salience: float
+
+
+def describe(
+    units: ActionUnits,
+    *,
+    config: DescribeConfig | None = None,
+    generator: np.random.Generator | None = None,
+) -> Caption:
+    """Tell the movements of a clip in words, in the order of their onset, such as
+    ``Brows furrowed clearly, 0.8–1.9 s; lips pressed together slightly, 1.0–2.0 s.``
+
+    Times in the text count from the first frame; those of the phrases are on the clip's own clock.
+
+    Args:
+        units: Curves; AU45 (a blink) is never told.
+        generator: Draws among synonyms; without one the wording is always the same.
+
+    Raises:
+        DataError: No frames, values that are not finite, times that do not rise, or an unknown action unit.
+    """
+    config = config or DescribeConfig()
+    movements = find_movements(units, config=config)
+    start, end = _clip_span(units.timestamps)
+    if not movements:
+        still = Phrase(
+            text=wording.STILL, action_unit="", regions=(), start_seconds=start, end_seconds=end, intensity=0.0,
+            start_character=0, end_character=0,
+        )  # fmt: skip
+        return join_phrases([still], source=SOURCE)
+    told = sorted(movements, key=lambda movement: -movement.salience)[: config.max_phrases]
+    told.sort(key=lambda movement: movement.start_seconds)
+    actions = load_facs().action_units
+    phrases = [
+        Phrase(
+            text=_tell(movement, config, start, generator),
+            action_unit=movement.action_unit,
+            regions=actions[movement.action_unit].regions,
+            start_seconds=movement.start_seconds,
+            end_seconds=movement.end_seconds,
+            intensity=movement.peak,
+            start_character=0,
+            end_character=0,
+        )
+        for movement in told
+    ]
+    return join_phrases(phrases, source=SOURCE)
+
+
+def join_phrases(phrases: Sequence[Phrase], *, source: str) -> Caption:
+    """One caption of phrases: semicolons between, a capital first, a full stop last; places are computed."""
+    placed = []
+    position = 0
+    for number, phrase in enumerate(phrases):
+        text = phrase.text[:1].upper() + phrase.text[1:] if number == 0 else phrase.text
+        placed.append(replace(phrase, text=text, start_character=position, end_character=position + len(text)))
+        position += len(text) + len(SEPARATOR)
+    return Caption(text=SEPARATOR.join(p.text for p in placed) + ".", phrases=tuple(placed), source=source)
+
+
+def as_sentence(caption: Caption) -> Caption:
+    """The same text as one phrase, for a comparison of phrase with sentence granularity."""
+    regions = tuple(dict.fromkeys(region for phrase in caption.phrases for region in phrase.regions))
+    whole = Phrase(
+        text=caption.text,
+        action_unit="",
+        regions=regions,
+        start_seconds=min((p.start_seconds for p in caption.phrases), default=0.0),
+        end_seconds=max((p.end_seconds for p in caption.phrases), default=0.0),
+        intensity=max((p.intensity for p in caption.phrases), default=0.0),
+        start_character=0,
+        end_character=len(caption.text),
+    )
+    return replace(caption, phrases=(whole,))
+
+
+def find_movements(units: ActionUnits, *, config: DescribeConfig | None = None) -> tuple[Movement, ...]:
+    """The movements worth telling, in the order of onset (then of the columns); see ``DescribeConfig``.
+
+    Raises:
+        DataError: As ``describe``.
+    """
+    config = config or DescribeConfig()
+    _check(units)
+    known = load_facs().action_units
+    movements = [
+        movement
+        for column, name in enumerate(units.names)
+        if not known[name].is_nuisance
+        and (movement := _find_movement(name, units.intensity[:, column], units.timestamps, config)) is not None
+    ]
+    return tuple(sorted(movements, key=lambda movement: movement.start_seconds))
+
+
+def _check(units: ActionUnits) -> None:
+    if units.intensity.shape != (len(units.timestamps), len(units.names)) or len(units.timestamps) == 0:
+        raise DataError(
+            f"action units need frames × units values and at least one frame, got {units.intensity.shape} for "
+            f"{len(units.timestamps)} frames and {len(units.names)} units"
+        )
+    if not np.isfinite(units.intensity).all():
+        raise DataError("action-unit intensities must be finite; fill frames without a face before describing them")
+    if not np.all(np.diff(units.timestamps) > 0):
+        raise DataError("the times of action units must rise from frame to frame")
+    known = load_facs().action_units
+    for name in units.names:
+        if name not in known:
+            raise DataError(f"unknown action unit {name!r}; did you mean {nearest_name(name, known)}?")
+
+
+def _frame_seconds(timestamps: Float[np.ndarray, " frames"]) -> float:
+    return float(np.median(np.diff(timestamps))) if len(timestamps) > 1 else 0.0
+
+
+def _clip_span(timestamps: Float[np.ndarray, " frames"]) -> tuple[float, float]:
+    return float(timestamps[0]), float(timestamps[-1]) + _frame_seconds(timestamps)
+
+
+def smooth_curve(curve: Float[np.ndarray, " frames"]) -> Float[np.ndarray, " frames"]:
+    """Weights ¼ ½ ¼; the ends count themselves twice more."""
+    padded = np.pad(np.asarray(curve, dtype=np.float64), 1, mode="edge")
+    return 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
+
+
+def _runs(active: Bool[np.ndarray, " frames"]) -> list[tuple[int, int]]:
+    """(first, last + 1) of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], active.astype(np.int8), [0]))))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _find_movement(
+    name: str, raw: Float[np.ndarray, " frames"], timestamps: Float[np.ndarray, " frames"], config: DescribeConfig
+) -> Movement | None:
+    threshold = config.thresholds.get(name, config.threshold)
+    if raw.max() < threshold:
+        return None
+    frame = _frame_seconds(timestamps)
+    clip_start, clip_end = _clip_span(timestamps)
+    curve = smooth_curve(raw) if config.smooth else np.asarray(raw, dtype=np.float64)
+
+    # Hysteresis without a direction of time: runs above the release level that reach the threshold.
+    runs = [run for run in _runs(curve >= config.release_ratio * threshold) if curve[slice(*run)].max() >= threshold]
+    spans = [(float(timestamps[first]), float(timestamps[last - 1]) + frame) for first, last in runs]
+    merged: list[tuple[float, float]] = []
+    for start, end in spans:
+        if merged and start - merged[-1][1] < config.max_gap_seconds - 1e-9:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    shortest = config.min_seconds_by_unit.get(name, config.min_seconds)
+    # Half a microsecond: times such as 0.1 + 0.15 are not exact.
+    merged = [(start, end) for start, end in merged if end - start >= shortest - 5e-7]
+    if not merged:
+        return None
+
+    start, end = merged[0][0], merged[-1][1]
+    inside = (timestamps >= start - 1e-9) & (timestamps < end - 1e-9)
+    peak = float(curve[inside].max())
+    change = peak - float(np.quantile(curve, 0.1))
+    top = int(np.flatnonzero(inside & (curve >= peak))[0])
+    pattern = "once"
+    if len(merged) > 1:
+        pattern = "repeated"
+    elif end - start >= config.sustained_share * (clip_end - clip_start):
+        pattern = "sustained"
+        if change >= config.min_change:
+            first, last = next(run for run in _runs(curve >= peak - change / 2) if run[0] <= top < run[1])
+            start, end, pattern = float(timestamps[first]), float(timestamps[last - 1]) + frame, "strongest"
+    elif start <= clip_start and end < clip_end - config.min_seconds:
+        pattern = "fading"
+
+    salience = peak + 0.5 * change
+    if pattern == "repeated" and name in load_facs().speech_confounds:
+        salience *= config.speech_weight
+    return Movement(
+        action_unit=name,
+        start_seconds=start,
+        end_seconds=end,
+        peak=min(peak, 1.0),
+        change=change,
+        rise_seconds=_rise_seconds(curve[: top + 1], timestamps),
+        pattern=pattern,
+        salience=salience,
+    )
+
+
+def _rise_seconds(curve: Float[np.ndarray, " frames"], timestamps: Float[np.ndarray, " times"]) -> float:
+    """Time from 30 % to 90 % of the last value, between frames by a straight line; NaN if it begins above 30 %."""
+    crossings = []
+    for level in (0.3 * curve[-1], 0.9 * curve[-1]):
+        below = np.flatnonzero(curve < level)
+        if len(below) == 0:
+            return float("nan")
+        before = int(below[-1])
+        share = (level - curve[before]) / (curve[before + 1] - curve[before])
+        crossings.append(timestamps[before] + share * (timestamps[before + 1] - timestamps[before]))
+    return float(crossings[1] - crossings[0])
+
+
+def _tell(movement: Movement, config: DescribeConfig, clip_start: float, generator: np.random.Generator | None) -> str:
+    facs = load_facs()
+    strength = facs.intensity_word(movement.peak)
+    adverbs = ["slightly" if strength is None else strength]
+    if movement.pattern in ("once", "strongest"):
+        if movement.rise_seconds < config.fast_seconds:
+            adverbs.append(_pick(("quickly", "suddenly"), generator))
+        elif movement.rise_seconds > config.slow_seconds:
+            adverbs.append("gradually")
+    adverb = " and ".join(word for word in adverbs if word)
+    name = movement.action_unit
+    words = wording.plain(name, adverb) if generator is None else wording.any_plain(name, adverb, generator)
+    start, end = movement.start_seconds - clip_start, movement.end_seconds - clip_start
+    times = f"{start:.1f}–{end:.1f} s"
+    tail = {
+        "once": times,
+        "repeated": f"{_pick(('repeatedly', 'again and again'), generator)} {times}",
+        "sustained": _pick(("throughout", "steadily"), generator),
+        "strongest": f"strongest {times}",
+        "fading": f"{_pick(('fades', 'relaxes'), generator)} by {end:.1f} s",
+    }[movement.pattern]
+    return f"{words}, {tail}"
+
+
+def _pick(words: tuple[str, ...], generator: np.random.Generator | None) -> str:
+    return words[0] if generator is None else words[int(generator.integers(len(words)))]
