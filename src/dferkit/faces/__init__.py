@@ -1,0 +1,23 @@
+"""Frames → face clip: where the faces are, who is who through the window, and one square crop per frame."""
+
+from dferkit.faces.boxfile import BoxFile
+from dferkit.faces.detect import Detector, HaarDetector, WholeFrame, YuNetDetector, build_detector
+from dferkit.faces.geometry import CROP_MARGIN
+from dferkit.faces.quality import assess
+from dferkit.faces.track import track_faces
+from dferkit.faces.warp import BoxJitter, crop_face, warp_face
+
+__all__ = [
+    "CROP_MARGIN",
+    "BoxFile",
+    "BoxJitter",
+    "Detector",
+    "HaarDetector",
+    "WholeFrame",
+    "YuNetDetector",
+    "assess",
+    "build_detector",
+    "crop_face",
+    "track_faces",
+    "warp_face",
+]

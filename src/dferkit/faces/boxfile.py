@@ -1,0 +1,106 @@
+"""Face boxes a user already has, in py-feat's columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import UInt8
+
+from dferkit.errors import ManifestError
+from dferkit.faces.geometry import standard_from_tight
+from dferkit.schema import FaceBox
+
+_RECT = ("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight")
+_INPUTS = ("input", "video")
+# A box of a row with a time serves frames this near.
+_MAX_SECONDS_OFF = 0.05
+
+
+class BoxFile:
+    """Boxes from a CSV: ``frame`` or ``timestamp``, ``FaceRectX``, ``FaceRectY``, ``FaceRectWidth``, ``FaceRectHeight``.
+
+    A column ``input`` or ``video`` tells which file a row belongs to; ``for_video`` picks one. Boxes in pixels of the
+    upright frame. Square boxes are taken as standard ones, others as tight ones (py-feat's own).
+
+    Raises:
+        ManifestError: The file is missing, a column is missing, or a value is no number.
+    """
+
+    name = "boxes"
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._table = _read(self._path)
+
+    def for_video(self, video: Path | str) -> BoxFile:
+        """The rows of one video, by its whole path or its file name; all rows where the file names no videos.
+
+        Raises:
+            ManifestError: The file names videos, but not this one.
+        """
+        column = next((name for name in _INPUTS if name in self._table), None)
+        if column is None:
+            return self
+        names = self._table[column].astype(str)
+        rows = self._table[(names == str(video)) | (names.map(lambda name: Path(name).name) == Path(video).name)]
+        if rows.empty:
+            raise ManifestError(f"{self._path.name}: no row for {Path(video).name} in column {column!r}")
+        picked = object.__new__(BoxFile)
+        picked._path, picked._table = self._path, rows
+        return picked
+
+    def detect(self, image: UInt8[np.ndarray, "height width 3"]) -> list[FaceBox]:
+        """Boxes of frame 0, for a single picture; tracking asks ``boxes_at``."""
+        return self.boxes_at(0, 0.0)
+
+    def boxes_at(self, frame: int, seconds: float) -> list[FaceBox]:
+        """Standard boxes of a frame, by its number where the file has numbers, else by its time."""
+        if "frame" in self._table:
+            rows = self._table[self._table["frame"] == frame]
+        else:
+            off = (self._table["timestamp"] - seconds).abs()
+            nearest = off.min()
+            if not nearest <= _MAX_SECONDS_OFF:
+                return []
+            rows = self._table[off == nearest]
+        return [self._box(values) for values in rows[[*_RECT, "FaceScore"]].itertuples(index=False)]
+
+    def _box(self, values: Iterable[float]) -> FaceBox:
+        x, y, width, height, score = (float(value) for value in values)
+        box = FaceBox(x=x, y=y, width=width, height=height, score=score)
+        return box if self._is_standard else standard_from_tight(box)
+
+    @property
+    def _is_standard(self) -> bool:
+        # Judged over the whole file: row by row, a face near square would jump between the two readings.
+        ratio = float((self._table["FaceRectWidth"] / self._table["FaceRectHeight"]).median())
+        return math.isclose(ratio, 1.0, abs_tol=0.05)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path.name}: not found") from error
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path.name} is not a CSV table that can be read: {error}") from error
+    missing = [column for column in _RECT if column not in table]
+    if missing or not {"frame", "timestamp"} & set(table.columns):
+        wanted = [*missing, *([] if {"frame", "timestamp"} & set(table.columns) else ["frame or timestamp"])]
+        raise ManifestError(f"{path.name}: missing column {', '.join(wanted)}; found {', '.join(map(str, table.columns))}")
+    if "FaceScore" not in table:
+        table["FaceScore"] = float("nan")
+    for column in (*_RECT, "FaceScore", *({"frame", "timestamp"} & set(table.columns))):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        bad = numbers.isna() & table[column].notna()
+        if bad.any():
+            line = int(np.flatnonzero(bad)[0]) + 2
+            raise ManifestError(f"{path.name}:{line}: {column} is {table[column].iloc[line - 2]!r}, expected a number")
+        table[column] = numbers
+    # Rows without a box say that the frame has no face.
+    table = table.dropna(subset=list(_RECT))
+    return table[(table["FaceRectWidth"] > 0) & (table["FaceRectHeight"] > 0)]

@@ -1,0 +1,71 @@
+"""Turning frames upright by the display matrix a camera writes into the file."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from jaxtyping import UInt8
+
+# A matrix further than this from a right angle (about 3 degrees) belongs to no camera.
+_SKEW_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """One of the eight ways a rectangle can be laid down: transpose first, then flip."""
+
+    is_transposed: bool = False
+    flips_x: bool = False
+    flips_y: bool = False
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Left and right are exchanged, which no rotation does."""
+        return self.is_transposed ^ self.flips_x ^ self.flips_y
+
+    @property
+    def rotation_degrees(self) -> int:
+        """The rotation, counter-clockwise, 0, 90, 180 or 270; of a mirrored frame the part before the mirror."""
+        if self.is_transposed:
+            return 90 if self.flips_y else 270
+        return 180 if self.flips_y else 0
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after turning."""
+        return (height, width) if self.is_transposed else (width, height)
+
+    def apply(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "new_height new_width 3"]:
+        """The upright image, as a view."""
+        if self.is_transposed:
+            image = image.transpose(1, 0, 2)
+        return image[:: -1 if self.flips_y else 1, :: -1 if self.flips_x else 1]
+
+
+def read_orientation(frame: av.VideoFrame) -> tuple[Orientation, bool]:
+    """Orientation of a decoded frame, and whether its matrix was usable (upright is assumed otherwise).
+
+    ``frame.rotation`` is not enough: of a mirrored frame it says 180 degrees, of a singular matrix -2147483648.
+    """
+    side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if side_data is None:
+        return Orientation(), True
+    raw = bytes(side_data)
+    if len(raw) < 36:
+        return Orientation(), False
+    a, b, _, c, d, *_ = struct.unpack("=9i", raw[:36])
+    return orientation_of_matrix(a, b, c, d)
+
+
+def orientation_of_matrix(a: int, b: int, c: int, d: int) -> tuple[Orientation, bool]:
+    """Orientation for x' = a·x + c·y, y' = b·x + d·y, and whether the matrix is one of the eight (up to scale)."""
+    straight, crossed = (abs(a), abs(d)), (abs(b), abs(c))
+    small, large = sorted((straight, crossed), key=sum)
+    if min(large) == 0 or max(small) > _SKEW_TOLERANCE * min(large):
+        return Orientation(), False
+    if large is straight:
+        return Orientation(False, a < 0, d < 0), True
+    return Orientation(True, c < 0, b < 0), True
