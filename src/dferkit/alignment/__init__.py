@@ -1,0 +1,7 @@
+"""Text tokens and visual tokens → alignment: which word meets which moving part of the face."""
+
+from dferkit.alignment.align import Aligner, AlignerConfig, build_aligner
+from dferkit.alignment.cost import cosine_cost
+from dferkit.alignment.transport import transport_plan
+
+__all__ = ["Aligner", "AlignerConfig", "build_aligner", "cosine_cost", "transport_plan"]
