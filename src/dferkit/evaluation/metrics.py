@@ -1,0 +1,282 @@
+"""Scores of predicted classes, in NumPy float64.
+
+Everything about classes starts from a confusion matrix: rows are true classes, columns predicted ones. Extra columns after the
+classes hold clips without an answer: they count as wrong, so that no system gains by failing. A matrix may have leading axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Num, Shaped
+
+from dferkit.errors import ConfigError, DataError
+from dferkit.schema import Evaluation
+
+NO_ANSWER = -1
+"""Predicted class of a clip without an answer."""
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Confusion matrices (…, classes, columns) → values (…), such as ``uar``."""
+
+_FEW_SUBJECTS = 10
+
+
+def confusion_matrix(
+    true: Int[np.ndarray, " clips"], predicted: Int[np.ndarray, " clips"], num_classes: int
+) -> Int[np.ndarray, "classes classes"]:
+    """Number of clips per true class (row) and predicted class (column); clips without an answer (-1) are left out.
+
+    Raises:
+        DataError: A class number outside 0 to ``num_classes`` - 1 (predictions may be -1), or unequal lengths.
+    """
+    codes = _cells(true, predicted, num_classes)
+    full = np.bincount(codes, minlength=num_classes * (num_classes + 1)).reshape(num_classes, num_classes + 1)
+    return full[:, :num_classes].astype(np.int64)
+
+
+def per_class_recall(confusion: Num[np.ndarray, "*rest classes columns"]) -> Float[np.ndarray, "*rest classes"]:
+    """Share of each true class that was predicted right; NaN for a class without clips."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    total = confusion.sum(-1).astype(np.float64)
+    return np.divide(right, total, out=np.full_like(right, np.nan), where=total > 0)
+
+
+def uar(confusion: Num[np.ndarray, "*rest classes columns"]) -> Float[np.ndarray, "*rest"]:
+    """Unweighted average recall: mean over the classes present; NaN without clips."""
+    recall = per_class_recall(confusion)
+    present = ~np.isnan(recall)
+    num_present = present.sum(-1)
+    total = np.where(present, recall, 0.0).sum(-1)
+    return np.divide(total, num_present, out=np.full(total.shape, np.nan), where=num_present > 0)
+
+
+def war(confusion: Num[np.ndarray, "*rest classes columns"]) -> Float[np.ndarray, "*rest"]:
+    """Weighted average recall: share of clips predicted right; NaN without clips."""
+    right = np.trace(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    total = confusion.sum((-2, -1)).astype(np.float64)
+    return np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def bootstrap_interval(
+    statistic: Statistic,
+    true: Int[np.ndarray, " clips"],
+    predicted: Int[np.ndarray, " clips"],
+    num_classes: int,
+    *,
+    groups: Shaped[np.ndarray, " clips"] | Sequence[str] | None = None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a statistic of the confusion matrix.
+
+    With ``groups`` (subjects, source videos) whole groups are drawn, since clips of one person are not independent; otherwise
+    clips are drawn. Resamples on which the statistic is NaN are left out.
+
+    Raises:
+        ConfigError: ``num_resamples`` below 1, or ``level`` not between 0 and 1.
+        DataError: No clips, unequal lengths, or a class number out of range.
+    """
+    codes = _cells(true, predicted, num_classes)
+    tables = _resample(codes, num_classes * (num_classes + 1), groups, num_resamples, seed)
+    return _percentiles(statistic(tables.reshape(-1, num_classes, num_classes + 1)), level)
+
+
+def paired_difference(
+    true: Int[np.ndarray, " clips"],
+    a: Int[np.ndarray, " clips"],
+    b: Int[np.ndarray, " clips"],
+    num_classes: int,
+    *,
+    groups: Shaped[np.ndarray, " clips"] | Sequence[str] | None = None,
+    statistic: Statistic = uar,
+    num_resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """Statistic of ``b`` minus that of ``a`` on the same clips, with its paired bootstrap interval (low, high).
+
+    Both are scored on the same drawn clips or groups, so what makes a resample hard for both cancels. An interval without 0
+    says that they differ. See ``bootstrap_interval`` for groups and errors.
+    """
+    columns = num_classes + 1
+    codes_a, codes_b = _cells(true, a, num_classes), _cells(true, b, num_classes)
+    joint = codes_a * columns + codes_b % columns  # true, a, b: one cell per combination.
+    tables = _resample(joint, num_classes * columns**2, groups, num_resamples, seed)
+
+    def difference(counts: np.ndarray) -> np.ndarray:
+        counts = counts.reshape(-1, num_classes, columns, columns)
+        return statistic(counts.sum(2)) - statistic(counts.sum(3))
+
+    whole = difference(np.bincount(joint, minlength=num_classes * columns**2)[None])
+    return (float(whole[0]), *_percentiles(difference(tables), level))
+
+
+def evaluate_predictions(
+    labels: tuple[str, ...],
+    true: Int[np.ndarray, " clips"],
+    predicted: Int[np.ndarray, " clips"] | Float[np.ndarray, "clips classes"],
+    *,
+    subjects: Shaped[np.ndarray, " clips"] | Sequence[str] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """All class scores of one model on one set of clips.
+
+    Args:
+        labels: Class names; their order numbers the classes.
+        predicted: Class numbers, -1 for a clip without an answer; or probabilities, a row with NaN for such a clip. Clips
+            without an answer count as wrong in UAR, WAR and recall, and are missing in the confusion matrix.
+        subjects: One per clip; the intervals are then by subject.
+
+    Raises:
+        DataError: No clips, unequal lengths, or a class number out of range.
+    """
+    num_classes = len(labels)
+    if predicted.ndim == 2:
+        if predicted.shape[1] != num_classes:
+            raise DataError(f"probabilities have {predicted.shape[1]} columns, but there are {num_classes} labels")
+        answered = ~np.isnan(predicted).any(1)
+        predicted = np.where(answered, np.nan_to_num(predicted).argmax(1), NO_ANSWER)
+    codes = _cells(true, predicted, num_classes)
+    full = np.bincount(codes, minlength=num_classes * (num_classes + 1)).reshape(num_classes, num_classes + 1)
+    recall = per_class_recall(full)
+    num_failed = int(full[:, num_classes].sum())
+    warnings = []
+    if np.isnan(recall).any():
+        warnings.append("W_CLASS_ABSENT")
+    if num_failed:
+        warnings.append("W_FAILED_CLIPS")
+    if subjects is None:
+        warnings.append("W_NO_SUBJECTS")
+    elif len(np.unique(np.asarray(subjects))) < _FEW_SUBJECTS:
+        warnings.append("W_FEW_SUBJECTS")
+    return Evaluation(
+        labels=labels,
+        uar=float(uar(full)),
+        war=float(war(full)),
+        uar_ci95=bootstrap_interval(uar, true, predicted, num_classes, groups=subjects, seed=seed),
+        war_ci95=bootstrap_interval(war, true, predicted, num_classes, groups=subjects, seed=seed),
+        per_class_recall=recall,
+        confusion=full[:, :num_classes].astype(np.int64),
+        num_clips=len(codes),
+        num_failed=num_failed,
+        warnings=tuple(warnings),
+    )
+
+
+def spearman(x: Num[np.ndarray, " values"], y: Num[np.ndarray, " values"]) -> float:
+    """Rank correlation, ties averaged; NaN when either side is constant or has fewer than two values.
+
+    Raises:
+        DataError: Unequal lengths, or a NaN.
+    """
+    if len(x) != len(y) or np.isnan(x).any() or np.isnan(y).any():
+        raise DataError(f"spearman needs two series of equal length without NaN; got {len(x)} and {len(y)} values")
+    if len(x) < 2:
+        return float("nan")
+    ranks_x, ranks_y = _average_ranks(x), _average_ranks(y)
+    ranks_x, ranks_y = ranks_x - ranks_x.mean(), ranks_y - ranks_y.mean()
+    scale = np.sqrt((ranks_x**2).sum() * (ranks_y**2).sum())
+    return float((ranks_x * ranks_y).sum() / scale) if scale > 0 else float("nan")
+
+
+def expected_calibration_error(
+    probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"], *, num_bins: int = 15
+) -> float:
+    """Mean distance of confidence and correctness over bins of equal mass (clips sorted by confidence), 0 to 1.
+
+    Raises:
+        ConfigError: ``num_bins`` below 1.
+        DataError: No clips, probabilities that are not ones, or class numbers out of range.
+    """
+    if num_bins < 1:
+        raise ConfigError(f"num_bins is {num_bins}, but must be at least 1")
+    p = _probabilities(probabilities, true)
+    order = np.argsort(p.max(1), kind="stable")
+    confidence, is_right = p.max(1)[order], (p.argmax(1) == true)[order].astype(np.float64)
+    gaps = [abs(part.sum()) for part in np.array_split(confidence - is_right, min(num_bins, len(p)))]
+    return float(sum(gaps) / len(p))
+
+
+def negative_log_likelihood(
+    probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]
+) -> float:
+    """Mean of −log p(true class), in nats; p is held at 1e-12 or above, so one sure mistake stays finite."""
+    p = _probabilities(probabilities, true)
+    return float(-np.log(np.maximum(p[np.arange(len(p)), true], 1e-12)).mean())
+
+
+def brier(probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]) -> float:
+    """Mean squared distance of the probabilities from the one-hot truth, summed over classes, 0 to 2."""
+    p = _probabilities(probabilities, true)
+    return float(((p - np.eye(p.shape[1])[true]) ** 2).sum(1).mean())
+
+
+def _cells(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Cell number true · (classes + 1) + predicted of each clip; no answer goes to the last column."""
+    true, predicted = np.asarray(true), np.asarray(predicted)
+    if len(true) != len(predicted) or len(true) == 0:
+        raise DataError(f"got {len(true)} true and {len(predicted)} predicted classes; both must be equal and above 0")
+    if true.min() < 0 or true.max() >= num_classes:
+        raise DataError(f"true classes run from {true.min()} to {true.max()}, but must be 0 to {num_classes - 1}")
+    if predicted.min() < NO_ANSWER or predicted.max() >= num_classes:
+        raise DataError(
+            f"predicted classes run from {predicted.min()} to {predicted.max()}, "
+            f"but must be 0 to {num_classes - 1}, or -1 without an answer"
+        )
+    column = np.where(predicted == NO_ANSWER, num_classes, predicted)
+    return true.astype(np.int64) * (num_classes + 1) + column
+
+
+def _resample(
+    codes: np.ndarray, num_cells: int, groups: np.ndarray | Sequence[str] | None, num_resamples: int, seed: int
+) -> np.ndarray:
+    """Bootstrapped counts of the cells, (resamples, cells)."""
+    if num_resamples < 1:
+        raise ConfigError(f"num_resamples is {num_resamples}, but must be at least 1")
+    random = np.random.default_rng(seed)
+    if groups is None:
+        # Drawing clips with replacement and counting cells is one multinomial draw over the cells.
+        return random.multinomial(len(codes), np.bincount(codes, minlength=num_cells) / len(codes), size=num_resamples)
+    if len(groups) != len(codes):
+        raise DataError(f"got {len(groups)} groups for {len(codes)} clips; give one per clip")
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    cells, cell = np.unique(codes, return_inverse=True)  # Few of the possible cells occur.
+    tables = np.zeros((len(names), len(cells)))
+    np.add.at(tables, (group, cell), 1.0)
+    counts = np.zeros((num_resamples, num_cells), dtype=np.int64)
+    even = np.full(len(names), 1 / len(names))
+    block = max(1, 4_000_000 // len(names))
+    for start in range(0, num_resamples, block):
+        draws = random.multinomial(len(names), even, size=min(block, num_resamples - start))
+        counts[start : start + block, cells] = np.rint(draws @ tables)
+    return counts
+
+
+def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    if not 0 < level < 1:
+        raise ConfigError(f"level is {level}, but must be between 0 and 1")
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _average_ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def _probabilities(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
+    p = np.asarray(probabilities, dtype=np.float64)
+    if len(p) == 0 or len(p) != len(true):
+        raise DataError(f"got probabilities of {len(p)} clips and {len(true)} true classes; both must be equal and above 0")
+    if not np.isfinite(p).all() or p.min() < 0 or np.abs(p.sum(1) - 1).max() > 1e-3:
+        raise DataError("every row of probabilities must be 0 or more and sum to 1; leave out clips without an answer")
+    if np.min(true) < 0 or np.max(true) >= p.shape[1]:
+        raise DataError(f"true classes run from {np.min(true)} to {np.max(true)}, but must be 0 to {p.shape[1] - 1}")
+    return p

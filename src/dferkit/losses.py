@@ -1,0 +1,132 @@
+"""Training losses (GRACE, E10): focal on the classes, contrastive between text and video, auxiliary on the visual tokens.
+
+The paper names the three kinds; the forms are ours. All are pure functions and return the mean over the batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int, Num
+from torch import Tensor
+from torch.nn import functional as F
+
+from dferkit.errors import ConfigError, DataError
+
+_LOWEST_TEMPERATURE = 0.01  # A logit scale of 100, the limit CLIP was trained with.
+
+
+def weighted_focal(
+    logits: Float[Tensor, "batch classes"],
+    target: Int[Tensor, " batch"],
+    *,
+    gamma: float = 2.0,
+    class_weights: Float[Tensor, " classes"] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Weighted focal loss −Σ_k q_k α_k (1 − p_k)^γ log p_k, mean over the batch (GRACE, E10).
+
+    q is the one-hot target after smoothing. With γ = 0 this is cross-entropy; unlike torch's, the weighted mean is over the
+    number of clips and not over the sum of their weights, so that a clip counts the same in every batch.
+
+    Args:
+        target: Class numbers.
+        class_weights: α, one per class, see ``class_weights_effective``; default 1.
+        label_smoothing: Share of q spread evenly over all classes.
+
+    Raises:
+        ConfigError: ``gamma`` below 0, or ``label_smoothing`` outside [0, 1).
+    """
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise ConfigError(f"gamma is {gamma}, but must be a finite number of 0 or more")
+    if not 0 <= label_smoothing < 1:
+        raise ConfigError(f"label_smoothing is {label_smoothing}, but must be at least 0 and below 1")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    log_p = logits.log_softmax(1)
+    loss = -log_p
+    if gamma > 0:
+        # 1 − p without cancellation; the floor keeps the power's gradient finite for gamma below 1.
+        loss = loss * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** gamma
+    if class_weights is not None:
+        loss = loss * class_weights.to(loss.dtype)
+    smooth = label_smoothing / logits.shape[1]
+    of_target = loss.gather(1, target.long()[:, None])[:, 0]
+    return ((1 - label_smoothing) * of_target + smooth * loss.sum(1)).mean()
+
+
+def class_weights_effective(counts: Num[Tensor, " classes"], *, beta: float = 0.999) -> Float[Tensor, " classes"]:
+    """Class weights (1 − β) / (1 − β^count), the inverse effective number of clips, scaled to mean 1 (float32).
+
+    An absent class has no such weight; it gets 1, the mean, and does not change the others.
+
+    Args:
+        counts: Training clips per class.
+        beta: 0 gives equal weights, towards 1 inverse frequency.
+
+    Raises:
+        ConfigError: ``beta`` outside [0, 1).
+        DataError: A negative count, or no clips at all.
+    """
+    if not 0 <= beta < 1:
+        raise ConfigError(f"beta is {beta}, but must be at least 0 and below 1")
+    counts = counts.double()
+    present = counts > 0
+    if bool((counts < 0).any()) or not bool(present.any()):
+        raise DataError("class counts must be 0 or more, with at least one class above 0")
+    if beta == 0:
+        return torch.ones_like(counts).float()
+    weights = (1 - beta) / -torch.expm1(torch.where(present, counts, 1.0) * math.log(beta))
+    return torch.where(present, weights / weights[present].mean(), 1.0).float()
+
+
+def contrastive(
+    text_pooled: Float[Tensor, "batch dim"],
+    visual_pooled: Float[Tensor, "batch dim"],
+    *,
+    temperature: float | Float[Tensor, ""] = 0.07,
+    same_group: Int[Tensor, " batch"] | None = None,
+) -> Float[Tensor, ""]:
+    """Symmetric contrastive loss ½ [CE(S / τ, Q) + CE(Sᵀ / τ, Q)], S the cosine of pooled vectors (GRACE, E10).
+
+    Deviation: with ``same_group``, Q spreads evenly over all clips of the same group, as in supervised contrastive learning;
+    otherwise clips of one class, whose captions say the same, would be pushed apart. Without it, Q is the identity.
+
+    Args:
+        temperature: τ; a scalar tensor when it is learned. Held at 0.01 or above.
+        same_group: Class or caption number of each clip.
+
+    Raises:
+        ConfigError: A number not above 0.
+    """
+    if not isinstance(temperature, Tensor) and not (math.isfinite(temperature) and temperature > 0):
+        raise ConfigError(f"temperature is {temperature}, but must be a finite number above 0")
+    dtype = torch.promote_types(text_pooled.dtype, torch.float32)
+    text = F.normalize(text_pooled.to(dtype), dim=1, eps=1e-6)
+    visual = F.normalize(visual_pooled.to(dtype), dim=1, eps=1e-6)
+    scale = torch.as_tensor(temperature, dtype=dtype, device=text.device).clamp_min(_LOWEST_TEMPERATURE)
+    with torch.autocast(text.device.type, enabled=False):
+        similarity = text @ visual.T / scale
+    if same_group is None:
+        target = torch.eye(len(text), dtype=dtype, device=text.device)
+    else:
+        is_same: Bool[Tensor, "batch batch"] = same_group[:, None] == same_group[None, :]
+        target = is_same.to(dtype) / is_same.sum(1, keepdim=True)
+    return 0.5 * (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target))
+
+
+def auxiliary(
+    visual_logits: Float[Tensor, "batch classes"],
+    target: Int[Tensor, " batch"],
+    *,
+    class_weights: Float[Tensor, " classes"] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of a head that sees the visual tokens only (GRACE, E10).
+
+    The paper does not say what its auxiliary loss is. This reading also gives an answer when there is no caption. Others are
+    a head on the text only, or the transport cost itself (``1 − Alignment.score``); both can be had with what is here.
+    """
+    return weighted_focal(
+        visual_logits, target, gamma=0.0, class_weights=class_weights, label_smoothing=label_smoothing
+    )
