@@ -1,0 +1,269 @@
+"""Captions to text tokens, by any transformers text model in a local folder. Nothing is ever downloaded."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+
+from dferkit.errors import CheckpointError, DataError
+from dferkit.schema import TextTokens
+
+# Token vectors and, where the model has one, a vector of its own for the whole text.
+_Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+
+# A word is letters and digits with the marks inside them (``0.8–1.9``, ``crow's``); other signs stand for themselves.
+_WORD = re.compile(r"\w+(?:[.'’–-]\w+)*|[^\w\s]")
+
+
+class TextEncoder:
+    """A frozen text model with its tokenizer.
+
+    BERT models (the one in the box, MiniLM and relatives) are computed here in plain torch, because importing
+    transformers' modelling code takes longer than all else a prediction does; other models go through transformers.
+
+    Attributes:
+        name: Name of the folder, written into ``TextTokens.encoder``.
+        dim: Width of the vectors.
+        max_pieces: Longest text in pieces, special tokens not counted.
+        sentence_kind: ``end_of_text`` (CLIP's vector of the closing token, before its projection) or ``mean`` (of the
+            token vectors).
+    """
+
+    def __init__(self, folder: Path | str, *, device: str = "cpu", batch_size: int = 64) -> None:
+        """Load config, tokenizer and safetensors weights from ``folder``.
+
+        Raises:
+            CheckpointError: The folder or a file is missing or damaged, or the weights are not safetensors.
+        """
+        path = Path(folder)
+        config_path = path / "config.json"
+        if not config_path.is_file():
+            raise CheckpointError(
+                f"no text model in {path} (there is no config.json); give the folder of a transformers text model with "
+                "config.json, model.safetensors and tokenizer.json, or train one with pretrain_text_encoder"
+            )
+        if not any(path.glob("*.safetensors")):
+            raise CheckpointError(
+                f"the text model in {path} has no .safetensors weights; save it again with save_pretrained(), because "
+                "pickled weights can run code and are not read"
+            )
+        try:
+            config = json.loads(config_path.read_text(encoding="utf-8"))
+            self._tokenizer, self._pad_id = _load_tokenizer(path, config)
+            load = _load_bert if _is_plain_bert(path, config) else _load_transformers
+            self._forward, self.dim, max_positions, self.sentence_kind = load(path, config, torch.device(device))
+        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+            raise CheckpointError(f"the text model in {path} cannot be read: {error}") from error
+        self.name = path.resolve().name
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self.max_pieces = max_positions - self._tokenizer.num_special_tokens_to_add(False)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> list[TextTokens]:
+        """Tokens of each text, on the encoder's device, float32. Neighbours in a batch do not change each other.
+
+        A text that is too long is cut at ``max_pieces`` with a warning; the spans show where.
+
+        Raises:
+            DataError: A text has no visible sign.
+        """
+        for number, text in enumerate(texts):
+            if not text.strip():
+                raise DataError(f"text {number} is empty; a caption needs at least one word")
+        # By length, so that padding costs little; the answers go back in order.
+        encodings = [self._cut(self._tokenizer.encode(text), text) for text in texts]
+        order = sorted(range(len(texts)), key=lambda i: len(encodings[i][0]))
+        answers: dict[int, TextTokens] = {}
+        for first in range(0, len(order), self.batch_size):
+            chosen = order[first : first + self.batch_size]
+            longest = max(len(encodings[i][0]) for i in chosen)
+            ids = torch.full((len(chosen), longest), self._pad_id, dtype=torch.long)
+            mask = torch.zeros(len(chosen), longest, dtype=torch.bool)
+            for row, i in enumerate(chosen):
+                ids[row, : len(encodings[i][0])] = torch.tensor(encodings[i][0])
+                mask[row, : len(encodings[i][0])] = True
+            vectors, pooled = self._forward(ids.to(self.device), mask.to(self.device))
+            for row, i in enumerate(chosen):
+                _, pieces, spans, live = encodings[i]
+                values = vectors[row, torch.tensor(live, dtype=torch.long, device=self.device)].float()
+                answers[i] = TextTokens(
+                    values=values,
+                    sentence=values.mean(dim=0) if pooled is None else pooled[row].float(),
+                    pieces=pieces,
+                    spans=spans,
+                    encoder=self.name,
+                )
+        return [answers[i] for i in range(len(texts))]
+
+    def _cut(
+        self, encoding: Any, text: str
+    ) -> tuple[list[int], tuple[str, ...], tuple[tuple[int, int], ...], list[int]]:
+        """Ids within the model's length, then pieces, spans and places of what is not a special token."""
+        ids, special = list(encoding.ids), list(encoding.special_tokens_mask)
+        excess = special.count(0) - self.max_pieces
+        if excess > 0:
+            warnings.warn(
+                f"a text has {special.count(0)} pieces and the text model {self.name!r} reads {self.max_pieces}; "
+                f"the last {excess} are left out",
+                stacklevel=3,
+            )
+        kept: list[int] = []
+        num_pieces = 0
+        for place, is_special in enumerate(special):
+            num_pieces += not is_special
+            if is_special or num_pieces <= self.max_pieces:
+                kept.append(place)
+        places = [place for place in kept if not special[place]]
+        live = [row for row, place in enumerate(kept) if not special[place]]
+        spans = tuple((int(a), int(b)) for a, b in (encoding.offsets[place] for place in places))
+        pieces = tuple(text[a:b] for a, b in spans)
+        return [ids[place] for place in kept], pieces, spans, live
+
+
+def words_of(
+    tokens: TextTokens, text: str
+) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...], Int[Tensor, " pieces"]]:
+    """Whole words of a text and the word each piece belongs to.
+
+    A word is a run of letters and digits with marks inside it (``0.8–1.9``, ``crow's``); other signs stand alone.
+
+    Returns:
+        words: As they stand in ``text``, in order.
+        spans: (start, end) character of each.
+        index: Number of the word each piece overlaps most, the earlier one when two tie; -1 for a piece of white space.
+    """
+    found = [match.span() for match in _WORD.finditer(text)]
+    index = torch.full((len(tokens.spans),), -1, dtype=torch.long)
+    for piece, (start, end) in enumerate(tokens.spans):
+        overlaps = [min(end, b) - max(start, a) for a, b in found]
+        if overlaps and max(overlaps) > 0:
+            index[piece] = overlaps.index(max(overlaps))
+    return tuple(text[a:b] for a, b in found), tuple(found), index
+
+
+def _load_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, int]:
+    """A tokenizer that neither pads nor cuts, and the id to pad with."""
+    if (path / "tokenizer.json").is_file():
+        try:
+            tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        except Exception as error:  # the tokenizers package raises bare Exception for a damaged file
+            raise CheckpointError(f"tokenizer.json in {path} is damaged: {error}") from error
+    else:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, use_fast=True).backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    pad = config.get("pad_token_id")
+    return tokenizer, 0 if pad is None else int(pad)
+
+
+def _is_plain_bert(path: Path, config: Mapping[str, Any]) -> bool:
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act", "gelu") == "gelu"
+        and config.get("position_embedding_type", "absolute") in (None, "absolute")
+        and not config.get("is_decoder", False)
+        and (path / "model.safetensors").is_file()
+    )
+
+
+def _load_bert(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int, str]:
+    weights = {
+        name.removeprefix("bert."): value.to(device, torch.float32)
+        for name, value in load_file(path / "model.safetensors").items()
+    }
+    num_layers, num_heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
+    eps = float(config.get("layer_norm_eps", 1e-12))
+    dim, max_positions = int(config["hidden_size"]), int(config["max_position_embeddings"])
+    missing = bert_parameter_names(num_layers) - weights.keys()
+    if missing:
+        raise CheckpointError(f"model.safetensors in {path} lacks {len(missing)} tensors, such as {min(missing)}")
+
+    def forward(ids: Tensor, mask: Tensor) -> tuple[Tensor, None]:
+        return bert_vectors(weights, ids, mask, num_layers=num_layers, num_heads=num_heads, eps=eps), None
+
+    return forward, dim, max_positions, "mean"
+
+
+def bert_parameter_names(num_layers: int) -> set[str]:
+    """Names of the tensors that ``bert_vectors`` reads, those of transformers' ``BertModel`` without its pooler."""
+    names = {f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
+    modules = ["embeddings.LayerNorm"]
+    for layer in range(num_layers):
+        parts = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
+        parts += ("attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm")
+        modules += [f"encoder.layer.{layer}.{part}" for part in parts]
+    return names | {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
+
+
+def bert_vectors(
+    weights: Mapping[str, Tensor],
+    ids: Int[Tensor, "batch words"],
+    mask: Bool[Tensor, "batch words"],
+    *,
+    num_layers: int,
+    num_heads: int,
+    eps: float,
+) -> Float[Tensor, "batch words dim"]:
+    """BERT (Devlin et al. 2018, arXiv 1810.04805) without dropout: the last layer's token vectors.
+
+    Args:
+        weights: Tensors by the names of transformers' ``BertModel``; gradients flow into them.
+        mask: True for tokens that count.
+    """
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
+
+    x = functional.embedding(ids, weights["embeddings.word_embeddings.weight"])
+    x = x + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
+    x = norm(x + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+    batch, words, dim = x.shape
+    for number in range(num_layers):
+        layer = f"encoder.layer.{number}"
+        query, key, value = (
+            linear(x, f"{layer}.attention.self.{part}").view(batch, words, num_heads, dim // num_heads).transpose(1, 2)
+            for part in ("query", "key", "value")
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        mixed = mixed.transpose(1, 2).reshape(batch, words, dim)
+        x = norm(x + linear(mixed, f"{layer}.attention.output.dense"), f"{layer}.attention.output.LayerNorm")
+        wide = functional.gelu(linear(x, f"{layer}.intermediate.dense"))
+        x = norm(x + linear(wide, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
+    return x
+
+
+def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int, str]:
+    is_clip = config.get("model_type") in ("clip", "clip_text_model")
+    if is_clip:
+        from transformers import CLIPTextModel as Model
+    else:
+        from transformers import AutoModel as Model
+    model = Model.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    model = model.to(device).eval().requires_grad_(False)
+    max_positions = int(getattr(model.config, "max_position_embeddings", 512))
+    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        max_positions -= int(model.config.pad_token_id) + 1  # their positions start after the padding's
+
+    def forward(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        output = model(input_ids=ids, attention_mask=mask.long())
+        return output.last_hidden_state, output.pooler_output if is_clip else None
+
+    return forward, int(model.config.hidden_size), max_positions, "end_of_text" if is_clip else "mean"

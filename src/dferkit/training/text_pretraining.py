@@ -1,0 +1,452 @@
+"""The small text encoder in the box: made here from nothing, without a video and without a download.
+
+Random action-unit curves are described in words; a small BERT learns token vectors from which linear probes read the
+action unit, the regions, the strength and the times of the phrase a token stands in, and a sentence vector (the mean of
+the token vectors) from which the action units of the whole clip are read. Masked words are guessed besides.
+
+Deviation: GRACE takes the text encoder of VideoCLIP, trained on web text; this one knows the language of dferkit's own
+captions only. Any transformers text model can stand in its place (``encoders.text``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dferkit.captions import wording
+from dferkit.captions.describe import describe, join_phrases
+from dferkit.captions.sample import sample_action_units, sample_caption
+from dferkit.encoders.text import bert_parameter_names, bert_vectors
+from dferkit.errors import ConfigError
+from dferkit.facs import AU_NAMES, load_facs
+from dferkit.schema import Caption
+from dferkit.storage import atomic_path, write_json, write_text
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_NUM_SEEDS = 3  # streams: weights, training captions, held-out captions
+
+# Everyday words about faces, so that captions written by people are not spelled letter by letter.
+_EVERYDAY = """
+a about above across after again against all along also an and another any are around as at away back be because become
+becomes been before begins begin behind being below beneath beside between bit blink blinks both briefly brief but by came can
+center centre change changes clear close closes come comes continue continues corner corners do does down during each eases
+end ends even eye eyebrow eyelid face faces facing few first fold forward forehead from front frown frowning full gaze
+glance glances goes gradually half hand hard has have he head her high his hold holds horizontal how i if in inside into is it
+its itself just keep keeps large last later least left less lid lift lifts light like line lines little long look looking
+looks low lower lowers made make makes man many mark marked middle moment more most move moved movement moves moving much
+muscle muscles near neck neither no nor not now of off on once one only onto open opening opens or other out outward over
+pair part parts person position press presses pressing pull pulling pulls push raise raises raising relax relaxed remain
+remains rest returns right rise rises roll rolls same second seconds see seen shake she short show shows shut side sides
+sideways skin slight slow slowly small smile smiles smiling smooth so some soft sometimes speak speaking speech squint stare
+stares staring start starts stay stays still stretch stretches strong subtle suck tense tension than that the their them then
+there they this through tight tighten tightens tilt tilts time to together top turn turns twice two under until up upper
+upward very visible wall watch was way weak were when where which while who wide widen widens widening with within without
+woman wrinkle wrinkles yawn
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextPretrainingConfig:
+    """The encoder's size and its training.
+
+    Attributes:
+        dim, num_layers, num_heads, hidden: The BERT; ``hidden`` is the width inside its feed-forward parts.
+        max_positions: Longest text in pieces, two special ones included.
+        masked_share: Share of the pieces that is masked, in every second caption of a batch.
+        num_held_out: Captions that measure the outcome.
+    """
+
+    dim: int = 128
+    num_layers: int = 3
+    num_heads: int = 4
+    hidden: int = 256
+    max_positions: int = 160
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    masked_share: float = 0.15
+    num_held_out: int = 300
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads:
+            raise ConfigError(f"dim must be a multiple of num_heads, got {self.dim} and {self.num_heads}")
+        if not 0 <= self.masked_share < 1:
+            raise ConfigError(f"masked_share is from 0 up to below 1, got {self.masked_share}")
+
+
+def pretrain_text_encoder(
+    out_folder: Path | str,
+    *,
+    seed: int = 0,
+    steps: int = 1200,
+    threads: int = 1,
+    config: TextPretrainingConfig | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Train the encoder and write it as a transformers BERT folder.
+
+    Writes ``model.safetensors`` (half precision), ``config.json``, ``tokenizer.json`` and ``card.json`` with the held-out
+    figures that are also returned. The same seed, steps and number of threads give the same bytes on the same machine.
+
+    Args:
+        progress: Called after each step with (steps done, steps, loss).
+
+    Returns:
+        ``first_loss``, ``last_loss`` (means of ten steps) and, on captions of curves never seen, read by the linear
+        probes: ``token_au_accuracy`` (action unit of a piece inside a phrase), ``held_out_wording_au_accuracy`` (of a
+        whole phrase, in wordings never trained on), ``intensity_error``, ``onset_error_seconds``, ``stress_accuracy``
+        and ``sentence_au_correlation`` (Pearson, over all captions and units).
+
+    Raises:
+        ConfigError: ``steps`` or ``threads`` below 1.
+    """
+    if steps < 1 or threads < 1:
+        raise ConfigError(f"steps and threads are at least 1, got {steps} and {threads}")
+    config = config or TextPretrainingConfig()
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _pretrain(Path(out_folder), seed, steps, config, progress)
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _pretrain(
+    folder: Path,
+    seed: int,
+    steps: int,
+    config: TextPretrainingConfig,
+    progress: Callable[[int, int, float], None] | None,
+) -> dict[str, Any]:
+    weight_seed, caption_seed, test_seed = np.random.SeedSequence(seed).spawn(_NUM_SEEDS)
+    generator = torch.Generator().manual_seed(int(weight_seed.generate_state(1)[0]))
+    captions = np.random.default_rng(caption_seed)
+    tokenizer = build_tokenizer()
+    weights = _initial_weights(config, tokenizer.get_vocab_size(), generator)
+    probes = _Probes(config.dim, tokenizer.get_vocab_size(), generator)
+    optimiser = torch.optim.AdamW(
+        [*weights.values(), *probes.parameters()], lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    warmup = max(1, steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / steps)),
+    )
+    losses = []
+    for step in range(steps):
+        batch = _batch([sample_caption(captions).caption for _ in range(config.batch_size)], tokenizer)
+        ids, masked = _mask_pieces(batch, config.masked_share, tokenizer.token_to_id("[MASK]"), generator)
+        vectors = _vectors(weights, ids, batch.live, config)
+        loss = probes.loss(vectors, batch, masked, weights["embeddings.word_embeddings.weight"])
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([*weights.values(), *probes.parameters()], 1.0)
+        optimiser.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        if progress is not None:
+            progress(step + 1, steps, losses[-1])
+
+    # What is stored is what is measured: half precision.
+    stored = {name: value.detach().half().contiguous() for name, value in weights.items()}
+    rounded = {name: value.float() for name, value in stored.items()}
+    metrics = {"first_loss": float(np.mean(losses[:10])), "last_loss": float(np.mean(losses[-10:]))}
+    metrics |= _measure(rounded, probes, tokenizer, config, np.random.default_rng(test_seed))
+    num_parameters = sum(value.numel() for value in stored.values())
+    _write(folder, stored, tokenizer, config)
+    write_json(
+        folder / "card.json",
+        {
+            "what": "Text encoder for dferkit captions; trained on random action-unit captions, not on any video or web text.",
+            "seed": seed,
+            "steps": steps,
+            "batch_size": config.batch_size,
+            "num_parameters": num_parameters,
+            "facs_version": load_facs().version,
+            "held_out": metrics,
+        },
+    )
+    return {**metrics, "num_parameters": num_parameters}
+
+
+# --- vocabulary -------------------------------------------------------------------------------------------------------
+
+
+def domain_words() -> tuple[str, ...]:
+    """Every word that dferkit's captions can use, lower case, sorted; times are not among them."""
+    facs = load_facs()
+    texts = [wording.STILL, wording.MODERATE, "not and by s", "quickly suddenly gradually strongest fades relaxes"]
+    texts += [" ".join((w.subject, w.movement, w.detail, *w.synonyms, w.held_out)) for w in wording.WORDINGS.values()]
+    texts += [phrase for unit in facs.action_units.values() for phrase in (*unit.phrases, *unit.phrases_unilateral)]
+    texts += [phrase for phrases in facs.head_and_gaze.values() for phrase in phrases]
+    texts += [word for words in facs.temporal_words.values() for word in words]
+    texts += [word or "" for _, word in facs.intensity_words]
+    texts += facs.regions
+    words = " ".join(texts).lower().replace("*", " ").replace("'s", " ").replace("-", " ").replace(",", " ").split()
+    return tuple(sorted(set(words)))
+
+
+def build_tokenizer() -> Tokenizer:
+    """Word pieces over bytes: each word and each time of a caption is one piece, any other text is spelled in bytes.
+
+    Lower case; nothing is ever unknown.
+    """
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*".,;:!?'\"()–-", *sorted({*domain_words(), *_EVERYDAY.split()})]
+    words += [f"{tenths / 10:.1f}" for tenths in range(100)]
+    as_bytes = ["".join(piece for piece, _ in to_bytes.pre_tokenize_str(word)) for word in words]
+    pieces = dict.fromkeys([*SPECIAL, *alphabet, *(f"##{sign}" for sign in alphabet), *as_bytes])
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(
+        models.WordPiece(
+            vocabulary, unk_token="[UNK]", continuing_subword_prefix="##", max_input_chars_per_word=100_000
+        )
+    )
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(r"\d+\.\d|\d|\p{L}+|."), behavior="isolated"),
+            to_bytes,
+        ]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    """Captions as ids with what each piece should tell. All but ``live`` of phrase pieces only; see ``inside``."""
+
+    ids: Tensor  # batch words
+    live: Tensor  # True for text and special tokens, False for padding
+    text: Tensor  # True for pieces of the text
+    inside: Tensor  # True for pieces inside a phrase
+    unit: Tensor  # action unit's number, len(AU_NAMES) for none
+    regions: Tensor  # batch words regions, 0 or 1
+    values: Tensor  # batch words 3: intensity, start and end in halves of a second … scaled by 1/2
+    stressed: Tensor
+    sentence: Tensor  # batch units: peak intensity, 0 where not told
+
+
+def _batch(captions: Sequence[Caption], tokenizer: Tokenizer) -> _Batch:
+    region_names = load_facs().regions
+    encodings = [tokenizer.encode(caption.text) for caption in captions]
+    shape = (len(captions), max(len(encoding.ids) for encoding in encodings))
+    ids = np.zeros(shape, dtype=np.int64)
+    live, text, inside = (np.zeros(shape, dtype=bool) for _ in range(3))
+    unit = np.full(shape, len(AU_NAMES), dtype=np.int64)
+    regions = np.zeros((*shape, len(region_names)), dtype=np.float32)
+    values = np.zeros((*shape, 3), dtype=np.float32)
+    stressed = np.zeros(shape, dtype=np.float32)
+    sentence = np.zeros((len(captions), len(AU_NAMES)), dtype=np.float32)
+    for row, (caption, encoding) in enumerate(zip(captions, encodings, strict=True)):
+        ids[row, : len(encoding.ids)] = encoding.ids
+        live[row, : len(encoding.ids)] = True
+        text[row, : len(encoding.ids)] = ~np.array(encoding.special_tokens_mask, dtype=bool)
+        starts = np.array([start for start, _ in encoding.offsets])
+        for phrase in caption.phrases:
+            of_phrase = text[row, : len(starts)] & (starts >= phrase.start_character) & (starts < phrase.end_character)
+            columns = np.flatnonzero(of_phrase)
+            inside[row, columns] = True
+            if phrase.action_unit in AU_NAMES:
+                number = AU_NAMES.index(phrase.action_unit)
+                unit[row, columns] = number
+                sentence[row, number] = max(sentence[row, number], phrase.intensity)
+            regions[row, columns] = [name in phrase.regions for name in region_names]
+            values[row, columns] = (phrase.intensity, phrase.start_seconds / 2, phrase.end_seconds / 2)
+            stressed[row, columns] = phrase.is_stressed
+    tensor = torch.from_numpy
+    return _Batch(
+        ids=tensor(ids), live=tensor(live), text=tensor(text), inside=tensor(inside), unit=tensor(unit),
+        regions=tensor(regions), values=tensor(values), stressed=tensor(stressed), sentence=tensor(sentence),
+    )  # fmt: skip
+
+
+class _Probes(nn.Module):
+    """Linear heads on the token vectors (one matrix) and on their mean; thrown away after training."""
+
+    def __init__(self, dim: int, num_pieces: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.num_units, self.num_regions = len(AU_NAMES), len(load_facs().regions)
+        self.token = nn.Linear(dim, self.num_units + 1 + self.num_regions + 3 + 1)
+        self.sentence = nn.Linear(dim, self.num_units)
+        self.piece_bias = nn.Parameter(torch.zeros(num_pieces))
+        for layer in (self.token, self.sentence):
+            nn.init.normal_(layer.weight, std=0.02, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def read(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits of unit, regions; values; logit of stress."""
+        unit, regions, values, stressed = self.token(vectors).split(
+            [self.num_units + 1, self.num_regions, 3, 1], dim=-1
+        )
+        return unit, regions, values, stressed[..., 0]
+
+    def loss(self, vectors: Tensor, batch: _Batch, masked: Tensor, pieces: Tensor) -> Tensor:
+        """Sum of all losses, each of the order of 1 at the start."""
+        unit, regions, values, stressed = self.read(vectors[batch.inside])
+        sentence = self.sentence(_sentence_vectors(vectors, batch.text))
+        # Most units are not told: those that are count more, as many as the others together.
+        weight = 1 + 6 * batch.sentence
+        total = functional.cross_entropy(unit, batch.unit[batch.inside])
+        total = total + functional.binary_cross_entropy_with_logits(regions, batch.regions[batch.inside])
+        total = total + 2 * functional.smooth_l1_loss(values, batch.values[batch.inside], beta=0.1)
+        total = total + 0.5 * functional.binary_cross_entropy_with_logits(stressed, batch.stressed[batch.inside])
+        total = (
+            total
+            + 2 * (weight * functional.smooth_l1_loss(sentence, batch.sentence, beta=0.1, reduction="none")).mean()
+        )
+        if masked.any():
+            guesses = functional.linear(vectors[masked], pieces, self.piece_bias)
+            total = total + 0.5 * functional.cross_entropy(guesses, batch.ids[masked])
+        return total
+
+
+def _initial_weights(config: TextPretrainingConfig, num_pieces: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """BERT's initialisation: normal with standard deviation 0.02, norms 1, biases 0."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (num_pieces, config.dim),
+        "embeddings.position_embeddings.weight": (config.max_positions, config.dim),
+        "embeddings.token_type_embeddings.weight": (2, config.dim),
+    }
+    weights = {}
+    for name in sorted(bert_parameter_names(config.num_layers)):
+        if name in shapes:
+            shape = shapes[name]
+        elif "LayerNorm" in name or not name.endswith("weight"):
+            shape = (config.hidden if "intermediate" in name else config.dim,)
+        elif "intermediate" in name:
+            shape = (config.hidden, config.dim)
+        elif name.endswith("output.dense.weight") and "attention" not in name:
+            shape = (config.dim, config.hidden)
+        else:
+            shape = (config.dim, config.dim)
+        if name.endswith("bias"):
+            value = torch.zeros(shape)
+        elif "LayerNorm" in name:
+            value = torch.ones(shape)
+        else:
+            value = torch.empty(shape).normal_(std=0.02, generator=generator)
+        weights[name] = value.requires_grad_()
+    return weights
+
+
+def _vectors(weights: Mapping[str, Tensor], ids: Tensor, live: Tensor, config: TextPretrainingConfig) -> Tensor:
+    return bert_vectors(weights, ids, live, num_layers=config.num_layers, num_heads=config.num_heads, eps=1e-12)
+
+
+def _sentence_vectors(vectors: Tensor, text: Tensor) -> Tensor:
+    """Mean over the pieces of the text, as ``TextEncoder`` takes it."""
+    weight = text[..., None].float()
+    return (vectors * weight).sum(1) / weight.sum(1)
+
+
+def _mask_pieces(batch: _Batch, share: float, mask_id: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    chosen = (torch.rand(batch.ids.shape, generator=generator) < share) & batch.text
+    chosen[::2] = False  # the probes also need whole captions
+    return torch.where(chosen, torch.full_like(batch.ids, mask_id), batch.ids), chosen
+
+
+# --- outcome ----------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _measure(
+    weights: Mapping[str, Tensor],
+    probes: _Probes,
+    tokenizer: Tokenizer,
+    config: TextPretrainingConfig,
+    generator: np.random.Generator,
+) -> dict[str, float]:
+    def read(captions: Sequence[Caption]) -> tuple[_Batch, Tensor]:
+        batch = _batch(captions, tokenizer)
+        return batch, _vectors(weights, batch.ids, batch.live, config)
+
+    batch, vectors = read([sample_caption(generator).caption for _ in range(config.num_held_out)])
+    unit, _, values, stressed = probes.read(vectors[batch.inside])
+    truth = batch.values[batch.inside]
+    sentence = probes.sentence(_sentence_vectors(vectors, batch.text))
+
+    reworded = [_reword(describe(sample_action_units(generator))) for _ in range(config.num_held_out)]
+    reworded = [caption for caption in reworded if caption.phrases[0].action_unit]
+    other, vectors = read(reworded)
+    scores = probes.read(vectors)[0].log_softmax(-1)
+    hits = []
+    for row, caption in enumerate(reworded):
+        starts = np.array([start for start, _ in tokenizer.encode(caption.text).offsets])
+        for phrase in caption.phrases:
+            # The words before the times only; the times are the same in every wording.
+            end = phrase.start_character + len(phrase.text.rpartition(", ")[0])
+            columns = np.flatnonzero(
+                other.text[row, : len(starts)].numpy() & (starts >= phrase.start_character) & (starts < end)
+            )
+            hits.append(int(scores[row, columns].sum(0).argmax()) == AU_NAMES.index(phrase.action_unit))
+    return {
+        "token_au_accuracy": float((unit.argmax(-1) == batch.unit[batch.inside]).double().mean()),
+        "held_out_wording_au_accuracy": float(np.mean(hits)) if hits else 0.0,
+        "intensity_error": float((values - truth)[:, 0].abs().mean()),
+        "onset_error_seconds": float(2 * (values - truth)[:, 1].abs().mean()),
+        "stress_accuracy": float(((stressed > 0) == (batch.stressed[batch.inside] > 0)).double().mean()),
+        "sentence_au_correlation": float(np.corrcoef(sentence.flatten(), batch.sentence.flatten())[0, 1]),
+    }
+
+
+def _reword(caption: Caption) -> Caption:
+    """A coarse caption in the held-out wordings."""
+    phrases = []
+    for phrase in caption.phrases:
+        if phrase.action_unit:
+            strength = load_facs().intensity_word(phrase.intensity)
+            head = wording.place_adverb(wording.WORDINGS[phrase.action_unit].held_out, strength or "")
+            phrase = replace(phrase, text=f"{head}, {phrase.text.rpartition(', ')[2]}")
+        phrases.append(phrase)
+    return join_phrases(phrases, source=caption.source)
+
+
+def _write(folder: Path, weights: dict[str, Tensor], tokenizer: Tokenizer, config: TextPretrainingConfig) -> None:
+    """A folder that transformers' ``BertModel`` reads too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    write_json(
+        folder / "config.json",
+        {
+            "architectures": ["BertModel"],
+            "model_type": "bert",
+            "hidden_size": config.dim,
+            "num_hidden_layers": config.num_layers,
+            "num_attention_heads": config.num_heads,
+            "intermediate_size": config.hidden,
+            "max_position_embeddings": config.max_positions,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "type_vocab_size": 2,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "pad_token_id": tokenizer.token_to_id("[PAD]"),
+            "torch_dtype": "float16",
+        },
+    )
+    # Sorted keys: the tokenizers package does not promise an order of its own.
+    write_text(folder / "tokenizer.json", json.dumps(json.loads(tokenizer.to_str()), sort_keys=True) + "\n")
