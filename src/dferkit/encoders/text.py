@@ -204,8 +204,8 @@ def bert_parameter_names(num_layers: int) -> set[str]:
     names = {f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
     modules = ["embeddings.LayerNorm"]
     for layer in range(num_layers):
-        parts = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
-        parts += ("attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm")
+        parts = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"]
+        parts += ["attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"]
         modules += [f"encoder.layer.{layer}.{part}" for part in parts]
     return names | {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
 
@@ -252,11 +252,11 @@ def bert_vectors(
 
 def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int, str]:
     is_clip = config.get("model_type") in ("clip", "clip_text_model")
-    if is_clip:
-        from transformers import CLIPTextModel as Model
-    else:
-        from transformers import AutoModel as Model
-    model = Model.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    import transformers
+
+    # A CLIP folder holds an image tower too, which AutoModel would load with it.
+    kind: Any = transformers.CLIPTextModel if is_clip else transformers.AutoModel
+    model = kind.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     model = model.to(device).eval().requires_grad_(False)
     max_positions = int(getattr(model.config, "max_position_embeddings", 512))
     if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,26 +33,27 @@ from dferkit.facs import AU_NAMES, load_facs
 from dferkit.schema import Caption
 from dferkit.storage import atomic_path, write_json, write_text
 
+# Their places are their ids.
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _NUM_SEEDS = 3  # streams: weights, training captions, held-out captions
 
 # Everyday words about faces, so that captions written by people are not spelled letter by letter.
 _EVERYDAY = """
-a about above across after again against all along also an and another any are around as at away back be because become
-becomes been before begins begin behind being below beneath beside between bit blink blinks both briefly brief but by came can
-center centre change changes clear close closes come comes continue continues corner corners do does down during each eases
-end ends even eye eyebrow eyelid face faces facing few first fold forward forehead from front frown frowning full gaze
-glance glances goes gradually half hand hard has have he head her high his hold holds horizontal how i if in inside into is it
-its itself just keep keeps large last later least left less lid lift lifts light like line lines little long look looking
-looks low lower lowers made make makes man many mark marked middle moment more most move moved movement moves moving much
-muscle muscles near neck neither no nor not now of off on once one only onto open opening opens or other out outward over
-pair part parts person position press presses pressing pull pulling pulls push raise raises raising relax relaxed remain
-remains rest returns right rise rises roll rolls same second seconds see seen shake she short show shows shut side sides
-sideways skin slight slow slowly small smile smiles smiling smooth so some soft sometimes speak speaking speech squint stare
-stares staring start starts stay stays still stretch stretches strong subtle suck tense tension than that the their them then
-there they this through tight tighten tightens tilt tilts time to together top turn turns twice two under until up upper
-upward very visible wall watch was way weak were when where which while who wide widen widens widening with within without
-woman wrinkle wrinkles yawn
+a about above across after again against all along also an and another any are around as at away back be because
+become becomes been before begin begins behind being below beneath beside between bit blink blinks both brief briefly
+but by came can center centre change changes clear close closes come comes continue continues corner corners do does
+down during each eases end ends even eye eyebrow eyelid face faces facing few first fold forehead forward from front
+frown frowning full gaze glance glances goes gradually half hand hard has have he head her high his hold holds
+horizontal how i if in inside into is it its itself just keep keeps large last later least left less lid lift lifts
+light like line lines little long look looking looks low lower lowers made make makes man many mark marked middle
+moment more most move moved movement moves moving much muscle muscles near neck neither no nor not now of off on once
+one only onto open opening opens or other out outward over pair part parts person position press presses pressing pull
+pulling pulls push raise raises raising relax relaxed remain remains rest returns right rise rises roll rolls same
+second seconds see seen shake she short show shows shut side sides sideways skin slight slow slowly small smile smiles
+smiling smooth so soft some sometimes speak speaking speech squint stare stares staring start starts stay stays still
+stretch stretches strong subtle suck tense tension than that the their them then there they this through tight tighten
+tightens tilt tilts time to together top turn turns twice two under until up upper upward very visible wall was watch
+way weak were when where which while who wide widen widening widens with within without woman wrinkle wrinkles yawn
 """
 
 
@@ -103,7 +104,7 @@ def pretrain_text_encoder(
         progress: Called after each step with (steps done, steps, loss).
 
     Returns:
-        ``first_loss``, ``last_loss`` (means of ten steps) and, on captions of curves never seen, read by the linear
+        ``num_parameters``, ``first_loss``, ``last_loss`` (means of ten steps) and, on captions of curves never seen, read by the linear
         probes: ``token_au_accuracy`` (action unit of a piece inside a phrase), ``held_out_wording_au_accuracy`` (of a
         whole phrase, in wordings never trained on), ``intensity_error``, ``onset_error_seconds``, ``stress_accuracy``
         and ``sentence_au_correlation`` (Pearson, over all captions and units).
@@ -146,7 +147,7 @@ def _pretrain(
     losses = []
     for step in range(steps):
         batch = _batch([sample_caption(captions).caption for _ in range(config.batch_size)], tokenizer)
-        ids, masked = _mask_pieces(batch, config.masked_share, tokenizer.token_to_id("[MASK]"), generator)
+        ids, masked = _mask_pieces(batch, config.masked_share, SPECIAL.index("[MASK]"), generator)
         vectors = _vectors(weights, ids, batch.live, config)
         loss = probes.loss(vectors, batch, masked, weights["embeddings.word_embeddings.weight"])
         optimiser.zero_grad()
@@ -168,7 +169,7 @@ def _pretrain(
     write_json(
         folder / "card.json",
         {
-            "what": "Text encoder for dferkit captions; trained on random action-unit captions, not on any video or web text.",
+            "what": "Text encoder for dferkit captions, trained on random action-unit captions: no video, no web text.",
             "seed": seed,
             "steps": steps,
             "batch_size": config.batch_size,
@@ -235,7 +236,7 @@ def build_tokenizer() -> Tokenizer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Batch:
-    """Captions as ids with what each piece should tell. All but ``live`` of phrase pieces only; see ``inside``."""
+    """Captions as ids, and what each piece should tell."""
 
     ids: Tensor  # batch words
     live: Tensor  # True for text and special tokens, False for padding
@@ -243,7 +244,7 @@ class _Batch:
     inside: Tensor  # True for pieces inside a phrase
     unit: Tensor  # action unit's number, len(AU_NAMES) for none
     regions: Tensor  # batch words regions, 0 or 1
-    values: Tensor  # batch words 3: intensity, start and end in halves of a second … scaled by 1/2
+    values: Tensor  # batch words 3: intensity, start and end in units of two seconds
     stressed: Tensor
     sentence: Tensor  # batch units: peak intensity, 0 where not told
 
@@ -312,10 +313,8 @@ class _Probes(nn.Module):
         total = total + functional.binary_cross_entropy_with_logits(regions, batch.regions[batch.inside])
         total = total + 2 * functional.smooth_l1_loss(values, batch.values[batch.inside], beta=0.1)
         total = total + 0.5 * functional.binary_cross_entropy_with_logits(stressed, batch.stressed[batch.inside])
-        total = (
-            total
-            + 2 * (weight * functional.smooth_l1_loss(sentence, batch.sentence, beta=0.1, reduction="none")).mean()
-        )
+        error = functional.smooth_l1_loss(sentence, batch.sentence, beta=0.1, reduction="none")
+        total = total + 2 * (weight * error).mean()
         if masked.any():
             guesses = functional.linear(vectors[masked], pieces, self.piece_bias)
             total = total + 0.5 * functional.cross_entropy(guesses, batch.ids[masked])
@@ -427,7 +426,7 @@ def _write(folder: Path, weights: dict[str, Tensor], tokenizer: Tokenizer, confi
     """A folder that transformers' ``BertModel`` reads too."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
+        temporary.write_bytes(save(weights, metadata={"format": "pt"}))
     write_json(
         folder / "config.json",
         {
@@ -444,7 +443,7 @@ def _write(folder: Path, weights: dict[str, Tensor], tokenizer: Tokenizer, confi
             "layer_norm_eps": 1e-12,
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
-            "pad_token_id": tokenizer.token_to_id("[PAD]"),
+            "pad_token_id": SPECIAL.index("[PAD]"),
             "torch_dtype": "float16",
         },
     )
