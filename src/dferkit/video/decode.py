@@ -95,6 +95,8 @@ class _FrameSource:
         self._container = container
         self._stream = stream
         self._num_damaged = 0
+        self._num_lost = 0
+        self._num_decoded = 0
         self._decoded = self._decode()
         self._previous: tuple[float, av.VideoFrame] | None = None
         self._current: tuple[float, av.VideoFrame] | None = None
@@ -123,6 +125,8 @@ class _FrameSource:
         return self._convert(seconds, frame)
 
     def _seek_towards(self, target: float) -> None:
+        if not self._index.has_presentation_times:
+            return
         position = self._current[0] if self._current is not None else 0.0
         keys = self._index.key_times
         key = int(np.searchsorted(keys, target + _SAME_SECONDS, side="right")) - 1
@@ -157,12 +161,24 @@ class _FrameSource:
                 return
             except MEDIA_ERRORS:
                 self._num_damaged += 1
+                self._num_lost += 1
                 continue
             for frame in frames:
-                if frame.time is None:
-                    continue
                 self._num_damaged += bool(frame.is_corrupt)
-                yield float(frame.time) - self._index.offset_seconds, frame
+                self._num_decoded += 1
+                seconds = self._seconds(frame)
+                if seconds is not None:
+                    yield seconds, frame
+
+    def _seconds(self, frame: av.VideoFrame) -> float | None:
+        if not self._index.has_presentation_times:
+            # A decoder gives frames in the order they are shown, which is all that is known of them.
+            number = self._num_decoded + self._num_lost - 1
+            return float(self._index.timestamps[min(number, self._index.num_frames - 1)])
+        if frame.pts is None:
+            return None
+        # Not frame.time: it is NaN for the last frames, which leave the decoder after the last packet.
+        return frame.pts * float(self._stream.time_base or 1) - self._index.offset_seconds
 
     def _convert(self, seconds: float, frame: av.VideoFrame) -> _Picture:
         if self._converted is not None and self._converted[1] == seconds:

@@ -35,6 +35,7 @@ class VideoIndex:
         container: ``mp4``, ``matroska``, ``avi`` or ``gif`` and their kin, as FFmpeg names them.
         codec: Such as ``h264``.
         is_truncated: The file ends before its declared end.
+        has_presentation_times: The container says when a frame is shown; AVI does not, and its frames are counted.
         is_variable_rate: A frame interval differs from the typical one by more than half of it.
         warnings: Stable codes such as ``W_TRUNCATED``, ``W_HDR``, ``W_BAD_ROTATION``.
         limits: What was refused as too large; decoding holds to the same.
@@ -52,6 +53,7 @@ class VideoIndex:
     container: str
     codec: str
     is_truncated: bool
+    has_presentation_times: bool
     is_variable_rate: bool
     warnings: tuple[str, ...]
     limits: Limits
@@ -115,9 +117,8 @@ def index_video(path: Path | str, *, allow_gif: bool = True, limits: Limits | No
         declared_seconds = _declared_seconds(container, stream)
         container_name = container.format.name
 
-    interval = _typical_interval(times, packets.last_duration)
+    interval, is_variable_rate = _typical_interval(times, packets.last_duration)
     is_truncated = is_cut or packets.has_failed or len(times) + packets.num_corrupt < 0.9 * declared_frames
-    gaps = np.diff(times)
     return VideoIndex(
         path=path,
         timestamps=times - times[0],
@@ -131,7 +132,8 @@ def index_video(path: Path | str, *, allow_gif: bool = True, limits: Limits | No
         container=container_name,
         codec=codec,
         is_truncated=is_truncated,
-        is_variable_rate=bool(len(gaps) and np.abs(gaps - interval).max() > 0.5 * interval),
+        has_presentation_times=container_name != "avi",
+        is_variable_rate=is_variable_rate,
         warnings=tuple((["W_TRUNCATED"] if is_truncated else []) + warnings),
         limits=limits,
     )
@@ -218,9 +220,14 @@ def _declared_seconds(container: InputContainer, stream: VideoStream) -> float:
     return container.duration / 1e6 if container.duration and container.duration > 0 else float("nan")
 
 
-def _typical_interval(times: Float[np.ndarray, " frames"], last_duration: float) -> float:
+def _typical_interval(times: Float[np.ndarray, " frames"], last_duration: float) -> tuple[float, bool]:
+    """Seconds between frames, and whether the rate is variable."""
     gaps = np.diff(times)
-    gaps = gaps[gaps > 0]
-    if len(gaps):
-        return float(np.median(gaps))
-    return last_duration if 0 < last_duration < 10 else 1 / 25
+    moved = gaps[gaps > 0]
+    if len(moved) == 0:
+        return (last_duration if 0 < last_duration < 10 else 1 / 25), False
+    median = float(np.median(moved))
+    if np.abs(gaps - median).max() > 0.5 * median:
+        return median, True
+    # Containers round times, GIF to hundredths: the mean of equal steps is nearer to the truth than any one of them.
+    return float(gaps.mean()), False
