@@ -1,4 +1,5 @@
-"""Training losses (GRACE, E10): focal on the classes, contrastive between text and video, auxiliary on the visual tokens.
+"""Training losses (GRACE, E10): focal on the classes, contrastive between text and video, auxiliary on the visual
+tokens.
 
 The paper names the three kinds; the forms are ours. All are pure functions and return the mean over the batch.
 """
@@ -27,8 +28,8 @@ def weighted_focal(
 ) -> Float[Tensor, ""]:
     """Weighted focal loss −Σ_k q_k α_k (1 − p_k)^γ log p_k, mean over the batch (GRACE, E10).
 
-    q is the one-hot target after smoothing. With γ = 0 this is cross-entropy; unlike torch's, the weighted mean is over the
-    number of clips and not over the sum of their weights, so that a clip counts the same in every batch.
+    q is the one-hot target after smoothing. With γ = 0 this is cross-entropy; unlike torch's, the weighted mean is
+    over the number of clips and not over the sum of their weights, so that a clip counts the same in every batch.
 
     Args:
         target: Class numbers.
@@ -89,8 +90,9 @@ def contrastive(
 ) -> Float[Tensor, ""]:
     """Symmetric contrastive loss ½ [CE(S / τ, Q) + CE(Sᵀ / τ, Q)], S the cosine of pooled vectors (GRACE, E10).
 
-    Deviation: with ``same_group``, Q spreads evenly over all clips of the same group, as in supervised contrastive learning;
-    otherwise clips of one class, whose captions say the same, would be pushed apart. Without it, Q is the identity.
+    Deviation: with ``same_group``, Q spreads evenly over all clips of the same group, as in supervised contrastive
+    learning; otherwise clips of one class, whose captions say the same, would be pushed apart. Without it, Q is the
+    identity.
 
     Args:
         temperature: τ; a scalar tensor when it is learned. Held at 0.01 or above.
@@ -124,8 +126,9 @@ def auxiliary(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of a head that sees the visual tokens only (GRACE, E10).
 
-    The paper does not say what its auxiliary loss is. This reading also gives an answer when there is no caption. Others are
-    a head on the text only, or the transport cost itself (``1 − Alignment.score``); both can be had with what is here.
+    The paper does not say what its auxiliary loss is. This reading also gives an answer when there is no caption.
+    Others are a head on the text only, or the transport cost itself (``1 − Alignment.score``); both can be had with
+    what is here.
     """
     return weighted_focal(
         visual_logits, target, gamma=0.0, class_weights=class_weights, label_smoothing=label_smoothing

@@ -1,12 +1,12 @@
 """Motion-difference weighting: visual tokens that move get more weight (GRACE, E1 to E4).
 
-E1 to E4 are our reconstruction of what the paper tells about its motion weighting; the formulas themselves are not published.
+E1 to E4 are our reconstruction of what the paper tells about its motion weighting; the formulas themselves are not
+published.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 from einops import rearrange
@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from dferkit.errors import ConfigError
 
-MotionMode = Literal["spatial", "temporal", "both", "none"]
-Difference = Literal["cosine", "l2"]
+MODES = ("spatial", "temporal", "both", "none")
+DIFFERENCES = ("cosine", "l2")
 
 _SMALLEST_RANGE = 1e-6  # A clip whose differences span less than this is static: the rest is rounding.
 
@@ -25,30 +25,34 @@ _SMALLEST_RANGE = 1e-6  # A clip whose differences span less than this is static
 def motion_weights(
     tokens: Float[Tensor, "batch frames patches dim"],
     *,
-    mode: MotionMode = "both",
+    mode: str = "both",
     temperature_spatial: float = 0.1,
     temperature_temporal: float = 0.1,
-    difference: Difference = "cosine",
+    difference: str = "cosine",
 ) -> Float[Tensor, "batch frames patches"]:
     """Positive weights with mean 1 per clip; a static clip gives exactly 1 everywhere (GRACE, E1 and E2).
 
-    The spatial part is a softmax over the patches of each frame, the temporal part one over the frames, of how much a patch
-    or the frame's mean token differs from its neighbours in time; ``both`` multiplies them. Differences are scaled to [0, 1]
-    per clip first, so a temperature means the same for every encoder. Differentiable in ``tokens``.
+    The spatial part is a softmax over the patches of each frame, the temporal part one over the frames, of how much a
+    patch or the frame's mean token differs from its neighbours in time; ``both`` multiplies them. Differences are
+    scaled to [0, 1] per clip first, so a temperature means the same for every encoder. Differentiable in ``tokens``.
 
-    Deviation: the difference is the mean of that to the frame before and that to the frame after (the one there is at either
-    end), which marks the apex of a movement and not only its onset.
+    Deviation: the difference is the mean of that to the frame before and that to the frame after (the one there is at
+    either end), which marks the apex of a movement and not only its onset.
 
     Args:
+        mode: One of ``MODES``; ``none`` gives 1 everywhere.
         difference: ``cosine`` is 1 − cosine; ``l2`` is the distance as a share of the clip's mean token norm.
 
     Raises:
         ConfigError: Unknown mode or difference, or a temperature that is not above 0.
     """
-    for name, value, known in (("mode", mode, MotionMode), ("difference", difference, Difference)):
-        if value not in get_args(known):
-            raise ConfigError(f"{name} is {value!r}, but must be one of {', '.join(get_args(known))}")
-    for name, temperature in (("temperature_spatial", temperature_spatial), ("temperature_temporal", temperature_temporal)):
+    for name, value, known in (("mode", mode, MODES), ("difference", difference, DIFFERENCES)):
+        if value not in known:
+            raise ConfigError(f"{name} is {value!r}, but must be one of {', '.join(known)}")
+    for name, temperature in (
+        ("temperature_spatial", temperature_spatial),
+        ("temperature_temporal", temperature_temporal),
+    ):
         if not (math.isfinite(temperature) and temperature > 0):
             raise ConfigError(f"{name} is {temperature}, but must be a finite number above 0")
     tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
@@ -105,7 +109,7 @@ def select_tokens(
     return flat.take_along_dim(index[:, :, None], dim=1), index
 
 
-def _differences(tokens: Tensor, difference: Difference) -> Tensor:
+def _differences(tokens: Tensor, difference: str) -> Tensor:
     """Difference of each patch from its neighbours in time, ≥ 0, (batch, frames, patches); 0 for a single frame."""
     num_frames = tokens.shape[1]
     if num_frames == 1:

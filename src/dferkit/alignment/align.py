@@ -1,14 +1,15 @@
-"""Three ways in which words meet visual tokens, with one output. Transport is GRACE; the others are what it is compared with.
+"""Three ways in which words meet visual tokens, with one output. Transport is GRACE; the others are what it is
+compared with.
 
-In all of them the plan's rows of live words sum to the text mass, and the score is the cosine similarity expected under the
-plan, ⟨plan, cosine⟩ = 1 − ⟨plan, cost⟩ (GRACE, E8). Only transport also fixes how much each visual token receives.
+In all of them the plan's rows of live words sum to the text mass, and the score is the cosine similarity expected
+under the plan, ⟨plan, cosine⟩ = 1 − ⟨plan, cost⟩ (GRACE, E8). Only transport also fixes how much each visual token
+receives.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from einops import rearrange
@@ -20,7 +21,7 @@ from dferkit.alignment.transport import transport_plan
 from dferkit.errors import ConfigError, DataError
 from dferkit.schema import Alignment
 
-Method = Literal["transport", "cosine", "cross_attention"]
+METHODS = ("transport", "cosine", "cross_attention")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,13 +29,15 @@ class AlignerConfig:
     """How words meet visual tokens.
 
     Attributes:
+        method: One of ``METHODS``.
         epsilon, tolerance, max_iterations: Of ``transport``, see ``transport_plan``.
         temperature: Of ``cosine``: similarities are divided by it before the softmax.
         attention_dim: Width of the learned queries and keys of ``cross_attention``; 0 means that of the tokens.
-        is_plan_differentiable: Let gradient flow through the plan; False holds it constant, as most published code does.
+        is_plan_differentiable: Let gradient flow through the plan; False holds it constant, as most published code
+        does.
     """
 
-    method: Method = "transport"
+    method: str = "transport"
     epsilon: float = 0.1
     tolerance: float = 1e-5
     max_iterations: int = 1000
@@ -43,8 +46,8 @@ class AlignerConfig:
     is_plan_differentiable: bool = True
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ConfigError(f"method is {self.method!r}, but must be one of {', '.join(get_args(Method))}")
+        if self.method not in METHODS:
+            raise ConfigError(f"method is {self.method!r}, but must be one of {', '.join(METHODS)}")
         for name in ("epsilon", "tolerance", "temperature"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -76,9 +79,11 @@ class Aligner(nn.Module):
 
         Args:
             text, visual: Tokens of one width. What stands at masked positions has no influence.
-            text_mask, visual_mask: True for what counts (default all); masked rows and columns of the plan are exactly 0.
-            visual_mass: Positive weight of each visual token, such as its motion: the column marginal of ``transport``, a
-                prior that multiplies the exponentials of the two others. Uniform by default. No gradient flows to it.
+            text_mask, visual_mask: True for what counts (default all); masked rows and columns of the plan are
+            exactly 0.
+            visual_mass: Positive weight of each visual token, such as its motion: the column marginal of
+                ``transport``, a prior that multiplies the exponentials of the two others. Uniform by default. No
+                gradient flows to it.
             visual_index: Position of each visual token before selection (default 0, 1, …).
 
         Raises:
@@ -151,7 +156,8 @@ class TransportAligner(Aligner):
 class CosineAligner(Aligner):
     """Per word a softmax over visual tokens of cosine similarity / temperature, times the text mass.
 
-    The paper compares with "cosine" without its formula; this is our reading: the same similarities, each word on its own.
+    The paper compares with "cosine" without its formula; this is our reading: the same similarities, each word on its
+    own.
     """
 
     def plan(
@@ -196,7 +202,7 @@ def build_aligner(config: AlignerConfig, dim: int) -> Aligner:
             return TransportAligner(config)
         case "cosine":
             return CosineAligner(config)
-        case "cross_attention":
+        case _:
             return CrossAttentionAligner(config, dim)
 
 

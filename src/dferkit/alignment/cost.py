@@ -15,7 +15,8 @@ def cosine_cost(
 ) -> Float[Tensor, "batch words visual"]:
     """Cosine distance of every word to every visual token, in [0, 2] (GRACE, E6).
 
-    Half-precision tokens are raised to float32 first; float64 stays float64. Tokens must be finite, padding too (use zeros).
+    Half-precision tokens are raised to float32 first; float64 stays float64. Tokens must be finite, padding too (use
+    zeros).
     """
     dtype = torch.promote_types(torch.promote_types(text.dtype, visual.dtype), torch.float32)
     with torch.autocast(text.device.type, enabled=False):

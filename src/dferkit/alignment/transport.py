@@ -1,8 +1,9 @@
-"""Entropy-regularised optimal transport between words and visual tokens (GRACE, E7), with the exact gradient of the plan.
+"""Entropy-regularised optimal transport between words and visual tokens (GRACE, E7), with the exact gradient of the
+plan.
 
 ``sinkhorn_log`` is the reference: slow, safe at any epsilon. ``sinkhorn_scaling`` does the same sweeps as matrix-vector
-products on a kernel that is built once, and rebuilds it around the current potentials when the scalings grow large. Both
-have the type ``Solver``; another solver only has to return row and column potentials.
+products on a kernel that is built once, and rebuilds it around the current potentials when the scalings grow large.
+Both have the type ``Solver``; another solver only has to return row and column potentials.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.schema import TransportPlan
 
 _CHECK_EVERY = 4  # Sweeps between two looks at the error; a look makes the host wait for the device.
-_ABSORB_ABOVE = 20.0  # Logarithm of a scaling; far enough from the float32 range that a few more sweeps cannot overflow.
+# Logarithm of a scaling; far enough from the float32 range that a few more sweeps cannot overflow.
+_ABSORB_ABOVE = 20.0
+# Logarithm of a kernel entry below which it is taken as 0. Even both scalings at their limit leave it without weight,
+# and numbers below the normal range, which processors handle slowly, are kept out of the products.
+_NEGLIGIBLE = {torch.float32: -70.0, torch.float64: -600.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,11 +59,12 @@ def transport_plan(
 ) -> TransportPlan:
     """Plan that moves the text mass to the visual mass at the least cost, smoothed by entropy.
 
-    The plan and the transport cost are differentiable in ``cost`` (once, not twice); the gradient is that of the converged
-    plan, found by implicit differentiation, so memory does not grow with the number of sweeps. No gradient flows to masses.
+    The plan and the transport cost are differentiable in ``cost`` (once, not twice); the gradient is that of the
+    converged plan, found by implicit differentiation, so memory does not grow with the number of sweeps. No gradient
+    flows to masses.
 
-    Deviation: the usual implementations hold the plan constant or unroll a few sweeps; the first has no gradient through
-    the plan, the second a wrong one at small epsilon.
+    Deviation: the usual implementations hold the plan constant or unroll a few sweeps; the first has no gradient
+    through the plan, the second a wrong one at small epsilon.
 
     Args:
         cost: Finite wherever both masks are True; anything, NaN too, elsewhere. Below float32 it is raised to float32.
@@ -115,7 +121,8 @@ def sinkhorn_log(
     tolerance: float,
     max_iterations: int,
 ) -> Potentials:
-    """Sinkhorn sweeps on logarithms (GRACE, E7): two log-sum-exps over the whole matrix per sweep. The reference solver."""
+    """Sinkhorn sweeps on logarithms (GRACE, E7): two log-sum-exps over the whole matrix per sweep. The reference
+    solver."""
     kernel = cost * (-1.0 / epsilon)
     log_a, log_b = text_mass.log(), visual_mass.log()
     row = torch.zeros_like(log_a).masked_fill(text_mass <= 0, -torch.inf)
@@ -150,12 +157,14 @@ def sinkhorn_scaling(
     Potentials come out NaN where the range of the number type was lost; the caller then has to use ``sinkhorn_log``.
     """
     live_rows, live_columns = text_mass > 0, visual_mass > 0
-    # Every live row and column of the kernel has its largest entry at 1. Masked rows are +inf before the minimum is taken.
+    negligible = _NEGLIGIBLE[cost.dtype]
+    # Every live row and column of the kernel has its largest entry at 1. Masked rows are +inf before the minimum is
+    # taken.
     smallest = cost.amin(1)
     column = torch.where(live_columns, smallest / epsilon, 0.0)
     kernel = torch.sub((column * epsilon)[:, None, :], cost).mul_(1.0 / epsilon)
     row = torch.where(live_rows, -kernel.amax(2), 0.0)
-    kernel.add_(row[:, :, None]).exp_()
+    torch.threshold_(kernel.add_(row[:, :, None]), negligible, -torch.inf).exp_()
     u, v = live_rows.to(cost.dtype), live_columns.to(cost.dtype)
     done = torch.zeros(cost.shape[0], dtype=torch.bool, device=cost.device)
     num_iterations = max_iterations
@@ -173,7 +182,8 @@ def sinkhorn_scaling(
                 if not bool(row.isfinite().all() & column.isfinite().all()):
                     break
                 kernel = torch.mul(cost, -1.0 / epsilon, out=kernel)
-                kernel.add_(row[:, :, None]).add_(column[:, None, :]).exp_()
+                kernel.add_(row[:, :, None]).add_(column[:, None, :])
+                torch.threshold_(kernel, negligible, -torch.inf).exp_()
                 u, v = live_rows.to(cost.dtype), live_columns.to(cost.dtype)
                 from_rows = torch.bmm(u[:, None, :], kernel)[:, 0]
         v = torch.where(live_columns & ~done[:, None], visual_mass / from_rows, v)
@@ -199,7 +209,9 @@ def _masses(
     else:
         mass = mass.detach().to(like.dtype)
         if not bool((torch.isfinite(mass) & (mass > 0) | ~live).all()):
-            raise DataError(f"{what}_mass must be finite and above 0 wherever its mask is True; mask positions without mass")
+            raise DataError(
+                f"{what}_mass must be finite and above 0 wherever its mask is True; mask positions without mass"
+            )
         mass = torch.where(live, mass, 0.0)
     return mass / mass.sum(1, keepdim=True)
 
@@ -221,11 +233,12 @@ def _solve(
         plan.add_(potentials.row[:, :, None]).add_(potentials.column[:, None, :]).exp_()
         return plan
 
-    settings = {"epsilon": epsilon, "tolerance": tolerance, "max_iterations": max_iterations}
-    found = (solver or sinkhorn_scaling)(cost, a, b, **settings)
+    found = (solver or sinkhorn_scaling)(
+        cost, a, b, epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations
+    )
     plan = plan_of(found)
     if solver is None and not bool(plan.sum().isfinite()):
-        found = sinkhorn_log(cost, a, b, **settings)
+        found = sinkhorn_log(cost, a, b, epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
         plan = plan_of(found)
     return plan, found.num_iterations
 
@@ -259,13 +272,15 @@ class _ImplicitPlan(torch.autograd.Function):
         return plan_gradient(plan, gradient, epsilon=ctx.epsilon), None, None, None, None, None, None, None
 
 
+@torch.no_grad()
 def plan_gradient(
     plan: Float[Tensor, "batch words visual"], gradient: Float[Tensor, "batch words visual"], *, epsilon: float
 ) -> Float[Tensor, "batch words visual"]:
     """Gradient of ⟨gradient, plan(cost)⟩ with respect to the cost, at a converged plan.
 
     With r, c the plan's marginals and W = plan ⊙ gradient it is −plan ⊙ (gradient − α − β) / ε, where
-    [diag r, P; Pᵀ, diag c] [α; β] = [W 1; Wᵀ 1]. The longer side is eliminated, so one small system per element is left.
+    [diag r, P; Pᵀ, diag c] [α; β] = [W 1; Wᵀ 1]. The longer side is eliminated, so one small system per element is
+    left.
     """
     if plan.shape[1] > plan.shape[2]:
         flipped = plan_gradient(plan.transpose(1, 2).contiguous(), gradient.transpose(1, 2), epsilon=epsilon)
@@ -276,8 +291,9 @@ def plan_gradient(
     moments = plan * gradient
     right_rows, right_columns = moments.sum(2), moments.sum(1)
     del moments
-    # The Schur complement diag(r) − P diag(1/c) Pᵀ is a graph Laplacian scaled by the roots of r. Building the diagonal from
-    # the off-diagonal makes its row sums exactly zero, which keeps rounding out of the direction (α + t, β − t).
+    # The Schur complement diag(r) − P diag(1/c) Pᵀ is a graph Laplacian scaled by the roots of r. Building the
+    # diagonal from the off-diagonal makes its row sums exactly zero, which keeps rounding out of the direction (α +
+    # t, β − t).
     r64 = r.double()
     between = torch.bmm(scaled, plan.transpose(1, 2)).double()
     between = 0.5 * (between + between.transpose(1, 2))
@@ -288,8 +304,9 @@ def plan_gradient(
     system = system * inverse_root[:, :, None] * inverse_root[:, None, :]
     unit_root = root / root.norm(dim=1, keepdim=True)
     system = system + unit_root[:, :, None] * unit_root[:, None, :]  # Lifts the direction above.
-    # A plan close to a permutation falls apart into pieces that rounding alone connects; the ridge settles their level. What
-    # it adds to the gradient is of its own size, and the refinement below removes it where the pieces are connected.
+    # A plan close to a permutation falls apart into pieces that rounding alone connects; the ridge settles their
+    # level. What it adds to the gradient is of its own size, and the refinement below removes it where the pieces are
+    # connected.
     ridge = 1e-13 if plan.dtype == torch.float64 else 1e-9
     system.diagonal(dim1=1, dim2=2).add_((r64 <= 0).double() + ridge)
     factor = torch.linalg.cholesky(system)
@@ -306,5 +323,4 @@ def plan_gradient(
     rest_columns = right_columns - c * beta - torch.bmm(alpha[:, None, :], plan)[:, 0]
     more_alpha, more_beta = solve(rest_rows, rest_columns)
     alpha, beta = alpha + more_alpha, beta + more_beta
-    result = torch.sub(gradient, alpha[:, :, None], out=scaled) if not gradient.requires_grad else gradient - alpha[:, :, None]
-    return result.sub_(beta[:, None, :]).mul_(plan).mul_(-1.0 / epsilon)
+    return torch.sub(gradient, alpha[:, :, None], out=scaled).sub_(beta[:, None, :]).mul_(plan).mul_(-1.0 / epsilon)

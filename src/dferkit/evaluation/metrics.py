@@ -1,7 +1,8 @@
 """Scores of predicted classes, in NumPy float64.
 
-Everything about classes starts from a confusion matrix: rows are true classes, columns predicted ones. Extra columns after the
-classes hold clips without an answer: they count as wrong, so that no system gains by failing. A matrix may have leading axes.
+Everything about classes starts from a confusion matrix: rows are true classes, columns predicted ones. Extra columns
+after the classes hold clips without an answer: they count as wrong, so that no system gains by failing. A matrix may
+have leading axes.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a statistic of the confusion matrix.
 
-    With ``groups`` (subjects, source videos) whole groups are drawn, since clips of one person are not independent; otherwise
-    clips are drawn. Resamples on which the statistic is NaN are left out.
+    With ``groups`` (subjects, source videos) whole groups are drawn, since clips of one person are not independent;
+    otherwise clips are drawn. Resamples on which the statistic is NaN are left out.
 
     Raises:
         ConfigError: ``num_resamples`` below 1, or ``level`` not between 0 and 1.
@@ -98,8 +99,8 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Statistic of ``b`` minus that of ``a`` on the same clips, with its paired bootstrap interval (low, high).
 
-    Both are scored on the same drawn clips or groups, so what makes a resample hard for both cancels. An interval without 0
-    says that they differ. See ``bootstrap_interval`` for groups and errors.
+    Both are scored on the same drawn clips or groups, so what makes a resample hard for both cancels. An interval
+    without 0 says that they differ. See ``bootstrap_interval`` for groups and errors.
     """
     columns = num_classes + 1
     codes_a, codes_b = _cells(true, a, num_classes), _cells(true, b, num_classes)
@@ -126,8 +127,8 @@ def evaluate_predictions(
 
     Args:
         labels: Class names; their order numbers the classes.
-        predicted: Class numbers, -1 for a clip without an answer; or probabilities, a row with NaN for such a clip. Clips
-            without an answer count as wrong in UAR, WAR and recall, and are missing in the confusion matrix.
+        predicted: Class numbers, -1 for a clip without an answer; or probabilities, a row with NaN for such a clip.
+            Clips without an answer count as wrong in UAR, WAR and recall, and are missing in the confusion matrix.
         subjects: One per clip; the intervals are then by subject.
 
     Raises:
@@ -274,7 +275,9 @@ def _average_ranks(values: np.ndarray) -> np.ndarray:
 def _probabilities(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
     p = np.asarray(probabilities, dtype=np.float64)
     if len(p) == 0 or len(p) != len(true):
-        raise DataError(f"got probabilities of {len(p)} clips and {len(true)} true classes; both must be equal and above 0")
+        raise DataError(
+            f"got probabilities of {len(p)} clips and {len(true)} true classes; both must be equal and above 0"
+        )
     if not np.isfinite(p).all() or p.min() < 0 or np.abs(p.sum(1) - 1).max() > 1e-3:
         raise DataError("every row of probabilities must be 0 or more and sum to 1; leave out clips without an answer")
     if np.min(true) < 0 or np.max(true) >= p.shape[1]:
