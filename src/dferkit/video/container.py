@@ -125,16 +125,22 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise _not_opened(path, name, error) from error
+    try:
+        _require_regular(os.fstat(descriptor), name)
+    except VideoError:
+        os.close(descriptor)
+        raise
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise VideoError(f"{name} is a folder, not a video: give a video file", code="E_NOT_REGULAR")
-        if not stat.S_ISREG(status.st_mode):
-            raise VideoError(f"{name} is a pipe or device, not a file: save the video to a file first",
-                             code="E_NOT_REGULAR")
-        if status.st_size == 0:
-            raise VideoError(f"{name} is empty (0 bytes): copy it again from its source", code="E_EMPTY")
         yield file
+
+
+def _require_regular(status: os.stat_result, name: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(f"{name} is a folder, not a video: give a video file", code="E_NOT_REGULAR")
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(f"{name} is a pipe or device, not a file: save the video to a file first", code="E_NOT_REGULAR")
+    if status.st_size == 0:
+        raise VideoError(f"{name} is empty (0 bytes): copy it again from its source", code="E_EMPTY")
 
 
 def _not_opened(path: Path, name: str, error: OSError | ValueError) -> VideoError:

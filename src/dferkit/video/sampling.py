@@ -10,6 +10,9 @@ from jaxtyping import Float
 
 from dferkit.errors import ConfigError
 
+# A rest of this share of a window is left out even where samples are so few that a segment is longer.
+_NEGLIGIBLE_SHARE = 0.1
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
@@ -50,7 +53,7 @@ def plan_windows(
     _require_samples(num_samples)
     if duration_seconds <= window_seconds:
         return [_window(0, 0.0, duration_seconds, num_samples)]
-    negligible = window_seconds / num_samples
+    negligible = window_seconds * min(1 / num_samples, _NEGLIGIBLE_SHARE)
     latest_start = duration_seconds - window_seconds
     starts = [0.0]
     # The start is multiplied, not summed, so that rounding does not grow over hours of video.
