@@ -52,8 +52,8 @@ _PROMPTS = (
         version=1,
         text=(
             "Describe only the face of the main person over time: brows, eyelids, nose, cheeks, lips, jaw, gaze and "
-            "head movement, in temporal order. Say how strong each movement is and when it begins and ends. Do not name an "
-            "emotion. Do not describe identity, age, clothing or background."
+            "head movement, in temporal order. Say how strong each movement is and when it begins and ends. Do not "
+            "name an emotion. Do not describe identity, age, clothing or background."
         ),
     ),
     Prompt(

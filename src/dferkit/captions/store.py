@@ -39,7 +39,7 @@ def write_captions(path: Path | str, captions: Iterable[StoredCaption]) -> None:
     """Write all captions atomically, in the order given; a file that is there is replaced.
 
     Raises:
-        DataError: Two captions for one clip, a phrase that does not stand where it says, or a number that is not finite.
+        DataError: Two captions for one clip, a phrase that does not stand where it says, or a value JSON cannot hold.
     """
     lines: dict[str, str] = {}
     for stored in captions:

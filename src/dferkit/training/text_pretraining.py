@@ -97,17 +97,18 @@ def pretrain_text_encoder(
 ) -> dict[str, Any]:
     """Train the encoder and write it as a transformers BERT folder.
 
-    Writes ``model.safetensors`` (half precision), ``config.json``, ``tokenizer.json`` and ``card.json`` with the held-out
-    figures that are also returned. The same seed, steps and number of threads give the same bytes on the same machine.
+    Writes ``model.safetensors`` (half precision), ``config.json``, ``tokenizer.json`` and ``card.json`` with the
+    held-out figures that are also returned. The same seed, steps and threads give the same bytes on the same machine.
 
     Args:
         progress: Called after each step with (steps done, steps, loss).
 
     Returns:
-        ``num_parameters``, ``first_loss``, ``last_loss`` (means of ten steps) and, on captions of curves never seen, read by the linear
-        probes: ``token_au_accuracy`` (action unit of a piece inside a phrase), ``held_out_wording_au_accuracy`` (of a
-        whole phrase, in wordings never trained on), ``intensity_error``, ``onset_error_seconds``, ``stress_accuracy``
-        and ``sentence_au_correlation`` (Pearson, over all captions and units).
+        ``num_parameters``, ``first_loss``, ``last_loss`` (means of ten steps) and, on captions of curves
+        never seen, read by the linear probes: ``token_au_accuracy`` (action unit of a piece inside a phrase),
+        ``held_out_wording_au_accuracy`` (of a whole phrase, in wordings never trained on), ``intensity_error``,
+        ``onset_error_seconds``, ``stress_accuracy`` and ``sentence_au_correlation`` (Pearson, over all captions and
+        units).
 
     Raises:
         ConfigError: ``steps`` or ``threads`` below 1.

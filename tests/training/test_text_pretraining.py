@@ -1,0 +1,124 @@
+"""The small text encoder: its vocabulary, its learning and what it leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dferkit.captions.sample import sample_caption
+from dferkit.encoders.text import TextEncoder
+from dferkit.errors import ConfigError
+from dferkit.storage import read_json
+from dferkit.training.text_pretraining import (
+    TextPretrainingConfig,
+    _reword,
+    build_tokenizer,
+    domain_words,
+    pretrain_text_encoder,
+)
+
+SMALL = TextPretrainingConfig(dim=32, num_layers=1, num_heads=2, hidden=64, batch_size=16, num_held_out=40)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    folder = tmp_path_factory.mktemp("text")
+    return folder, pretrain_text_encoder(folder, seed=3, steps=150, config=SMALL)
+
+
+def test_loss_falls_and_probes_learn(trained: tuple[Path, dict[str, float]]) -> None:
+    _, metrics = trained
+    assert metrics["last_loss"] < 0.8 * metrics["first_loss"]
+    assert metrics["token_au_accuracy"] > 0.3  # 23 units: chance is below .1
+    assert metrics["sentence_au_correlation"] > 0.3
+
+
+def test_artefacts_load(trained: tuple[Path, dict[str, float]]) -> None:
+    folder, metrics = trained
+    encoder = TextEncoder(folder)
+    assert (encoder.dim, encoder.max_pieces) == (32, 158)
+    (tokens,) = encoder.encode(["Brows furrowed clearly, 0.8–1.9 s."])
+    assert tokens.pieces == ("Brows", "furrowed", "clearly", ",", "0.8", "–", "1.9", "s", ".")
+    card = read_json(folder / "card.json")
+    assert card["held_out"]["token_au_accuracy"] == metrics["token_au_accuracy"]
+    assert card["num_parameters"] == metrics["num_parameters"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "card.json",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+
+
+def test_transformers_reads_the_folder(trained: tuple[Path, dict[str, float]]) -> None:
+    from transformers import BertModel
+
+    folder, _ = trained
+    model, report = BertModel.from_pretrained(
+        folder, dtype=torch.float32, add_pooling_layer=False, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    text = "Lips parted, 0.1–1.0 s."
+    ids = torch.tensor([build_tokenizer().encode(text).ids])
+    with torch.no_grad():
+        expected = model.eval()(input_ids=ids).last_hidden_state[0, 1:-1]
+    torch.testing.assert_close(TextEncoder(folder).encode([text])[0].values, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    pretrain_text_encoder(
+        tmp_path / "a", seed=1, steps=3, config=SMALL, progress=lambda step, steps, loss: seen.append((step, steps))
+    )
+    pretrain_text_encoder(tmp_path / "b", seed=1, steps=3, config=SMALL)
+    pretrain_text_encoder(tmp_path / "c", seed=2, steps=3, config=SMALL)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "card.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a/model.safetensors").read_bytes() != (tmp_path / "c/model.safetensors").read_bytes()
+
+
+def test_threads_are_given_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    pretrain_text_encoder(tmp_path, steps=1, threads=before + 1, config=SMALL)
+    assert torch.get_num_threads() == before
+
+
+def test_every_caption_word_is_one_piece() -> None:
+    tokenizer = build_tokenizer()
+    assert tokenizer.get_vocab_size() < 1100
+    for word in domain_words():
+        assert len(tokenizer.encode(word, add_special_tokens=False).ids) == 1, word
+    generator = np.random.default_rng(5)
+    num_pieces = []
+    for _ in range(200):
+        caption = sample_caption(generator).caption
+        encoding = tokenizer.encode(caption.text)
+        num_pieces.append(len(encoding.ids))
+        assert not any(piece.startswith("##") for piece in encoding.tokens), caption.text
+    assert np.percentile(num_pieces, 90) <= 66
+    assert max(num_pieces) <= 100
+
+
+def test_reworded_captions_keep_their_times() -> None:
+    generator = np.random.default_rng(2)
+    for _ in range(50):
+        caption = sample_caption(generator, refined_share=0.0, synonym_share=0.0).caption
+        other = _reword(caption)
+        for old, new in zip(caption.phrases, other.phrases, strict=True):
+            assert old.text.rpartition(", ")[2].lower() == new.text.rpartition(", ")[2].lower()
+            assert other.text[new.start_character : new.end_character] == new.text
+
+
+def test_settings_are_checked(tmp_path: Path) -> None:
+    for wrong in ({"steps": 0}, {"threads": 0}):
+        with pytest.raises(ConfigError):
+            pretrain_text_encoder(tmp_path, **wrong)
+    with pytest.raises(ConfigError, match="num_heads"):
+        TextPretrainingConfig(num_heads=3)
+    with pytest.raises(ConfigError, match="masked_share"):
+        TextPretrainingConfig(masked_share=1.0)
