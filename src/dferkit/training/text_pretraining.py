@@ -396,7 +396,7 @@ def _measure(
         starts = np.array([start for start, _ in tokenizer.encode(caption.text).offsets])
         for phrase in caption.phrases:
             # The words before the times only; the times are the same in every wording.
-            end = phrase.start_character + len(phrase.text.rpartition(", ")[0])
+            end = phrase.start_character + len(phrase.text.partition(", ")[0])
             columns = np.flatnonzero(
                 other.text[row, : len(starts)].numpy() & (starts >= phrase.start_character) & (starts < end)
             )
@@ -418,7 +418,8 @@ def _reword(caption: Caption) -> Caption:
         if phrase.action_unit:
             strength = load_facs().intensity_word(phrase.intensity)
             head = wording.place_adverb(wording.WORDINGS[phrase.action_unit].held_out, strength or "")
-            phrase = replace(phrase, text=f"{head}, {phrase.text.rpartition(', ')[2]}")
+            _, comma, tail = phrase.text.partition(", ")
+            phrase = replace(phrase, text=head + comma + tail)
         phrases.append(phrase)
     return join_phrases(phrases, source=caption.source)
 

@@ -1,0 +1,90 @@
+"""The box's video network as a frozen encoder: tokens and action units of face clips in one pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dferkit.encoders.box_net import BoxNet, BoxNetConfig
+from dferkit.errors import CheckpointError
+from dferkit.schema import ActionUnits, FaceClip, VisualTokens
+from dferkit.storage import atomic_path, digest_file, write_json
+
+BOX_FOLDER = Path(__file__).parents[1] / "data" / "box"
+WEIGHTS, SETTINGS = "visual.safetensors", "visual.json"
+NUM_FRAMES = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxReading:
+    """What the network says of one clip."""
+
+    tokens: VisualTokens
+    action_units: ActionUnits
+
+
+class BoxEncoder:
+    """Frozen video network of a box folder; the packaged one by default. Implements ``VisualEncoder``."""
+
+    name = "box"
+
+    def __init__(self, folder: Path | str = BOX_FOLDER) -> None:
+        """Load the weights.
+
+        Raises:
+            CheckpointError: A file is missing, damaged or of another network.
+        """
+        folder = Path(folder)
+        try:
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            weights = load_file(folder / WEIGHTS)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"the box in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR") from error
+        settings["au_names"], settings["labels"] = tuple(settings["au_names"]), tuple(settings["labels"])
+        self.net = BoxNet(BoxNetConfig(**settings))
+        try:
+            self.net.load_state_dict({key: value.float() for key, value in weights.items()})
+        except RuntimeError as error:
+            raise CheckpointError(f"{WEIGHTS} does not belong to its {SETTINGS}: {error}") from error
+        self.net.eval()
+        self.digest = digest_file(folder / WEIGHTS)
+        self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES
+
+    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+        """Tokens of each clip."""
+        return [reading.tokens for reading in self.read(clips)]
+
+    @torch.inference_mode()
+    def read(self, clips: Sequence[FaceClip], *, batch_size: int = 16) -> list[BoxReading]:
+        """Tokens and action units of each clip."""
+        readings: list[BoxReading] = []
+        for first in range(0, len(clips), batch_size):
+            chosen = clips[first : first + batch_size]
+            output = self.net(torch.stack([_network_input(clip, self.net.config.size) for clip in chosen]))
+            for i, clip in enumerate(chosen):
+                tokens = VisualTokens(values=output.tokens[i], grid=self.grid, timestamps=clip.timestamps, encoder=self.name)
+                intensity = output.action_units[i].clamp(0, 1).numpy().astype(np.float32)
+                readings.append(BoxReading(tokens=tokens, action_units=ActionUnits(names=self.net.config.au_names, intensity=intensity, timestamps=clip.timestamps, source=self.name)))
+        return readings
+
+
+def _network_input(clip: FaceClip, size: int) -> torch.Tensor:
+    """(frames, 3, size, size) in [-0.5, 0.5]."""
+    small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in clip.images])
+    return torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255 - 0.5
+
+
+def save_box_net(net: BoxNet, folder: Path | str) -> None:
+    """Write network and settings; weights as float16, which halves the file and changes no decision we could measure."""
+    folder = Path(folder)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, temporary)
+    write_json(folder / SETTINGS, net.config.as_dict())

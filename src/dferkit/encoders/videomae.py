@@ -1,0 +1,86 @@
+"""VideoMAE (the transformers class) as a visual encoder: real checkpoints from a local folder or the user's hub cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from einops import rearrange
+
+from dferkit.errors import CheckpointError
+from dferkit.schema import FaceClip, VisualTokens
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VideoMAEEncoder:
+    """Frozen VideoMAE. Implements ``VisualEncoder``.
+
+    Args of the constructor:
+        source: Folder with config.json and safetensors, a name in the user's hub cache (never downloaded), or None for a
+            small randomly initialised model of the same class (for tests and as a lower bound; it knows nothing).
+        seed: Of the random initialisation.
+    """
+
+    def __init__(self, source: Path | str | None = None, *, seed: int = 0) -> None:
+        """Load the model.
+
+        Raises:
+            CheckpointError: The model is not there, is not VideoMAE, or leaves parameters unfilled.
+        """
+        from transformers import VideoMAEConfig, VideoMAEModel
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        if source is None:
+            state = torch.get_rng_state()
+            torch.manual_seed(seed)
+            model = VideoMAEModel(VideoMAEConfig(image_size=64, patch_size=8, num_frames=16, hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=192))
+            torch.set_rng_state(state)
+            self.name = "videomae-random"
+        else:
+            try:
+                model, report = VideoMAEModel.from_pretrained(str(source), local_files_only=True, use_safetensors=True, output_loading_info=True)
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"no VideoMAE model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})") from error
+            unfilled = sorted(report["missing_keys"])
+            if unfilled:
+                # A silently unfilled bias costs points without a word.
+                raise CheckpointError(f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model")
+            self.name = f"videomae:{Path(source).name}"
+        self.model = model.eval()
+        config = model.config
+        self.dim, self.size = config.hidden_size, config.image_size
+        side = config.image_size // config.patch_size
+        self.grid, self.num_frames, self._tubelet = (side, side), config.num_frames // config.tubelet_size, config.tubelet_size
+        self._input_frames = config.num_frames
+        digest = hashlib.sha256()
+        for key, value in sorted(model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        self.digest = digest.hexdigest()
+
+    @torch.inference_mode()
+    def encode(self, clips: Sequence[FaceClip], *, batch_size: int = 4) -> list[VisualTokens]:
+        """Tokens of each clip; one token step spans ``tubelet_size`` frames."""
+        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
+        result: list[VisualTokens] = []
+        for first in range(0, len(clips), batch_size):
+            chosen = clips[first : first + batch_size]
+            video = torch.stack([self._frames(clip) for clip in chosen])
+            hidden = self.model(pixel_values=(video - mean) / std).last_hidden_state
+            for i, clip in enumerate(chosen):
+                values = rearrange(hidden[i], "(t p) d -> t p d", t=self.num_frames)
+                stamps = clip.timestamps[np.linspace(0, len(clip.timestamps) - 1, self._input_frames).round().astype(int)]
+                result.append(VisualTokens(values=values, grid=self.grid, timestamps=stamps.reshape(-1, self._tubelet).mean(1), encoder=self.name))
+        return result
+
+    def _frames(self, clip: FaceClip) -> torch.Tensor:
+        chosen = np.linspace(0, len(clip.images) - 1, self._input_frames).round().astype(int)
+        interpolation = cv2.INTER_AREA if clip.images.shape[1] >= self.size else cv2.INTER_LINEAR
+        images = np.stack([cv2.resize(clip.images[i], (self.size, self.size), interpolation=interpolation) for i in chosen])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255

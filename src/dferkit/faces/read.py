@@ -1,0 +1,65 @@
+"""One video → its windows, each with its frames' geometry and the face clips found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dferkit.faces.boxfile import BoxFile
+from dferkit.faces.detect import Detector
+from dferkit.faces.track import track_faces
+from dferkit.faces.warp import warp_face
+from dferkit.schema import DecodeReport, FaceClip
+from dferkit.video import VideoIndex, Window, decode_windows
+
+CLIP_SIZE = 112
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowFaces:
+    """What one window showed; its pictures are dropped, the crops stay.
+
+    Attributes:
+        timestamps, indices: Of the sampled frames.
+        clips: One face clip per person, largest first; empty when no face was found.
+        num_people: People seen, also when only one was asked for.
+    """
+
+    window: Window
+    timestamps: np.ndarray
+    indices: np.ndarray
+    report: DecodeReport
+    clips: tuple[FaceClip, ...]
+    num_people: int
+
+
+def read_faces(
+    index: VideoIndex,
+    windows: Sequence[Window],
+    detector: Detector | BoxFile,
+    *,
+    people: str = "largest",
+    size: int = CLIP_SIZE,
+    video_name: Path | str | None = None,
+) -> Iterator[WindowFaces]:
+    """Decode, find, follow and cut the faces of each window.
+
+    Raises:
+        VideoError: The file cannot be decoded.
+        ManifestError: The CSV of boxes has no row for this video.
+    """
+    if isinstance(detector, BoxFile):
+        detector = detector.for_video(video_name or index.path)
+    for window, frames in zip(sorted(windows, key=lambda w: w.start_seconds), decode_windows(index, windows), strict=True):
+        tracks = track_faces(frames, detector, people=people)
+        yield WindowFaces(
+            window=window,
+            timestamps=frames.timestamps,
+            indices=frames.indices,
+            report=frames.report,
+            clips=tuple(warp_face(frames, track, size=size) for track in tracks),
+            num_people=max((track.num_people for track in tracks), default=0),
+        )

@@ -1,0 +1,38 @@
+"""Names of models → their configuration: the rows of the ablation table."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+
+from dferkit.errors import ConfigError
+from dferkit.models.grace import GraceConfig
+
+# Every row has the same layers and is trained alike; only what the name says is changed.
+VARIANTS: dict[str, Callable[[GraceConfig], GraceConfig]] = {
+    "grace": lambda c: c,
+    "grace_cosine": lambda c: replace(c, aligner=replace(c.aligner, method="cosine")),
+    "grace_cross_attention": lambda c: replace(c, aligner=replace(c.aligner, method="cross_attention")),
+    "grace_sentence": lambda c: replace(c, text="sentence"),
+    "grace_no_motion": lambda c: replace(c, motion="none"),
+    "grace_spatial_motion": lambda c: replace(c, motion="spatial"),
+    "grace_temporal_motion": lambda c: replace(c, motion="temporal"),
+    "grace_no_contrastive": lambda c: replace(c, weight_contrastive=0.0),
+    "grace_no_auxiliary": lambda c: replace(c, weight_auxiliary=0.0),
+    "grace_cross_entropy": lambda c: replace(c, gamma=0.0, class_balance=0.0),
+    "vision_only": lambda c: replace(c, text="none"),
+    "text_only": lambda c: replace(c, use_visual=False),
+}
+
+
+def variant(name: str, base: GraceConfig) -> GraceConfig:
+    """Configuration of a named row.
+
+    Raises:
+        ConfigError: The name is unknown; the message names the nearest one.
+    """
+    if name not in VARIANTS:
+        near = difflib.get_close_matches(name, VARIANTS, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"unknown model {name!r}; did you mean {near!r}? Known: {', '.join(VARIANTS)}")
+    return VARIANTS[name](base)

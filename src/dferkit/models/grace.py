@@ -1,0 +1,223 @@
+"""GRACE (arXiv 2507.11892): motion weights → token selection → transport between words and patches → fusion → class.
+
+The paper's code was never released and its method section could not be read; the equations E1–E10 are our reconstruction
+(``docs/explanation/grace.md`` says what is known and what is ours). This file reads in the order of the paper's figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dferkit.alignment import AlignerConfig, build_aligner
+from dferkit.errors import ConfigError
+from dferkit.labels import BASIC
+from dferkit.losses import auxiliary, contrastive, weighted_focal
+from dferkit.motion import apply_motion, motion_weights, select_tokens
+from dferkit.schema import Alignment
+
+TEXTS = ("tokens", "sentence", "none")
+MOTIONS = ("both", "spatial", "temporal", "none")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraceConfig:
+    """Shape and switches of GRACE; every ablation of the paper is a value here.
+
+    Attributes:
+        visual_dim, text_dim: Width of the encoders' tokens.
+        num_frames, grid: Token grid of the visual encoder.
+        aligner: How words meet patches (E6, E7).
+        text: ``tokens`` (the paper), ``sentence`` (one vector per caption) or ``none`` (vision only: the words' place is
+            taken by learned queries, so that capacity stays the same).
+        use_visual: False gives the text-only baseline.
+        motion: Motion weighting (E2). motion_strength: Start of the learned strength of E3, 0 to 1.
+        ratio: Share of visual tokens kept (E4).
+        motion_marginals: Visual mass follows the motion weight instead of being uniform.
+        dim: Common width (E5). num_queries: Learned queries when there is no text.
+        gamma, label_smoothing: Of the focal loss. class_balance: β of the effective number.
+        weight_focal, weight_contrastive, weight_auxiliary: λ1, λ2, λ3 (E10).
+    """
+
+    visual_dim: int = 96
+    text_dim: int = 128
+    num_frames: int = 16
+    grid: tuple[int, int] = (8, 8)
+    labels: tuple[str, ...] = BASIC
+    aligner: AlignerConfig = field(default_factory=AlignerConfig)
+    text: str = "tokens"
+    use_visual: bool = True
+    motion: str = "both"
+    motion_strength: float = 0.3
+    ratio: float = 0.5
+    motion_marginals: bool = False
+    dim: int = 96
+    reduced: int = 12
+    num_queries: int = 24
+    dropout: float = 0.2
+    gamma: float = 1.0
+    label_smoothing: float = 0.1
+    class_balance: float = 0.999
+    weight_focal: float = 1.0
+    weight_contrastive: float = 0.1
+    weight_auxiliary: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.text not in TEXTS:
+            raise ConfigError(f"text is {self.text!r}; choose {', '.join(TEXTS)}")
+        if self.motion not in MOTIONS:
+            raise ConfigError(f"motion is {self.motion!r}; choose {', '.join(MOTIONS)}")
+        if not self.use_visual and self.text == "none":
+            raise ConfigError("a model needs text or video: use_visual=False goes with text tokens or sentence")
+        if not 0 < self.ratio <= 1:
+            raise ConfigError(f"ratio is {self.ratio}; give a share above 0, at most 1")
+        if not 0 < self.motion_strength < 1:
+            raise ConfigError(f"motion_strength is {self.motion_strength}; give a number between 0 and 1")
+
+    def as_dict(self) -> dict[str, object]:
+        """For a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> GraceConfig:
+        """Back from JSON."""
+        known = dict(values)
+        known["aligner"] = AlignerConfig(**known["aligner"])  # type: ignore[arg-type]
+        known["grid"], known["labels"] = tuple(known["grid"]), tuple(known["labels"])  # type: ignore[arg-type]
+        return cls(**known)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class GraceOutput:
+    """Answer of GRACE for a batch.
+
+    Attributes:
+        logits: Class scores. visual_logits: Of the auxiliary head, which sees no text.
+        alignment: Words × kept visual tokens; None for text only.
+        motion: Motion weight of every visual token, mean 1 per clip.
+        fused: z of E9. text_pooled, visual_pooled: What the contrastive loss compares.
+    """
+
+    logits: Float[Tensor, "batch classes"]
+    visual_logits: Float[Tensor, "batch classes"]
+    alignment: Alignment | None
+    motion: Float[Tensor, "batch frames patches"]
+    fused: Float[Tensor, "batch dim"]
+    text_pooled: Float[Tensor, "batch dim"]
+    visual_pooled: Float[Tensor, "batch dim"]
+
+
+class VisualSummary(nn.Module):
+    """The video as one vector that still knows where things are.
+
+    Deviation: E9 pools the weighted tokens to their mean. A mean forgets the place, and with frozen tokens of a small encoder the
+    place is what tells a brow from a lip, so each frame is reduced, flattened and only then averaged over time (with its maximum).
+    """
+
+    def __init__(self, config: GraceConfig) -> None:
+        super().__init__()
+        patches = config.grid[0] * config.grid[1]
+        self.reduce = nn.Linear(config.visual_dim, config.reduced)
+        self.frame = nn.Linear(config.reduced * patches, config.dim)
+        self.norm = nn.LayerNorm(config.dim)
+        self.out = nn.Sequential(nn.Linear(2 * config.dim, config.dim), nn.GELU(), nn.Dropout(config.dropout))
+
+    def forward(self, tokens: Float[Tensor, "batch frames patches dim"]) -> Float[Tensor, "batch out"]:
+        frames = F.gelu(self.norm(self.frame(rearrange(self.reduce(tokens), "b t p r -> b t (p r)"))))
+        return self.out(torch.cat([frames.mean(1), frames.amax(1)], -1))
+
+
+class Grace(nn.Module):
+    """The network on cached tokens; encoders stay outside and frozen."""
+
+    def __init__(self, config: GraceConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or GraceConfig()
+        dim, patches = config.dim, config.grid[0] * config.grid[1]
+        self.visual_norm = nn.LayerNorm(config.visual_dim)
+        self.text_norm = nn.LayerNorm(config.text_dim)
+        self.strength = nn.Parameter(torch.logit(torch.tensor(config.motion_strength)))
+        self.place = nn.Parameter(torch.zeros(1, 1, patches, config.visual_dim))
+        self.time = nn.Parameter(torch.zeros(1, config.num_frames, 1, config.visual_dim))
+        self.visual_projection = nn.Linear(config.visual_dim, dim)
+        self.text_projection = nn.Linear(config.text_dim, dim)
+        self.queries = nn.Parameter(torch.randn(config.num_queries, dim) * dim**-0.5) if config.text == "none" else None
+        self.aligner = build_aligner(config.aligner, dim)
+        self.word_mlp = nn.Sequential(nn.Linear(3 * dim, dim), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(dim, dim))
+        self.summary = VisualSummary(config)
+        self.fusion = nn.Sequential(nn.LayerNorm(4 * dim), nn.Dropout(config.dropout), nn.Linear(4 * dim, dim), nn.GELU(), nn.Dropout(config.dropout))
+        self.head = nn.Linear(dim, len(config.labels))
+        self.visual_head = nn.Linear(dim, len(config.labels))
+        self.temperature = nn.Parameter(torch.tensor(0.1))
+
+    def forward(
+        self,
+        visual: Float[Tensor, "batch frames patches visual_dim"],
+        text: Float[Tensor, "batch words text_dim"],
+        text_mask: Bool[Tensor, "batch words"],
+        sentence: Float[Tensor, "batch text_dim"],
+        *,
+        visual_keep: Bool[Tensor, "batch frames patches"] | None = None,
+    ) -> GraceOutput:
+        """Run GRACE.
+
+        Args:
+            text: Token vectors of the caption; ``text_mask`` is True for real ones. sentence: One vector per caption.
+            visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
+        """
+        tokens = self.visual_norm(visual.float())
+        if visual_keep is not None:
+            mean = tokens.mean((1, 2), keepdim=True)
+            tokens = torch.where(visual_keep[..., None], tokens, mean)
+        motion = motion_weights(tokens, mode=self.config.motion)
+        weighted = apply_motion(tokens, motion, torch.sigmoid(self.strength)) + self.place + self.time
+        words, word_mask = self._words(text, text_mask, sentence)
+        summary = self.summary(weighted) if self.config.use_visual else words.new_zeros(len(words), self.config.dim)
+        alignment, aligned, visual_pooled = self._align(words, word_mask, weighted, motion, visual_keep)
+        # E9: the product with the word is what makes the plan matter; a linear pooling would cancel it.
+        per_word = self.word_mlp(torch.cat([words, aligned, words * aligned], -1))
+        share = word_mask.float() / word_mask.sum(1, keepdim=True)
+        mean = torch.einsum("bwd,bw->bd", per_word, share)
+        top = per_word.masked_fill(~word_mask[..., None], -1e4).amax(1)
+        text_pooled = torch.einsum("bwd,bw->bd", words, share)
+        fused = self.fusion(torch.cat([mean, top, summary, text_pooled], -1))
+        return GraceOutput(self.head(fused), self.visual_head(summary), alignment, motion, fused, text_pooled, visual_pooled)
+
+    def _words(self, text: Tensor, text_mask: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """Text tokens in the common width (E5), whatever the granularity."""
+        if self.queries is not None:
+            words = self.queries.expand(len(text), -1, -1)
+            return words, torch.ones(words.shape[:2], dtype=torch.bool, device=words.device)
+        if self.config.text == "sentence":
+            return self.text_projection(self.text_norm(sentence.float()))[:, None], text_mask.new_ones(len(sentence), 1)
+        return self.text_projection(self.text_norm(text.float())), text_mask
+
+    def _align(self, words: Tensor, word_mask: Tensor, weighted: Tensor, motion: Tensor, keep: Tensor | None) -> tuple[Alignment | None, Tensor, Tensor]:
+        """E4–E8: select, project, align, and carry the video to the words."""
+        if not self.config.use_visual:
+            return None, torch.zeros_like(words), words.new_zeros(len(words), self.config.dim)
+        order = motion if keep is None else motion.masked_fill(~keep, -1.0)
+        values, index = select_tokens(weighted, order, ratio=self.config.ratio)
+        visual = self.visual_projection(values)
+        live = torch.ones_like(index, dtype=torch.bool) if keep is None else rearrange(keep, "b t p -> b (t p)").gather(1, index)
+        live = live | ~live.any(1, keepdim=True)  # with everything deleted the mean tokens stand in
+        mass = rearrange(motion, "b t p -> b (t p)").gather(1, index).detach().clamp_min(1e-3) if self.config.motion_marginals else None
+        alignment = self.aligner(words, visual, text_mask=word_mask, visual_mask=live, visual_mass=mass, visual_index=index)
+        rows = alignment.plan.sum(2, keepdim=True).clamp_min(1e-12)
+        aligned = torch.bmm(alignment.plan / rows, visual)
+        return alignment, aligned * word_mask[..., None], (visual * live[..., None]).sum(1) / live.sum(1, keepdim=True)
+
+    def loss(self, output: GraceOutput, target: Int[Tensor, " batch"], class_weights: Float[Tensor, " classes"] | None = None) -> Float[Tensor, ""]:
+        """λ1 weighted focal + λ2 contrastive + λ3 auxiliary (E10)."""
+        c = self.config
+        total = c.weight_focal * weighted_focal(output.logits, target, gamma=c.gamma, class_weights=class_weights, label_smoothing=c.label_smoothing)
+        if c.use_visual and c.weight_auxiliary:
+            total = total + c.weight_auxiliary * auxiliary(output.visual_logits, target, label_smoothing=c.label_smoothing)
+        if c.use_visual and c.text != "none" and c.weight_contrastive:
+            total = total + c.weight_contrastive * contrastive(output.text_pooled, output.visual_pooled, temperature=self.temperature, same_group=target)
+        return total

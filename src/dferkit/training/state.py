@@ -1,0 +1,53 @@
+"""A training run's state on disk, so that the same call goes on after an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dferkit.errors import CheckpointError
+from dferkit.storage import atomic_path, read_json, write_json
+
+
+def save_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, *, step: int, settings: Mapping[str, Any]) -> None:
+    """Write weights and optimizer; ``state.json`` names the newest file and is written last."""
+    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items()}
+    with atomic_path(folder / f"state-{step:06d}.safetensors") as temporary:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+    write_json(folder / "state.json", {"step": step, "settings": dict(settings)})
+    for old in sorted(folder.glob("state-*.safetensors")):
+        if old.name != f"state-{step:06d}.safetensors":
+            old.unlink()
+
+
+def load_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, *, settings: Mapping[str, Any]) -> int:
+    """Load what ``save_state`` wrote.
+
+    Returns:
+        Steps done; 0 when there is no state.
+
+    Raises:
+        CheckpointError: The state belongs to other settings.
+    """
+    if not (folder / "state.json").is_file():
+        return 0
+    about = read_json(folder / "state.json")
+    if about["settings"] != dict(settings):
+        raise CheckpointError(f"{folder.name}/ holds a run with other settings; use the same settings, or another folder")
+    tensors = load_file(folder / f"state-{about['step']:06d}.safetensors")
+    for name, module in modules.items():
+        module.load_state_dict({key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")})
+    known = optimizer.state_dict()
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, number, field = key.split("/")
+            known["state"].setdefault(int(number), {})[field] = value
+    optimizer.load_state_dict(known)
+    return int(about["step"])

@@ -1,0 +1,189 @@
+"""Training the box's video network on rendered faces: resumable, seeded, one clear loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dferkit.encoders.box_net import BoxNet, BoxOutput, box_loss
+from dferkit.evaluation.metrics import confusion_matrix, uar
+from dferkit.labels import BASIC
+from dferkit.training.face_shards import CROP_SIZE, NETWORK_SIZE, FaceShard
+from dferkit.training.state import load_state, save_state
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisualPretrainingConfig:
+    """How long and how fast. ``use_bfloat16`` is chosen by the processor when None (it trains three times faster where there are AMX tiles)."""
+
+    steps: int = 9000
+    batch: int = 20
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup_share: float = 0.06
+    seed: int = 0
+    threads: int = 2
+    save_every: int = 500
+    use_bfloat16: bool | None = None
+    average_decay: float = 0.998
+
+
+def augment(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One clip's crops as the network may meet them: the same shift, scale, roll, light and blur in every frame.
+
+    Args:
+        crops: uint8 (frames, 80, 80, 3).
+
+    Returns:
+        float32 (frames, 3, 64, 64) in [-0.5, 0.5].
+    """
+    angle, scale = math.radians(rng.uniform(-8, 8)), math.exp(rng.uniform(-0.10, 0.10))
+    shift = rng.uniform(-4.5, 4.5, 2)
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    if rng.random() < 0.5:
+        cosine_x, sine_x = -cosine, -sine
+    else:
+        cosine_x, sine_x = cosine, sine
+    centre, middle = (CROP_SIZE - 1) / 2 + shift, (NETWORK_SIZE - 1) / 2
+    matrix = np.array([[cosine_x, -sine, 0.0], [sine_x, cosine, 0.0]])
+    matrix[:, 2] = centre - matrix[:, :2] @ (middle, middle)
+    low = int(rng.integers(28, NETWORK_SIZE)) if rng.random() < 0.2 else NETWORK_SIZE
+    blur = float(rng.uniform(0.3, 1.2)) if rng.random() < 0.15 else 0.0
+    out = np.empty((len(crops), NETWORK_SIZE, NETWORK_SIZE, 3), np.float32)
+    for i, crop in enumerate(crops):
+        picture = cv2.warpAffine(crop, matrix, (NETWORK_SIZE, NETWORK_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+        if low < NETWORK_SIZE:
+            picture = cv2.resize(cv2.resize(picture, (low, low), interpolation=cv2.INTER_AREA), (NETWORK_SIZE, NETWORK_SIZE))
+        if blur:
+            picture = cv2.GaussianBlur(picture, (0, 0), blur)
+        out[i] = picture
+    out = out / 255 - 0.5
+    if rng.random() < 0.2:
+        out[:] = out.mean(-1, keepdims=True)
+    out = out * rng.uniform(0.6, 1.4) + rng.uniform(-0.12, 0.12) + rng.uniform(-0.06, 0.06, 3).astype(np.float32)
+    if rng.random() < 0.2:
+        # An object before the face hides a corner of it through the whole clip.
+        height, width = rng.integers(8, 26, 2)
+        top, left = rng.integers(0, NETWORK_SIZE - height), rng.integers(0, NETWORK_SIZE - width)
+        out[:, top : top + height, left : left + width] = rng.uniform(-0.5, 0.5, 3)
+    return np.ascontiguousarray(np.clip(out, -0.5, 0.5).transpose(0, 3, 1, 2), np.float32)
+
+
+def network_input(crops: np.ndarray) -> Tensor:
+    """Middle of uint8 crops (clips, frames, 80, 80, 3) without augmentation, as the network wants them."""
+    edge = (CROP_SIZE - NETWORK_SIZE) // 2
+    middle = crops[:, :, edge : edge + NETWORK_SIZE, edge : edge + NETWORK_SIZE]
+    return torch.from_numpy(np.ascontiguousarray(middle.transpose(0, 1, 4, 2, 3))).float() / 255 - 0.5
+
+
+def _has_fast_bfloat16() -> bool:
+    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(check and check())
+
+
+def split_subjects(data: FaceShard) -> tuple[np.ndarray, np.ndarray]:
+    """Clip numbers to train on and of held-out people (one in twelve)."""
+    held = data.subject % 12 == 5
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+@torch.inference_mode()
+def predict_clips(net: BoxNet, crops: np.ndarray, *, batch: int = 32) -> BoxOutput:
+    """The network's answer for many clips."""
+    net.eval()
+    parts = [net(network_input(crops[i : i + batch])) for i in range(0, len(crops), batch)]
+    return BoxOutput(torch.cat([p.tokens for p in parts]), torch.cat([p.action_units for p in parts]), torch.cat([p.logits for p in parts]))
+
+
+def measure(net: BoxNet, data: FaceShard, clips: np.ndarray) -> dict[str, float]:
+    """UAR by profile and mean correlation of the action units on unseen people."""
+    result: dict[str, float] = {}
+    output = predict_clips(net, data.crops[clips])
+    truth, said = data.au[clips].astype(np.float32).reshape(-1, len(net.config.au_names)), output.action_units.numpy().reshape(-1, len(net.config.au_names))
+    shown = truth.std(0) > 0.02
+    result["au_correlation"] = float(np.mean([np.corrcoef(truth[:, i], said[:, i])[0, 1] for i in np.flatnonzero(shown)]))
+    for name, natural in (("posed", False), ("natural", True)):
+        chosen = data.is_natural[clips] == natural
+        if chosen.any():
+            result[f"uar_{name}"] = float(uar(confusion_matrix(data.label[clips][chosen], output.logits.numpy()[chosen].argmax(1), len(BASIC))))
+    return result
+
+
+def pretrain_visual(
+    data: FaceShard,
+    folder: Path | str,
+    *,
+    config: VisualPretrainingConfig | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> BoxNet:
+    """Train, resuming from ``folder`` if a state of the same settings is there.
+
+    The batch of a step is a pure function of (seed, step), so an interrupted run goes on as if nothing had happened.
+
+    Returns:
+        The network with averaged weights, in evaluation mode.
+    """
+    config = config or VisualPretrainingConfig()
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    folder = Path(folder)
+    use_bfloat16 = _has_fast_bfloat16() if config.use_bfloat16 is None else config.use_bfloat16
+    net, average = BoxNet(), BoxNet()
+    average.load_state_dict(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    modules, settings = {"net": net, "average": average}, asdict(config)
+    step = load_state(folder, modules, optimizer, settings=settings)
+    train, held = split_subjects(data)
+    with ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(_batch, data, train, config, step)
+        while step < config.steps:
+            video, units, labels = following.result()
+            following = ahead.submit(_batch, data, train, config, step + 1)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * _schedule(step / config.steps, config.warmup_share)
+            net.train()
+            with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
+                output = net(video)
+            loss = box_loss(BoxOutput(output.tokens, output.action_units.float(), output.logits.float()), units, labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            decay = min(config.average_decay, 1 - 1 / (1 + step))
+            with torch.no_grad():
+                for slow, fast in zip(average.parameters(), net.parameters(), strict=True):
+                    slow.lerp_(fast, 1 - decay)
+            if step % config.save_every == 0 or step == config.steps:
+                save_state(folder, modules, optimizer, step=step, settings=settings)
+                scores = measure(average, data, held[:240])
+                if on_progress:
+                    on_progress(step, config.steps, ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+            elif on_progress and step % 20 == 0:
+                on_progress(step, config.steps, f"loss {float(loss.detach()):.3f}")
+    return average.eval()
+
+
+def _schedule(progress: float, warmup: float) -> float:
+    """Linear rise, then cosine to a hundredth."""
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _batch(data: FaceShard, train: np.ndarray, config: VisualPretrainingConfig, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips of one step: every clip once per epoch, in an order and with augmentations fixed by (seed, step)."""
+    per_epoch = max(len(train) // config.batch, 1)
+    order = np.random.default_rng([config.seed, step // per_epoch]).permutation(train)
+    chosen = order[(step % per_epoch) * config.batch :][: config.batch]
+    rng = np.random.default_rng([config.seed, 1, step])
+    video = torch.from_numpy(np.stack([augment(data.crops[i], rng) for i in chosen]))
+    return video, torch.from_numpy(data.au[chosen].astype(np.float32)), torch.from_numpy(data.label[chosen])
