@@ -164,8 +164,12 @@ class _FrameSource:
                 self._num_lost += 1
                 continue
             for frame in frames:
-                self._num_damaged += bool(frame.is_corrupt)
                 self._num_decoded += 1
+                # The decoder paints over what it could not read. The frame before is better than that, if there is one.
+                if frame.is_corrupt:
+                    self._num_damaged += 1
+                    if self._current is not None:
+                        continue
                 seconds = self._seconds(frame)
                 if seconds is not None:
                     yield seconds, frame

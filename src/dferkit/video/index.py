@@ -162,7 +162,9 @@ def _demux(container: InputContainer, stream: VideoStream, name: str, limits: Li
         # An edit list marks frames that are decoded for others' sake and never shown.
         if packet.is_discard:
             continue
-        found.num_corrupt += packet.is_corrupt
+        if packet.is_corrupt:
+            found.num_corrupt += 1
+            continue
         found.last_duration = (packet.duration or 0) * base
         found.times.append(ticks * base)
         if len(found.times) > limits.max_frames:
