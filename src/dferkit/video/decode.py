@@ -116,7 +116,9 @@ class _FrameSource:
             following = next(self._decoded, None)
             if following is None:
                 break
-            self._previous, self._current = self._current, following
+            # Times of a damaged file may jump back; what is shown never does.
+            if self._current is None or following[0] > self._current[0]:
+                self._previous, self._current = self._current, following
         if self._current is None:
             raise VideoError(f"{display_name(self._index.path)} is damaged: none of its frames can be decoded. "
                              "Copy it again from its source", code="E_DECODE")
