@@ -144,6 +144,21 @@ def test_the_most_salient_are_told_in_the_order_of_onset() -> None:
     assert [p.action_unit for p in caption.phrases] == ["AU9", "AU4"]
 
 
+def test_long_texts_lose_speeds_then_times_of_the_least_salient() -> None:
+    units = curves(AU4=block(4, 9, 0.7), AU24=block(8, 14, 0.3))
+
+    def text(max_words: int) -> str:
+        return describe(units, config=DescribeConfig(smooth=False, max_words=max_words)).text
+
+    assert text(15) == (
+        "Brows furrowed clearly and quickly, 0.5–1.1 s; lips pressed together slightly and quickly, 1.0–1.8 s."
+    )
+    assert text(14) == "Brows furrowed clearly and quickly, 0.5–1.1 s; lips pressed together slightly, 1.0–1.8 s."
+    assert text(11) == "Brows furrowed clearly, 0.5–1.1 s; lips pressed together slightly, 1.0–1.8 s."
+    assert text(10) == "Brows furrowed clearly, 0.5–1.1 s; lips pressed together slightly."
+    assert text(1) == "Brows furrowed clearly; lips pressed together slightly."
+
+
 def test_speech_like_movement_gives_way() -> None:
     twice = np.maximum(block(2, 5, 0.5), block(8, 11, 0.5))
     speech, brow = find_movements(curves(AU25=twice, AU4=twice), config=RAW)
@@ -178,7 +193,7 @@ def test_unusable_curves_are_refused(broken: ActionUnits) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="AU12"):
         DescribeConfig(thresholds={"AU122": 0.3})
-    for wrong in ({"threshold": 0.0}, {"release_ratio": 1.5}, {"max_phrases": 0}):
+    for wrong in ({"threshold": 0.0}, {"release_ratio": 1.5}, {"max_phrases": 0}, {"max_words": 0}):
         with pytest.raises(ConfigError):
             DescribeConfig(**wrong)
 
@@ -201,6 +216,7 @@ def test_random_curves(seed: int, synonyms: bool, start: float) -> None:
         assert units.timestamps[0] <= phrase.start_seconds < phrase.end_seconds <= start + 2 + 1e-6
     onsets = [p.start_seconds for p in caption.phrases]
     assert onsets == sorted(onsets)
+    assert synonyms or len(caption.text.split()) <= DescribeConfig().max_words
     told = [p.action_unit for p in caption.phrases]
     assert len(set(told)) == len(told)
     if not synonyms:

@@ -118,6 +118,19 @@ def test_training_captions_need_an_out_of_fold_guide() -> None:
     assert refine(caption, guide(anger=1.0), for_training=True).phrases[0].is_stressed
 
 
+def test_a_refined_caption_is_not_refined_again() -> None:
+    with pytest.raises(DataError, match="already refined with 'net'"):
+        refine(refine(coarse("AU4"), guide(anger=1.0)), guide(fear=1.0))
+
+
+def test_words_of_others_are_kept() -> None:
+    theirs = coarse("AU12", "AU4", source="some language model")
+    fine = refine(theirs, guide(anger=0.9))
+    assert fine.text == "Brows furrowed clearly, 0.2–0.7 s; Lip corners pulled up clearly, 0.0–0.5 s."
+    assert fine.phrases[0].is_stressed
+    assert fine.source == "some language model"
+
+
 def test_wrong_settings() -> None:
     with pytest.raises(ConfigError):
         refine(coarse("AU4"), guide(anger=1.0), top_k=0)

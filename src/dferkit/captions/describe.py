@@ -42,6 +42,7 @@ class DescribeConfig:
         fast_seconds, slow_seconds: A rise from 30 % to 90 % of the peak shorter or longer than these is told.
         speech_weight: Salience of units that speech also makes, while they come and go repeatedly.
         max_phrases: The most salient movements that are told.
+        max_words: Longer texts lose words (not movements): the speeds, then the times, of the least salient first.
     """
 
     threshold: float = 0.2
@@ -57,6 +58,7 @@ class DescribeConfig:
     slow_seconds: float = 0.8
     speech_weight: float = 0.7
     max_phrases: int = 7
+    max_words: int = 40
 
     def __post_init__(self) -> None:
         for name in (*self.thresholds, *self.min_seconds_by_unit):
@@ -70,6 +72,8 @@ class DescribeConfig:
             raise ConfigError(f"release_ratio is above 0 and at most 1, got {self.release_ratio}")
         if self.max_phrases < 1:
             raise ConfigError(f"max_phrases is at least 1, got {self.max_phrases}")
+        if self.max_words < 1:
+            raise ConfigError(f"max_words is at least 1, got {self.max_words}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,11 +128,12 @@ def describe(
         )  # fmt: skip
         return join_phrases([still], source=SOURCE)
     told = sorted(movements, key=lambda movement: -movement.salience)[: config.max_phrases]
-    told.sort(key=lambda movement: movement.start_seconds)
+    texts = _fit([_tell(movement, config, start, generator) for movement in told], config.max_words)
+    told_texts = sorted(zip(told, texts, strict=True), key=lambda pair: pair[0].start_seconds)
     actions = load_facs().action_units
     phrases = [
         Phrase(
-            text=_tell(movement, config, start, generator),
+            text=text,
             action_unit=movement.action_unit,
             regions=actions[movement.action_unit].regions,
             start_seconds=movement.start_seconds,
@@ -137,7 +142,7 @@ def describe(
             start_character=0,
             end_character=0,
         )
-        for movement in told
+        for movement, text in told_texts
     ]
     return join_phrases(phrases, source=SOURCE)
 
@@ -292,18 +297,33 @@ def _rise_seconds(curve: Float[np.ndarray, " frames"], timestamps: Float[np.ndar
     return float(crossings[1] - crossings[0])
 
 
-def _tell(movement: Movement, config: DescribeConfig, clip_start: float, generator: np.random.Generator | None) -> str:
-    facs = load_facs()
-    strength = facs.intensity_word(movement.peak)
-    adverbs = ["slightly" if strength is None else strength]
+def _fit(versions: Sequence[tuple[str, ...]], max_words: int) -> list[str]:
+    """One of each phrase's versions, the longest where there is room; the last phrases are shortened first."""
+    level = [0] * len(versions)
+    for deeper in (1, 2):
+        for number in reversed(range(len(versions))):
+            if sum(len(texts[i].split()) for texts, i in zip(versions, level, strict=True)) <= max_words:
+                break
+            level[number] = deeper
+    return [texts[i] for texts, i in zip(versions, level, strict=True)]
+
+
+def _tell(
+    movement: Movement, config: DescribeConfig, clip_start: float, generator: np.random.Generator | None
+) -> tuple[str, str, str]:
+    """The whole phrase, the phrase without speed, and without speed and times."""
+    name = movement.action_unit
+    strength = load_facs().intensity_word(movement.peak)
+    adverb = "slightly" if strength is None else strength
+    speed = ""
     if movement.pattern in ("once", "strongest"):
         if movement.rise_seconds < config.fast_seconds:
-            adverbs.append(_pick(("quickly", "suddenly"), generator))
+            speed = _pick(("quickly", "suddenly"), generator)
         elif movement.rise_seconds > config.slow_seconds:
-            adverbs.append("gradually")
-    adverb = " and ".join(word for word in adverbs if word)
-    name = movement.action_unit
-    words = wording.plain(name, adverb) if generator is None else wording.any_plain(name, adverb, generator)
+            speed = "gradually"
+    template = wording.plain(name, "*") if generator is None else wording.draw_template(name, generator)
+    words = wording.place_adverb(template, adverb)
+    fast_words = wording.place_adverb(template, " and ".join(word for word in (adverb, speed) if word))
     start, end = movement.start_seconds - clip_start, movement.end_seconds - clip_start
     times = f"{start:.1f}–{end:.1f} s"
     tail = {
@@ -313,7 +333,7 @@ def _tell(movement: Movement, config: DescribeConfig, clip_start: float, generat
         "strongest": f"strongest {times}",
         "fading": f"{_pick(('fades', 'relaxes'), generator)} by {end:.1f} s",
     }[movement.pattern]
-    return f"{words}, {tail}"
+    return f"{fast_words}, {tail}", f"{words}, {tail}", words
 
 
 def _pick(words: tuple[str, ...], generator: np.random.Generator | None) -> str:

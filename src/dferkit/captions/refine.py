@@ -70,8 +70,8 @@ def refine(
 
     Stressed phrases come first, the most telling one at the front, in full wording; the others follow, shortened, in
     their old order; last come movements that a candidate would show and that are absent (intensity 0, over the span of
-    the caption). Phrases without an action unit keep their words. A caption without phrases is returned as it is, with
-    ``guided_by`` set.
+    the caption). Phrases without an action unit, and those of captions that are not our template's, keep their words.
+    A caption without phrases is returned as it is, with ``guided_by`` set.
 
     Args:
         guide: What a first model thinks of the clip.
@@ -79,7 +79,8 @@ def refine(
         for_training: The caption is for a clip that a model will be trained on.
 
     Raises:
-        DataError: ``for_training`` with a guide that has seen the clip: its certainty would leak the label.
+        DataError: ``for_training`` with a guide that has seen the clip: its certainty would leak the label. Or the
+            caption is already refined.
         ConfigError: ``top_k`` is below 1.
     """
     config = config or RefineConfig()
@@ -90,9 +91,12 @@ def refine(
             f"the guide {guide.model!r} has seen this training clip, so its top-{top_k} classes leak the label into "
             "the caption; predict training clips with models trained on the other folds and set is_out_of_fold"
         )
+    if caption.guided_by is not None:
+        raise DataError(f"the caption was already refined with {caption.guided_by.model!r}; refine the coarse caption")
     if not caption.phrases:
         return replace(caption, guided_by=guide)
 
+    is_ours = caption.source == SOURCE
     weights = stress_weights(guide, top_k=top_k, config=config)
     order = sorted(
         (p for p in caption.phrases if weights.get(p.action_unit, 0.0) > 0),
@@ -107,10 +111,10 @@ def refine(
     num_detailed = len(stressed)
     while True:
         fine = [
-            replace(p, text=_stress(p, with_detail=number < num_detailed), is_stressed=True)
+            replace(p, text=_stress(p, with_detail=number < num_detailed) if is_ours else p.text, is_stressed=True)
             for number, p in enumerate(stressed)
         ]
-        fine += [replace(p, text=_shorten(p), is_stressed=False) for p in others] + absent
+        fine += [replace(p, text=_shorten(p) if is_ours else p.text, is_stressed=False) for p in others] + absent
         if len(SEPARATOR.join(p.text for p in fine).split()) <= config.max_words or len(fine) == 1:
             break
         if num_detailed > 1:
@@ -205,7 +209,8 @@ def _adverb(phrase: Phrase) -> str:
 def _stress(phrase: Phrase, *, with_detail: bool) -> str:
     if phrase.action_unit not in wording.WORDINGS:
         return phrase.text
-    _, comma, tail = phrase.text.rpartition(", ")
+    # Coarse words have no comma before their times.
+    _, comma, tail = phrase.text.partition(", ")
     detail = f", {wording.WORDINGS[phrase.action_unit].detail}" if with_detail else ""
     return wording.full(phrase.action_unit, _adverb(phrase)) + detail + (comma + tail if comma else "")
 

@@ -171,9 +171,9 @@ def place_adverb(template: str, adverb: str) -> str:
     return " ".join(template.replace("*", adverb).split())
 
 
-def any_plain(name: str, adverb: str, generator: np.random.Generator) -> str:
-    """The plain phrase or, in two of three cases, a synonym drawn at random (never the held-out one)."""
+def draw_template(name: str, generator: np.random.Generator) -> str:
+    """The plain phrase or, in two of three cases, a synonym (never the held-out one), with ``*`` for the adverb."""
     wording = WORDINGS[name]
     if generator.random() < 1 / 3:
-        return plain(name, adverb)
-    return place_adverb(wording.synonyms[int(generator.integers(len(wording.synonyms)))], adverb)
+        return plain(name, "*")
+    return wording.synonyms[int(generator.integers(len(wording.synonyms)))]
