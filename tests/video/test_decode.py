@@ -165,10 +165,9 @@ def test_cut_file_gives_what_is_there(tmp_path: Path) -> None:
 def test_cut_inside_a_trailing_index_is_noticed(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "a.mp4")
     path.write_bytes(path.read_bytes()[:-20])
-    try:
-        assert index_video(path).is_truncated
-    except VideoError as error:
-        assert error.code == "E_TRUNCATED"
+    index = index_video(path)
+    assert index.is_truncated
+    assert _numbers(_one(path)) == list(range(16))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +194,7 @@ def test_damaged_packets_are_counted_and_the_rest_used(tmp_path: Path) -> None:
     index = index_video(path)
     frames = _one(path, 64)
     wrong = np.array(_numbers(frames)) != np.arange(64)
-    assert 0 < frames.report.num_damaged
+    assert frames.report.num_damaged > 0
     assert "W_DECODE_ERRORS" in frames.report.warnings
     assert index.num_frames == 64
     assert wrong.mean() < 0.3

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,13 +10,15 @@ from dferkit.video import clip_window, plan_windows
 
 
 @settings(deadline=None)
-@given(duration=st.floats(0.01, 120), window=st.floats(0.2, 30), overlap=st.floats(0.05, 1.0), samples=st.integers(1, 64))
+@given(
+    duration=st.floats(0.01, 120), window=st.floats(0.2, 30), overlap=st.floats(0.05, 1.0), samples=st.integers(1, 64)
+)
 def test_windows_cover_the_video(duration: float, window: float, overlap: float, samples: int) -> None:
     windows = plan_windows(duration, window_seconds=window, stride_seconds=window * overlap, num_samples=samples)
     starts = [w.start_seconds for w in windows]
     assert [w.number for w in windows] == list(range(len(windows)))
     assert starts[0] == 0
-    assert all(b > a for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(starts))
     length = min(window, duration)
     for one in windows:
         assert one.end_seconds - one.start_seconds == pytest.approx(length)
@@ -25,7 +29,7 @@ def test_windows_cover_the_video(duration: float, window: float, overlap: float,
         assert np.allclose(np.diff(one.sample_times), length / samples)
     # No moment is further outside than one sampling segment, and no gap lies between windows.
     assert windows[-1].end_seconds >= duration - min(window / samples, 0.1 * window) - 1e-6
-    assert all(b.start_seconds <= a.end_seconds + 1e-6 for a, b in zip(windows, windows[1:], strict=False))
+    assert all(b.start_seconds <= a.end_seconds + 1e-6 for a, b in itertools.pairwise(windows))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ _MAX_SECONDS_OFF = 0.05
 
 
 class BoxFile:
-    """Boxes from a CSV: ``frame`` or ``timestamp``, ``FaceRectX``, ``FaceRectY``, ``FaceRectWidth``, ``FaceRectHeight``.
+    """Boxes from a CSV with ``frame`` or ``timestamp`` and FaceRectX, FaceRectY, FaceRectWidth, FaceRectHeight.
 
     A column ``input`` or ``video`` tells which file a row belongs to; ``for_video`` picks one. Boxes in pixels of the
     upright frame. Square boxes are taken as standard ones, others as tight ones (py-feat's own).
@@ -89,12 +89,13 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path.name} is not a CSV table that can be read: {error}") from error
     missing = [column for column in _RECT if column not in table]
-    if missing or not {"frame", "timestamp"} & set(table.columns):
-        wanted = [*missing, *([] if {"frame", "timestamp"} & set(table.columns) else ["frame or timestamp"])]
-        raise ManifestError(f"{path.name}: missing column {', '.join(wanted)}; found {', '.join(map(str, table.columns))}")
+    moments = {"frame", "timestamp"} & set(table.columns)
+    if missing or not moments:
+        wanted = ", ".join([*missing, *([] if moments else ["frame or timestamp"])])
+        raise ManifestError(f"{path.name}: missing column {wanted}; found {', '.join(map(str, table.columns))}")
     if "FaceScore" not in table:
         table["FaceScore"] = float("nan")
-    for column in (*_RECT, "FaceScore", *({"frame", "timestamp"} & set(table.columns))):
+    for column in (*_RECT, "FaceScore", *sorted(moments)):
         numbers = pd.to_numeric(table[column], errors="coerce")
         bad = numbers.isna() & table[column].notna()
         if bad.any():

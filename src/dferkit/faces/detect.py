@@ -91,7 +91,7 @@ class YuNetDetector:
     def __init__(self, model_path: Path | str) -> None:
         path = Path(model_path)
         if not path.is_file():
-            raise BackendError(f"{path.name}: no such YuNet model file: give the folder that holds it by DFERKIT_MODELS")
+            raise BackendError(f"{path.name}: no such YuNet model file: set DFERKIT_MODELS to its folder")
         try:
             self._network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), self._MIN_SCORE, 0.3, 50)
         except cv2.error as error:

@@ -41,7 +41,8 @@ class Motion:
             return None
         reach = int(np.clip(width / 5, 9, 21)) | 1
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            self._greys[start], self._greys[end], points[:, None], None, winSize=(reach, reach), maxLevel=2)
+            self._greys[start], self._greys[end], points[:, None], points[:, None].copy(), winSize=(reach, reach),
+            maxLevel=2)
         is_kept = status.ravel().astype(bool)
         if is_kept.sum() < _MIN_POINTS:
             return None

@@ -10,8 +10,8 @@ from dferkit.schema import FaceBox
 # it. Grown by this share of its side on each side it holds the forehead and the chin.
 CROP_MARGIN = 0.15
 
-# From a tight box (hair line to chin, ear to ear: YuNet, RetinaFace, py-feat) to a standard one: medians over the frames
-# of real clips where both detectors saw the face.
+# From a tight box (hair line to chin, ear to ear: YuNet, RetinaFace, py-feat) to a standard one: medians over frames of
+# real clips where both detectors saw the face.
 _TIGHT_SIDE = 1.04
 _TIGHT_SHIFT_Y = -0.035
 

@@ -5,6 +5,7 @@ A track id says that boxes belong together within one window. It is no identity.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.detect import Detector, WholeFrame
 from dferkit.faces.flow import Motion
 from dferkit.faces.geometry import overlap
-from dferkit.schema import FaceBox, Frames, FaceTrack
+from dferkit.schema import FaceBox, FaceTrack, Frames
 
 PEOPLE = ("largest", "all")
 
@@ -103,7 +104,7 @@ def _detect(frames: Frames, detector: Detector | BoxFile, every: int) -> dict[in
     looks = sorted({*range(0, count, every), count - 1})
     for i in looks:
         look(i)
-    for left, right in zip(looks, looks[1:], strict=False):
+    for left, right in itertools.pairwise(looks):
         if len(seen[left]) != len(seen[right]):
             for i in range(left + 1, right):
                 look(i)
@@ -159,7 +160,7 @@ def _fill(
     for frame in frames:
         boxes[frame] = _array(trail.hits[frame])
         scores[frame] = trail.hits[frame].score
-    for left, right in zip(frames, frames[1:], strict=False):
+    for left, right in itertools.pairwise(frames):
         _fill_between(boxes, left, right, motion)
     _fill_alone(boxes, frames[-1], 1, motion, times)
     _fill_alone(boxes, frames[0], -1, motion, times)

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from dferkit.errors import ConfigError, NoFaceError
 from dferkit.faces.geometry import CROP_MARGIN
 from dferkit.faces.quality import assess
-from dferkit.schema import FaceClip, Frames, FaceTrack
+from dferkit.schema import FaceClip, FaceTrack, Frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,8 @@ class BoxJitter:
         """A random jitter: uniform within ± each range."""
         return cls(
             shift_x=generator.uniform(-shift, shift), shift_y=generator.uniform(-shift, shift),
-            scale=math.exp(generator.uniform(-scale, scale)), roll_degrees=generator.uniform(-roll_degrees, roll_degrees))
+            scale=math.exp(generator.uniform(-scale, scale)),
+            roll_degrees=generator.uniform(-roll_degrees, roll_degrees))
 
 
 def warp_face(
@@ -67,7 +68,9 @@ def warp_face(
     found = np.flatnonzero(track.found)
     if len(found) == 0:
         raise NoFaceError(f"no face in {len(track.found)} sampled frames. Try --face yunet, or give boxes as a CSV")
-    crops = {int(i): crop_face(frames.images[i], track.boxes[i], size=size, margin=margin, jitter=jitter) for i in found}
+    crops = {
+        int(i): crop_face(frames.images[i], track.boxes[i], size=size, margin=margin, jitter=jitter) for i in found
+    }
     nearest = found[np.abs(np.arange(len(track.found))[:, None] - found).argmin(axis=1)]
     images = np.stack([crops[int(i)] for i in nearest])
     return FaceClip(
@@ -95,7 +98,8 @@ def crop_face(
     factor = max(1, round(crop / size))
     fine = size * factor
     step = crop / fine
-    cosine, sine = step * math.cos(math.radians(jitter.roll_degrees)), step * math.sin(math.radians(jitter.roll_degrees))
+    roll = math.radians(jitter.roll_degrees)
+    cosine, sine = step * math.cos(roll), step * math.sin(roll)
     # Pixel centres are at +0.5, in the crop as in the frame.
     middle = (fine - 1) / 2
     matrix = np.array([

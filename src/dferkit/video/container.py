@@ -138,7 +138,8 @@ def _require_regular(status: os.stat_result, name: str) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise VideoError(f"{name} is a folder, not a video: give a video file", code="E_NOT_REGULAR")
     if not stat.S_ISREG(status.st_mode):
-        raise VideoError(f"{name} is a pipe or device, not a file: save the video to a file first", code="E_NOT_REGULAR")
+        raise VideoError(f"{name} is a pipe or device, not a file: save the video to a file first",
+                         code="E_NOT_REGULAR")
     if status.st_size == 0:
         raise VideoError(f"{name} is empty (0 bytes): copy it again from its source", code="E_EMPTY")
 

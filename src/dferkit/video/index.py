@@ -1,4 +1,4 @@
-"""What a video holds, from its packets: times, size, orientation, faults. One frame is decoded, to see which way is up."""
+"""What a video holds, from its packets: times, size, faults. One frame is decoded, to see which way is up."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def read_orientation(frame: av.VideoFrame) -> tuple[Orientation, bool]:
 
     ``frame.rotation`` is not enough: of a mirrored frame it says 180 degrees, of a singular matrix -2147483648.
     """
-    side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
     if side_data is None:
         return Orientation(), True
     raw = bytes(side_data)
