@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from dferkit.alignment import transport_plan
+from dferkit.alignment import transport, transport_plan
 from dferkit.alignment.transport import plan_gradient, sinkhorn_log, sinkhorn_scaling
 from dferkit.errors import ConfigError, DataError
 
@@ -72,6 +72,38 @@ def test_a_strongly_structured_cost_is_solved_by_absorption():
     reference = transport_plan(cost.double(), epsilon=0.002, max_iterations=50_000, tolerance=1e-7, solver=sinkhorn_log)
     assert found.converged.all()
     assert (found.plan - reference.plan).abs().sum() < 1e-2
+
+
+@pytest.mark.parametrize("epsilon", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tiny_epsilon_stays_finite(epsilon, dtype):
+    cost = random_cost(3, 6, 11, dtype=dtype).requires_grad_()
+    found = transport_plan(cost, epsilon=epsilon, max_iterations=50)
+    assert found.plan.isfinite().all()
+    torch.testing.assert_close(found.plan.sum((1, 2)), torch.ones(3, dtype=dtype))
+    found.plan.square().sum().backward()
+    assert cost.grad.isfinite().all()
+
+
+def test_logarithms_take_over_where_the_range_is_lost(monkeypatch):
+    def lost(cost: Tensor, *masses: Tensor, **settings: float) -> transport.Solution:
+        return transport.Solution(plan=torch.full_like(cost, torch.nan), num_iterations=3)
+
+    monkeypatch.setattr(transport, "sinkhorn_scaling", lost)
+    found = transport_plan(random_cost(2, 4, 5))
+    assert found.converged.all()
+    assert not transport_plan(random_cost(2, 4, 5), solver=lost).converged.any()  # A chosen solver is not replaced.
+
+
+def test_autocast_does_not_lower_the_precision():
+    cost = random_cost(2, 5, 9).float()
+    gradients = []
+    for enabled in (False, True):
+        leaf = cost.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            transport_plan(leaf).plan.square().sum().backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients)
 
 
 def test_not_converging_is_a_value():

@@ -3,7 +3,7 @@ plan.
 
 ``sinkhorn_log`` is the reference: slow, safe at any epsilon. ``sinkhorn_scaling`` does the same sweeps as matrix-vector
 products on a kernel that is built once, and rebuilds it around the current potentials when the scalings grow large.
-Both have the type ``Solver``; another solver only has to return row and column potentials.
+Both have the type ``Solver``, and so has any other that returns the plan.
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ _NEGLIGIBLE = {torch.float32: -70.0, torch.float64: -600.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Potentials:
-    """Dual answer: plan = exp(row + column − cost / epsilon), -inf where the mass is zero."""
+class Solution:
+    """What a solver finds: the plan, exactly 0 where a mass is 0, and the sweeps or steps it took."""
 
-    row: Float[Tensor, "batch words"]
-    column: Float[Tensor, "batch visual"]
+    plan: Float[Tensor, "batch words visual"]
     num_iterations: int
 
 
-Solver = Callable[..., Potentials]
-"""(cost, text_mass, visual_mass, *, epsilon, tolerance, max_iterations) → Potentials.
+Solver = Callable[..., Solution]
+"""(cost, text_mass, visual_mass, *, epsilon, tolerance, max_iterations) → Solution.
 
 The cost is +inf at masked positions, the masses are 0 there and sum to 1.
 """
@@ -120,14 +119,14 @@ def sinkhorn_log(
     epsilon: float,
     tolerance: float,
     max_iterations: int,
-) -> Potentials:
-    """Sinkhorn sweeps on logarithms (GRACE, E7): two log-sum-exps over the whole matrix per sweep. The reference
-    solver."""
+) -> Solution:
+    """Sinkhorn sweeps on logarithms (GRACE, E7), two log-sum-exps of the whole matrix each. The reference solver."""
     kernel = cost * (-1.0 / epsilon)
     log_a, log_b = text_mass.log(), visual_mass.log()
     row = torch.zeros_like(log_a).masked_fill(text_mass <= 0, -torch.inf)
     column = torch.zeros_like(log_b).masked_fill(visual_mass <= 0, -torch.inf)
     done = torch.zeros(cost.shape[0], dtype=torch.bool, device=cost.device)
+    num_iterations = max_iterations
     for sweep in range(1, max_iterations + 1):
         # Every sweep ends with the rows: words then have exactly their mass, and the columns carry the error.
         from_rows = torch.logsumexp(kernel + row[:, :, None], dim=1)
@@ -135,12 +134,17 @@ def sinkhorn_log(
             mass = torch.where(visual_mass > 0, (from_rows + column).exp(), 0.0)
             done = done | ((mass - visual_mass).abs().sum(1) <= 0.5 * tolerance)
             if sweep > 1 and bool(done.all()):
-                return Potentials(row=row, column=column, num_iterations=sweep - 1)
+                num_iterations = sweep - 1
+                break
         # A finished element stays as it is, so that its plan does not depend on the others of the batch.
         column = torch.where(done[:, None], column, _log_divide(log_b, from_rows))
         from_columns = torch.logsumexp(kernel + column[:, None, :], dim=2)
         row = torch.where(done[:, None], row, _log_divide(log_a, from_columns))
-    return Potentials(row=row, column=column, num_iterations=max_iterations)
+    plan = kernel.add_(column[:, None, :]).add_(row[:, :, None]).exp_()
+    # Potentials of hundreds are rounded by more than the tolerance; a last sweep on the plan itself takes that out.
+    plan.mul_((visual_mass / _positive(plan.sum(1)))[:, None, :])
+    plan.mul_((text_mass / _positive(plan.sum(2)))[:, :, None])
+    return Solution(plan=plan, num_iterations=num_iterations)
 
 
 def sinkhorn_scaling(
@@ -151,15 +155,14 @@ def sinkhorn_scaling(
     epsilon: float,
     tolerance: float,
     max_iterations: int,
-) -> Potentials:
+) -> Solution:
     """The sweeps of ``sinkhorn_log`` as matrix-vector products on exp(−cost / epsilon), about ten times faster.
 
-    Potentials come out NaN where the range of the number type was lost; the caller then has to use ``sinkhorn_log``.
+    The plan comes out NaN where the range of the number type was lost; the caller then has to use ``sinkhorn_log``.
     """
     live_rows, live_columns = text_mass > 0, visual_mass > 0
     negligible = _NEGLIGIBLE[cost.dtype]
-    # Every live row and column of the kernel has its largest entry at 1. Masked rows are +inf before the minimum is
-    # taken.
+    # Every live row and column of the kernel has its largest entry at 1. Masked rows are +inf before the minimum.
     smallest = cost.amin(1)
     column = torch.where(live_columns, smallest / epsilon, 0.0)
     kernel = torch.sub((column * epsilon)[:, None, :], cost).mul_(1.0 / epsilon)
@@ -170,27 +173,31 @@ def sinkhorn_scaling(
     num_iterations = max_iterations
     for sweep in range(1, max_iterations + 1):
         from_rows = torch.bmm(u[:, None, :], kernel)[:, 0]
-        if sweep % _CHECK_EVERY == 1:
+        if sweep % _CHECK_EVERY == 1 or sweep <= 2 * _CHECK_EVERY:  # The first sweeps change most.
             done = done | ((v * from_rows - visual_mass).abs().sum(1) <= 0.5 * tolerance)
             if sweep > 1 and bool(done.all()):
                 num_iterations = sweep - 1
                 break
-            largest = torch.maximum(_largest_log(u, live_rows), _largest_log(v, live_columns))
-            if not largest <= _ABSORB_ABOVE:
-                row = row + torch.where(live_rows, u.log(), 0.0)
-                column = column + torch.where(live_columns, v.log(), 0.0)
+            is_far = ~done & ~(
+                torch.maximum(_largest_log(u, live_rows), _largest_log(v, live_columns)) <= _ABSORB_ABOVE
+            )
+            if bool(is_far.any()):
+                # Only these elements: a rebuilt kernel is rounded anew, and a finished plan must stay as it is.
+                far = is_far.nonzero()[:, 0]
+                row[far] += torch.where(live_rows, u.log(), 0.0)[far]
+                column[far] += torch.where(live_columns, v.log(), 0.0)[far]
                 if not bool(row.isfinite().all() & column.isfinite().all()):
-                    break
-                kernel = torch.mul(cost, -1.0 / epsilon, out=kernel)
-                kernel.add_(row[:, :, None]).add_(column[:, None, :])
-                torch.threshold_(kernel, negligible, -torch.inf).exp_()
-                u, v = live_rows.to(cost.dtype), live_columns.to(cost.dtype)
+                    return Solution(plan=kernel.fill_(torch.nan), num_iterations=sweep - 1)
+                rebuilt = cost[far].mul_(-1.0 / epsilon).add_(row[far][:, :, None]).add_(column[far][:, None, :])
+                kernel[far] = torch.threshold_(rebuilt, negligible, -torch.inf).exp_()
+                u[far], v[far] = live_rows[far].to(cost.dtype), live_columns[far].to(cost.dtype)
                 from_rows = torch.bmm(u[:, None, :], kernel)[:, 0]
         v = torch.where(live_columns & ~done[:, None], visual_mass / from_rows, v)
         # This spelling walks the kernel along its rows; bmm(kernel, v[:, :, None]) reads memory five times slower.
         from_columns = torch.bmm(v[:, None, :], kernel.transpose(1, 2))[:, 0]
         u = torch.where(live_rows & ~done[:, None], text_mass / from_columns, u)
-    return Potentials(row=row + u.log(), column=column + v.log(), num_iterations=num_iterations)
+    plan = kernel.mul_(u[:, :, None]).mul_(v[:, None, :])
+    return Solution(plan=plan, num_iterations=num_iterations)
 
 
 def _masses(
@@ -222,25 +229,13 @@ def _log_divide(log_mass: Tensor, log_sum: Tensor) -> Tensor:
 
 
 def _largest_log(scaling: Tensor, live: Tensor) -> Tensor:
-    return torch.where(live, scaling.log(), 0.0).abs().amax()
+    """Largest |log scaling| of each element."""
+    return torch.where(live, scaling.log(), 0.0).abs().amax(1)
 
 
-def _solve(
-    cost: Tensor, a: Tensor, b: Tensor, *, epsilon: float, tolerance: float, max_iterations: int, solver: Solver | None
-) -> tuple[Tensor, int]:
-    def plan_of(potentials: Potentials) -> Tensor:
-        plan = cost * (-1.0 / epsilon)
-        plan.add_(potentials.row[:, :, None]).add_(potentials.column[:, None, :]).exp_()
-        return plan
-
-    found = (solver or sinkhorn_scaling)(
-        cost, a, b, epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations
-    )
-    plan = plan_of(found)
-    if solver is None and not bool(plan.sum().isfinite()):
-        found = sinkhorn_log(cost, a, b, epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations)
-        plan = plan_of(found)
-    return plan, found.num_iterations
+def _positive(sums: Tensor) -> Tensor:
+    """The sums with 1 in place of 0, to divide the zeros of masked positions by."""
+    return torch.where(sums > 0, sums, 1.0)
 
 
 class _ImplicitPlan(torch.autograd.Function):
@@ -258,18 +253,21 @@ class _ImplicitPlan(torch.autograd.Function):
         max_iterations: int,
         solver: Solver | None,
     ) -> tuple[Tensor, int]:
-        plan, num_iterations = _solve(
-            solved, a, b, epsilon=epsilon, tolerance=tolerance, max_iterations=max_iterations, solver=solver
-        )
-        ctx.save_for_backward(plan)
+        settings: dict[str, Any] = {"epsilon": epsilon, "tolerance": tolerance, "max_iterations": max_iterations}
+        found = (solver or sinkhorn_scaling)(solved, a, b, **settings)
+        if solver is None and not bool(found.plan.sum().isfinite()):
+            found = sinkhorn_log(solved, a, b, **settings)
+        ctx.save_for_backward(found.plan)
         ctx.epsilon = epsilon
-        return plan, num_iterations
+        return found.plan, found.num_iterations
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         (plan,) = ctx.saved_tensors
-        return plan_gradient(plan, gradient, epsilon=ctx.epsilon), None, None, None, None, None, None, None
+        with torch.autocast(plan.device.type, enabled=False):
+            of_cost = plan_gradient(plan, gradient, epsilon=ctx.epsilon)
+        return of_cost, None, None, None, None, None, None, None
 
 
 @torch.no_grad()
