@@ -163,8 +163,8 @@ def _pretrain(
     # What is stored is what is measured: half precision.
     stored = {name: value.detach().half().contiguous() for name, value in weights.items()}
     rounded = {name: value.float() for name, value in stored.items()}
-    metrics = {"first_loss": float(np.mean(losses[:10])), "last_loss": float(np.mean(losses[-10:]))}
-    metrics |= _measure(rounded, probes, tokenizer, config, np.random.default_rng(test_seed))
+    training = {"first_loss": float(np.mean(losses[:10])), "last_loss": float(np.mean(losses[-10:]))}
+    held_out = _measure(rounded, probes, tokenizer, config, np.random.default_rng(test_seed))
     num_parameters = sum(value.numel() for value in stored.values())
     _write(folder, stored, tokenizer, config)
     write_json(
@@ -176,10 +176,11 @@ def _pretrain(
             "batch_size": config.batch_size,
             "num_parameters": num_parameters,
             "facs_version": load_facs().version,
-            "held_out": metrics,
+            "training": training,
+            "held_out": held_out,
         },
     )
-    return {**metrics, "num_parameters": num_parameters}
+    return {"num_parameters": num_parameters, **training, **held_out}
 
 
 # --- vocabulary -------------------------------------------------------------------------------------------------------
