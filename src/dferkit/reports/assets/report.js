@@ -1,0 +1,121 @@
+"use strict";
+(() => {
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+  // One explained answer: words, faces and the maps between them.
+  function explain(section) {
+    const source = section.querySelector("script.maps");
+    if (!source) return;
+    const data = JSON.parse(source.textContent);
+    const cells = data.rows * data.columns, size = data.frames * cells;
+    const maps = bytes(data.maps), motion = bytes(data.motion);
+    const words = [...section.querySelectorAll(".word")];
+    const faces = [...section.querySelectorAll(".face")];
+    const buttons = [...section.querySelectorAll(".overlays button")];
+    const readout = section.querySelector(".readout");
+    const weight = (word, frame, cell) => (maps[word * size + frame * cells + cell] / 255) * data.peaks[word];
+    let overlay = "word", pinned = data.start, word = data.start, spot = null;
+
+    function draw() {
+      words.forEach((w, i) => w.classList.toggle("on", overlay === "word" && i === word));
+      faces.forEach((face, frame) => {
+        const canvas = face.querySelector("canvas"), pen = canvas.getContext("2d");
+        const w = canvas.width / data.columns, h = canvas.height / data.rows;
+        pen.clearRect(0, 0, canvas.width, canvas.height);
+        if (overlay === "word" && word >= 0) {
+          // Only what is above an even spread lights up.
+          const top = Math.max(data.peaks[word] - data.even, 1e-12);
+          paint(pen, w, h, "232,106,16", (cell) => (weight(word, frame, cell) - data.even) / top);
+        } else if (overlay === "motion") {
+          const top = Math.max(data.motionPeak - 1, 1e-12);
+          paint(pen, w, h, "0,140,200", (cell) => ((motion[frame * cells + cell] / 255) * data.motionPeak - 1) / top);
+        }
+        if (spot && spot.frame === frame) {
+          const row = Math.floor(spot.cell / data.columns), column = spot.cell % data.columns;
+          pen.lineWidth = 2; pen.strokeStyle = "#fff"; pen.strokeRect(column * w - 1, row * h - 1, w + 2, h + 2);
+          pen.lineWidth = 1; pen.strokeStyle = "#000"; pen.strokeRect(column * w, row * h, w, h);
+        }
+      });
+    }
+    function paint(pen, w, h, colour, level) {
+      for (let cell = 0; cell < cells; cell++) {
+        const a = level(cell);
+        if (a <= 0.02) continue;
+        pen.fillStyle = `rgba(${colour},${(0.78 * Math.sqrt(Math.min(a, 1))).toFixed(3)})`;
+        pen.fillRect((cell % data.columns) * w, Math.floor(cell / data.columns) * h, w, h);
+      }
+    }
+    function say() {
+      if (spot) {
+        const near = data.words.map((text, i) => [weight(i, spot.frame, spot.cell) / data.even, text, i])
+          .filter((item) => item[0] > 1.5).sort((a, b) => b[0] - a[0]).slice(0, 4);
+        words.forEach((w, i) => w.classList.toggle("met", near.some((item) => item[2] === i)));
+        const list = near.map((item) => `${item[1]} (${item[0].toFixed(1)} times even)`).join(", ");
+        const region = data.regions[data.grid[spot.cell]];
+        const moved = ((motion[spot.frame * cells + spot.cell] / 255) * data.motionPeak).toFixed(1);
+        readout.textContent = `${data.times[spot.frame].toFixed(2)} s, ${region}, motion ${moved} times the mean: ` + (list || "no word above 1.5 times even");
+        return;
+      }
+      words.forEach((w) => w.classList.remove("met"));
+      if (overlay === "motion") readout.textContent = "Blue: patches that move more than the average patch.";
+      else if (overlay === "none" || word < 0) readout.textContent = "";
+      else {
+        let best = 0;
+        for (let i = 0; i < size; i++) if (maps[word * size + i] > maps[word * size + best]) best = i;
+        const frame = Math.floor(best / cells);
+        readout.textContent = `“${data.words[word]}” is heaviest at ${data.times[frame].toFixed(2)} s on: ${data.regions[data.grid[best % cells]]}.`;
+      }
+    }
+    const update = () => { draw(); say(); };
+    const choose = (name) => {
+      overlay = name;
+      buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.overlay === name)));
+    };
+    buttons.forEach((b) => b.addEventListener("click", () => { choose(b.dataset.overlay); update(); }));
+    words.forEach((w, i) => {
+      const light = () => { word = i; spot = null; choose("word"); update(); };
+      w.addEventListener("pointerenter", light);
+      w.addEventListener("focus", light);
+      w.addEventListener("click", () => { pinned = i; light(); });
+      w.addEventListener("pointerleave", () => { word = pinned; update(); });
+    });
+    faces.forEach((face, frame) => {
+      const at = (event) => {
+        const box = face.getBoundingClientRect();
+        const column = Math.min(data.columns - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * data.columns)));
+        const row = Math.min(data.rows - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * data.rows)));
+        spot = { frame, cell: row * data.columns + column }; update();
+      };
+      face.addEventListener("pointermove", at);
+      face.addEventListener("pointerdown", at);
+      face.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") { spot = null; update(); } });
+      face.addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -data.columns, ArrowDown: data.columns }[event.key];
+        if (event.key === "Escape") { spot = null; update(); return; }
+        if (step === undefined) return;
+        event.preventDefault();
+        const now = spot && spot.frame === frame ? spot.cell : Math.floor(data.rows / 2) * data.columns + Math.floor(data.columns / 2);
+        spot = { frame, cell: Math.min(cells - 1, Math.max(0, now + step)) }; update();
+      });
+    });
+    update();
+  }
+
+  function sortable(table) {
+    const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+    const value = (row, i) => { const cell = row.cells[i]; return cell.dataset.value !== undefined ? cell.dataset.value : cell.textContent; };
+    heads.forEach((head, i) => head.querySelector("button").addEventListener("click", () => {
+      const up = head.getAttribute("aria-sort") === "descending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const rows = [...body.rows].sort((a, b) => {
+        const x = value(a, i), y = value(b, i), n = Number(x) - Number(y);
+        return (Number.isNaN(n) ? x.localeCompare(y) : n) * (up ? 1 : -1);
+      });
+      rows.forEach((row) => body.append(row));
+    }));
+  }
+
+  document.querySelectorAll(".clip").forEach(explain);
+  document.querySelectorAll("table.sortable").forEach(sortable);
+})();
