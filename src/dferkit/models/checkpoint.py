@@ -1,0 +1,84 @@
+"""A checkpoint is a folder: safetensors weights, JSON settings, the coarse classifier. Never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dferkit.errors import CheckpointError
+from dferkit.models.coarse import CoarseClassifier
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.storage import atomic_path, digest_file, write_json
+
+WEIGHTS, SETTINGS, COARSE = "model.safetensors", "model.json", "coarse.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A trained model with all that is needed to use it.
+
+    Attributes:
+        about: ``name``, ``encoder`` and its digest, ``text_encoder`` digest, ``caption`` settings, ``trained_on``, ``calibration``,
+            ``abstain_below``, ``seed``, ``versions``, ``data``.
+        digest: SHA-256 of the weights, empty before saving.
+    """
+
+    model: Grace
+    coarse: CoarseClassifier
+    about: Mapping[str, Any]
+    digest: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes, in the order of the probabilities."""
+        return self.model.config.labels
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
+    """Write the folder; settings go last, so that a folder with settings is complete."""
+    folder = Path(folder)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}, temporary)
+    checkpoint.coarse.save(folder / COARSE)
+    settings = {"format": FORMAT, "grace": checkpoint.model.config.as_dict(), "about": dict(checkpoint.about), "sha256": {WEIGHTS: digest_file(folder / WEIGHTS), COARSE: digest_file(folder / COARSE)}}
+    write_json(folder / SETTINGS, settings)
+    return folder
+
+
+def load_checkpoint(folder: Path | str) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, of another format, or holds NaN.
+    """
+    folder = Path(folder)
+    if not (folder / SETTINGS).is_file():
+        found = "is not a folder" if not folder.is_dir() else f"has no {SETTINGS}"
+        raise CheckpointError(f"{folder.name} {found}; give a checkpoint folder such as DIR/checkpoints/grace, or box")
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        if settings["format"] != FORMAT:
+            raise CheckpointError(f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}")
+        for name, digest in settings["sha256"].items():
+            if not (folder / name).is_file():
+                raise CheckpointError(f"{folder.name}: {name} is missing; copy the whole folder")
+            if digest_file(folder / name) != digest:
+                raise CheckpointError(f"{folder.name}: {name} differs from its recorded digest; nothing was loaded, copy it again")
+        model = Grace(GraceConfig.from_dict(settings["grace"]))
+        weights = load_file(folder / WEIGHTS)
+        if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+            raise CheckpointError(f"{folder.name}: the weights hold NaN or infinity; train the model again")
+        model.load_state_dict(weights)
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{folder.name} cannot be read as a checkpoint: {error}") from error
+    return Checkpoint(model=model.eval(), coarse=CoarseClassifier.load(folder / COARSE), about=settings["about"], digest=settings["sha256"][WEIGHTS])

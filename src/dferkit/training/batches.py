@@ -1,0 +1,46 @@
+"""Cached tokens as batches: padding, masks, and an order fixed by the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dferkit.schema import TextTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a model sees at once; padding words are False in ``text_mask``."""
+
+    visual: Float[Tensor, "batch frames patches visual_dim"]
+    text: Float[Tensor, "batch words text_dim"]
+    text_mask: Bool[Tensor, "batch words"]
+    sentence: Float[Tensor, "batch text_dim"]
+    target: Int[Tensor, " batch"]
+
+
+def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor) -> Batch:
+    """Pad the texts of a batch to the longest."""
+    words = max(len(t.pieces) for t in texts)
+    dim = texts[0].values.shape[1]
+    text, mask = torch.zeros(len(texts), words, dim), torch.zeros(len(texts), words, dtype=torch.bool)
+    for i, tokens in enumerate(texts):
+        text[i, : len(tokens.values)] = tokens.values
+        mask[i, : len(tokens.values)] = True
+    return Batch(visual.float(), text, mask, torch.stack([t.sentence for t in texts]), target)
+
+
+def epoch_batches(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, batch: int, seed: int, epoch: int) -> Iterator[Batch]:
+    """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out."""
+    order = np.random.default_rng([seed, epoch]).permutation(len(target))
+    for first in range(0, len(order), batch):
+        chosen = order[first : first + batch]
+        if len(chosen) < batch // 2 and first:
+            return
+        index = torch.from_numpy(chosen)
+        yield collate(visual[index], [texts[i] for i in chosen], target[index])

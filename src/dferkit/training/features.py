@@ -1,0 +1,220 @@
+"""Labelled videos → cached tokens and action units: decode, find faces, encode once, keep as safetensors shards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.open import open_visual_encoder
+from dferkit.errors import DataError, VideoError
+from dferkit.faces import build_detector
+from dferkit.faces.read import CLIP_SIZE, read_faces
+from dferkit.schema import FaceClip, Record
+from dferkit.storage import atomic_path, digest_file, digest_json
+from dferkit.synthetic.write import run_parallel
+from dferkit.video import clip_window, index_video
+
+CLIPS_PER_SHARD = 60
+NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureConfig:
+    """How clips become features. ``face``: detector name. ``encoder``: ``box``, ``videomae``, or a VideoMAE folder. ``box``: folder of the box."""
+
+    face: str = "haar"
+    encoder: str = "box"
+    box: str = str(BOX_FOLDER)
+    num_samples: int = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipStatus:
+    """What became of one record: ``ok``, ``low_coverage``, ``truncated``, ``no_face`` or ``unreadable``, and a sentence."""
+
+    status: str
+    message: str
+    coverage: float
+    front_end: str
+    end_seconds: float
+    num_people: int = 1
+
+    @property
+    def has_features(self) -> bool:
+        """The clip can be answered."""
+        return self.status in ("ok", "low_coverage", "truncated", "too_short")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """Tokens and action units of the records that could be read, in their order.
+
+    Attributes:
+        records: Of the rows below. statuses: Of all records asked for, by clip id.
+        visual: float16 (clips, frames, patches, dim). units: (clips, 16, AUs) of the describer, 0 to 1.
+        timestamps: (clips, 16) seconds. boxes: (clips, 16, 4) and frame_sizes (clips, 2) width, height, to map truth onto crops.
+        au_names, grid: Of the box and of the visual encoder. encoder, encoder_digest: Who made the tokens.
+    """
+
+    records: tuple[Record, ...]
+    statuses: dict[str, ClipStatus]
+    visual: Tensor
+    units: np.ndarray
+    timestamps: np.ndarray
+    boxes: np.ndarray
+    frame_sizes: np.ndarray
+    au_names: tuple[str, ...]
+    grid: tuple[int, int]
+    encoder: str
+    encoder_digest: str
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> Features:
+        """Some rows."""
+        index = np.asarray(chosen, int)
+        return Features(
+            records=tuple(self.records[i] for i in index), statuses=self.statuses, visual=self.visual[torch.from_numpy(index)], units=self.units[index],
+            timestamps=self.timestamps[index], boxes=self.boxes[index], frame_sizes=self.frame_sizes[index], au_names=self.au_names, grid=self.grid,
+            encoder=self.encoder, encoder_digest=self.encoder_digest,
+        )  # fmt: skip
+
+
+def read_clip(record: Record, detector: object, *, num_samples: int = 16) -> tuple[FaceClip | None, ClipStatus, tuple[int, int]]:
+    """The face clip of a whole labelled video, or the reason why there is none; and the frame's (width, height)."""
+    try:
+        index = index_video(record.video)
+        faces = next(read_faces(index, [clip_window(index.duration_seconds, num_samples)], detector, size=CLIP_SIZE, video_name=record.clip_id))  # type: ignore[arg-type]
+    except (VideoError, DataError) as error:
+        return None, ClipStatus(status="unreadable", message=str(error), coverage=0.0, front_end="", end_seconds=0.0), (0, 0)
+    size = (index.width, index.height)
+    coverage = faces.clips[0].quality.coverage if faces.clips else 0.0
+    front_end = getattr(detector, "name", "")
+    if coverage < NO_FACE_BELOW:
+        message = f"no face in {num_samples} sampled frames. Try --face yunet, or give boxes as a CSV"
+        return None, ClipStatus(status="no_face", message=message, coverage=coverage, front_end=front_end, end_seconds=index.duration_seconds, num_people=0), size
+    status, message = "ok", ""
+    if index.is_truncated:
+        status, message = "truncated", f"the file ends early: used {faces.report.num_decoded} of {num_samples} frames"
+    elif coverage < LOW_COVERAGE_BELOW:
+        status, message = "low_coverage", f"face in {round(coverage * num_samples)} of {num_samples} frames ({coverage:.0%}). The result is weak"
+    return faces.clips[0], ClipStatus(status=status, message=message, coverage=coverage, front_end=front_end, end_seconds=index.duration_seconds, num_people=faces.num_people), size
+
+
+def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
+    records, config, out, key = job
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    detector = build_detector(config.face)
+    box = BoxEncoder(config.box)
+    clips: list[FaceClip] = []
+    kept: list[int] = []
+    sizes: list[tuple[int, int]] = []
+    statuses: list[dict[str, object]] = []
+    for i, record in enumerate(records):
+        clip, status, size = read_clip(record, detector, num_samples=config.num_samples)
+        statuses.append({name: getattr(status, name) for name in status.__slots__})
+        if clip is not None:
+            clips.append(clip)
+            kept.append(i)
+            sizes.append(size)
+    readings = box.read(clips)
+    encoder = box if config.encoder == "box" else open_visual_encoder(config.encoder)
+    tokens = [r.tokens for r in readings] if config.encoder == "box" else encoder.encode(clips)
+    empty = (0, encoder.num_frames, encoder.grid[0] * encoder.grid[1], encoder.dim)
+    tensors = {
+        "visual": torch.stack([t.values.half() for t in tokens]) if tokens else torch.zeros(empty, dtype=torch.float16),
+        "units": torch.from_numpy(np.stack([r.action_units.intensity for r in readings]) if readings else np.zeros((0, config.num_samples, len(box.net.config.au_names)), np.float32)),
+        "timestamps": torch.from_numpy(np.stack([c.timestamps for c in clips]).astype(np.float64) if clips else np.zeros((0, config.num_samples))),
+        "boxes": torch.from_numpy(np.stack([c.track.boxes for c in clips]).astype(np.float32) if clips else np.zeros((0, config.num_samples, 4), np.float32)),
+        "frame_sizes": torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2),
+        "kept": torch.tensor(kept, dtype=torch.int64),
+    }
+    about = {"key": key, "statuses": statuses, "encoder": encoder.name, "digest": encoder.digest, "grid": list(encoder.grid), "au_names": list(box.net.config.au_names)}
+    with atomic_path(out) as temporary:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
+    return len(records)
+
+
+def extract_features(
+    records: Sequence[Record],
+    folder: Path | str,
+    config: FeatureConfig | None = None,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Features:
+    """Features of all records, from the cache in ``folder`` where it holds them.
+
+    A shard is keyed by the bytes of its videos, the detector and the encoder's weights: anything else is made again. A video that
+    cannot be read is recorded and the rest goes on.
+
+    Raises:
+        DataError: No record could be read.
+    """
+    config, folder, records = config or FeatureConfig(), Path(folder), list(records)
+    build_detector(config.face)  # wrong names and missing files are told before any work
+    weights = digest_file(Path(config.box) / "visual.safetensors")
+    encoder = "" if config.encoder == "box" else open_visual_encoder(config.encoder).digest
+    jobs = []
+    for number, first in enumerate(range(0, len(records), CLIPS_PER_SHARD)):
+        part = records[first : first + CLIPS_PER_SHARD]
+        bytes_of = [(r.clip_id, digest_file(r.video) if r.video.is_file() else "") for r in part]
+        boxes = digest_file(config.face) if config.face.endswith(".csv") else config.face
+        key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, weights, encoder])
+        path = folder / f"features-{number:04d}.safetensors"
+        jobs.append((part, config, str(path), key, _shard_key(path) == key))
+    done = sum(len(job[0]) for job in jobs if job[4])
+    if on_progress:
+        on_progress(done, len(records))
+    todo = [(part, conf, path, key) for part, conf, path, key, finished in jobs if not finished]
+    for count in run_parallel(_extract_shard, todo, workers or os.cpu_count() or 1):
+        done += count
+        if on_progress:
+            on_progress(done, len(records))
+    return _read_shards([(job[0], Path(job[2])) for job in jobs])
+
+
+def _shard_key(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return str(json.loads(handle.metadata()["about"])["key"])
+    except Exception:  # a damaged shard is made again, whatever is wrong with it
+        return ""
+
+
+def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
+    records: list[Record] = []
+    statuses: dict[str, ClipStatus] = {}
+    columns: dict[str, list[Tensor]] = {}
+    about: dict[str, object] = {}
+    for part, path in shards:
+        with safe_open(path, framework="pt") as handle:
+            about = json.loads(handle.metadata()["about"])
+            for name in ("visual", "units", "timestamps", "boxes", "frame_sizes"):
+                columns.setdefault(name, []).append(handle.get_tensor(name))
+            records += [part[i] for i in handle.get_tensor("kept").tolist()]
+        for record, status in zip(part, about["statuses"], strict=True):  # type: ignore[call-overload]
+            statuses[record.clip_id] = ClipStatus(**status)
+    if not records:
+        first = next(iter(statuses.values()))
+        raise DataError(f"none of {len(statuses)} videos could be used; the first: {first.message}")
+    joined = {name: torch.cat(parts) for name, parts in columns.items()}
+    return Features(
+        records=tuple(records), statuses=statuses, visual=joined["visual"], units=joined["units"].numpy(), timestamps=joined["timestamps"].numpy(),
+        boxes=joined["boxes"].numpy(), frame_sizes=joined["frame_sizes"].numpy(), au_names=tuple(about["au_names"]), grid=tuple(about["grid"]),  # type: ignore[arg-type]
+        encoder=str(about["encoder"]), encoder_digest=str(about["digest"]),
+    )  # fmt: skip
+
+

@@ -1,0 +1,146 @@
+"""Training GRACE and its variants on cached tokens: deterministic, resumable, the same for every row of a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dferkit.errors import ConfigError, DataError
+from dferkit.losses import class_weights_effective
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.schema import TextTokens
+from dferkit.training.batches import collate, epoch_batches
+from dferkit.training.state import load_state, save_state
+
+_MOST_BAD_STEPS = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """The budget, equal for every model of a table. The last weights are taken: nothing is selected on any split.
+
+    Attributes:
+        token_noise: Standard deviation of Gaussian noise on the normalised visual tokens, in units of theirs.
+        token_drop: Share of visual tokens replaced by the clip's mean.
+    """
+
+    epochs: int = 30
+    batch: int = 32
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    warmup_share: float = 0.1
+    seed: int = 0
+    token_noise: float = 0.3
+    token_drop: float = 0.1
+    save_every_epochs: int = 10
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 2:
+            raise ConfigError(f"epochs is {self.epochs} and batch {self.batch}; give at least 1 and 2")
+        if not 0 < self.learning_rate < 1:
+            raise ConfigError(f"learning_rate is {self.learning_rate}; give a number between 0 and 1")
+
+
+def train_grace(
+    model_config: GraceConfig,
+    visual: Tensor,
+    texts: Sequence[TextTokens],
+    target: np.ndarray,
+    *,
+    config: TrainingConfig | None = None,
+    state: Path | None = None,
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> Grace:
+    """Train one model.
+
+    Every random draw is a function of (seed, epoch, step), so a run that was interrupted and goes on from ``state`` ends with the same bytes.
+
+    Args:
+        visual: float16 (clips, frames, patches, dim). target: (clips,) index into the model's labels.
+        on_progress: Called with (epoch, epochs, mean loss).
+
+    Raises:
+        DataError: No clips, or the loss is not finite ten times in a row.
+    """
+    config = config or TrainingConfig()
+    if len(target) < 2:
+        raise DataError(f"{len(target)} training clips; give at least 2")
+    torch.manual_seed(config.seed)
+    model = Grace(model_config)
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    settings = _plain({"model": model_config.as_dict(), "training": asdict(config), "clips": len(target)})
+    start = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
+    labels = torch.from_numpy(np.asarray(target)).long()
+    counts = torch.bincount(labels, minlength=len(model_config.labels))
+    class_weights = class_weights_effective(counts, beta=model_config.class_balance)
+    steps_per_epoch = max(len(target) // config.batch, 1)
+    bad = 0
+    for epoch in range(start, config.epochs):
+        model.train()
+        losses = []
+        for number, batch in enumerate(epoch_batches(visual, texts, labels, batch=config.batch, seed=config.seed, epoch=epoch)):
+            torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
+            progress = (epoch + number / steps_per_epoch) / config.epochs
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * _schedule(min(progress, 1.0), config.warmup_share)
+            output = model(_disturb(batch.visual, config), batch.text, batch.text_mask, batch.sentence)
+            loss = model.loss(output, batch.target, class_weights)
+            if not torch.isfinite(loss):
+                bad += 1
+                if bad >= _MOST_BAD_STEPS:
+                    raise DataError(f"the loss was not finite {bad} times in a row in epoch {epoch}; lower the learning rate")
+                continue
+            bad = 0
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        if state and (epoch + 1) % config.save_every_epochs == 0:
+            save_state(state, {"model": model}, optimizer, step=epoch + 1, settings=settings)
+        if on_progress:
+            on_progress(epoch + 1, config.epochs, float(np.mean(losses)) if losses else math.nan)
+    return model.eval()
+
+
+def _plain(value: object) -> dict[str, object]:
+    """The same as it comes back from JSON."""
+    return dict(json.loads(json.dumps(value)))
+
+
+def _schedule(progress: float, warmup: float) -> float:
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _disturb(visual: Tensor, config: TrainingConfig) -> Tensor:
+    """Noise and dropped tokens, so that a few hundred clips are not learned by heart."""
+    if config.token_noise:
+        visual = visual + torch.randn_like(visual) * visual.std((1, 2), keepdim=True) * config.token_noise
+    if config.token_drop:
+        dropped = torch.rand(visual.shape[:3]) < config.token_drop
+        visual = torch.where(dropped[..., None], visual.mean((1, 2), keepdim=True), visual)
+    return visual
+
+
+@torch.inference_mode()
+def predict_probabilities(model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, batch: int = 32) -> np.ndarray:
+    """Class probabilities (clips, classes), float64."""
+    model.eval()
+    parts = []
+    for first in range(0, len(texts), batch):
+        chosen = texts[first : first + batch]
+        data = collate(visual[first : first + batch], chosen, torch.zeros(len(chosen), dtype=torch.long))
+        parts.append(model(data.visual, data.text, data.text_mask, data.sentence).logits.double().softmax(1))
+    return torch.cat(parts).numpy()
