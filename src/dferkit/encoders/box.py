@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from einops import reduce
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +22,7 @@ from dferkit.storage import atomic_path, digest_file, write_json
 BOX_FOLDER = Path(__file__).parents[1] / "data" / "box"
 WEIGHTS, SETTINGS = "visual.safetensors", "visual.json"
 NUM_FRAMES = 16
+TUBELET = 2  # frames per token step, as in VideoMAE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +58,7 @@ class BoxEncoder:
             raise CheckpointError(f"{WEIGHTS} does not belong to its {SETTINGS}: {error}") from error
         self.net.eval()
         self.digest = digest_file(folder / WEIGHTS)
-        self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES
+        self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES // TUBELET
 
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
         """Tokens of each clip."""
@@ -70,7 +72,8 @@ class BoxEncoder:
             chosen = clips[first : first + batch_size]
             output = self.net(torch.stack([_network_input(clip, self.net.config.size) for clip in chosen]))
             for i, clip in enumerate(chosen):
-                tokens = VisualTokens(values=output.tokens[i], grid=self.grid, timestamps=clip.timestamps, encoder=self.name)
+                values = reduce(output.tokens[i], "(t k) p d -> t p d", "mean", k=TUBELET)
+                tokens = VisualTokens(values=values, grid=self.grid, timestamps=clip.timestamps.reshape(-1, TUBELET).mean(1), encoder=self.name)
                 intensity = output.action_units[i].clamp(0, 1).numpy().astype(np.float32)
                 readings.append(BoxReading(tokens=tokens, action_units=ActionUnits(names=self.net.config.au_names, intensity=intensity, timestamps=clip.timestamps, source=self.name)))
         return readings

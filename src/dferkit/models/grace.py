@@ -46,7 +46,7 @@ class GraceConfig:
 
     visual_dim: int = 96
     text_dim: int = 128
-    num_frames: int = 16
+    num_frames: int = 8
     grid: tuple[int, int] = (8, 8)
     labels: tuple[str, ...] = BASIC
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
@@ -170,12 +170,14 @@ class Grace(nn.Module):
             text: Token vectors of the caption; ``text_mask`` is True for real ones. sentence: One vector per caption.
             visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
         """
-        tokens = self.visual_norm(visual.float())
+        tokens = visual.float()
         if visual_keep is not None:
             mean = tokens.mean((1, 2), keepdim=True)
             tokens = torch.where(visual_keep[..., None], tokens, mean)
-        motion = motion_weights(tokens, mode=self.config.motion)
-        weighted = apply_motion(tokens, motion, torch.sigmoid(self.strength)) + self.place + self.time
+        with torch.no_grad():
+            # On the frozen tokens, standardised but without learned scales: the weights say what moved, and training cannot bend them.
+            motion = motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
+        weighted = apply_motion(self.visual_norm(tokens), motion, torch.sigmoid(self.strength)) + self.place + self.time
         words, word_mask = self._words(text, text_mask, sentence)
         summary = self.summary(weighted) if self.config.use_visual else words.new_zeros(len(words), self.config.dim)
         alignment, aligned, visual_pooled = self._align(words, word_mask, weighted, motion, visual_keep)

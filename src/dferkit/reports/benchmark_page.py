@@ -13,8 +13,8 @@ from dferkit.schema import Evaluation
 
 _SHOWN = ("models", "ceiling", "controls", "claims", "comparisons", "profiles", "skin_tone", "recall_per_skin_tone")
 _INTROS = {
-    "controls": "The same model with its description replaced. If the words matter, wrong words must cost; if the score "
-    "came from a leak of the label, these would show it.",
+    "controls": "The same model with its description replaced. If the words matter, wrong words must cost; if the "
+    "score came from a leak of the label, these would show it.",
     "claims": "What the paper says the parts do, measured on the known truth of the rendered clips.",
     "profiles": "Posed clips have strong movements and a still head; natural ones have weak movements, turning heads, "
     "speech and changing light.",
@@ -22,10 +22,10 @@ _INTROS = {
     "never predicted from a face.",
 }
 _CLAIMS = {
-    "motion": "Motion weighting follows the expression, not blinks and head turns",
-    "localisation": "Words meet the part of the face that they name",
-    "localization": "Words meet the part of the face that they name",
-    "deletion": "What the explanation ranks high is what the model used",
+    "motion": "Does motion weighting follow the expression, and not blinks and head turns?",
+    "localisation": "Do words meet the part of the face that they name?",
+    "localization": "Do words meet the part of the face that they name?",
+    "deletion": "Does the model use what the explanation ranks high?",
 }
 
 
@@ -109,9 +109,9 @@ def _headline(results: Mapping[str, Any], evaluations: Mapping[str, Evaluation],
     clips = scores.get("num_clips")
     count = f" {number(clips)} test clips of rendered faces." if isinstance(clips, int) else ""
     return (
-        f'<p class="headline">{text}.</p><p class="small">UAR: mean recall of the classes. Ceiling: a linear model on the '
-        f"true movements of the same clips.{count} Scores on rendered faces say how the parts work, not how well real "
-        "people are read.</p>"
+        f'<p class="headline">{text}.</p><p class="small">UAR: mean recall of the classes. Ceiling: a linear model on '
+        f"the true movements of the same clips.{count} Scores on rendered faces say how the parts work, not how well "
+        "real people are read.</p>"
     )
 
 

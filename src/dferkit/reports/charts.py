@@ -1,4 +1,4 @@
-"""Small drawings as inline SVG: sized by attributes and classes only, since the page's policy refuses style attributes."""
+"""Small drawings as inline SVG, sized by attributes and classes: the page's policy refuses style attributes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def curves(
             f'<span class="value">{escape(f"{percent(float(values[peak]))} at {times[peak]:.1f} s")}</span></div>'
         )
     axis = (
-        f'<div class="row axis"><span class="name">{escape(unit)}</span><span class="ends"><span>{times[0]:.1f} s</span>'
+        f'<div class="row axis"><span class="name">{escape(unit)}</span>'
+        f'<span class="ends"><span>{times[0]:.1f} s</span>'
         f'<span>{times[-1]:.1f} s</span></span><span class="value"></span></div>'
     )
     return f'<div class="bars curves">{"".join(lines)}{axis}</div>'
@@ -92,13 +93,15 @@ def deletion_chart(test: DeletionTest) -> str:
         for f, p in zip(test.fractions, test.ranked_probability, strict=True)
     )
     return (
-        f'<svg class="chart" viewBox="0 0 {left + width + 16} {top + height + 40}" role="img" aria-label="Deletion test">'
-        f'{grid}{ticks}<polygon class="band" points="{band}"/><polyline class="dashed" points="{points(random.mean(0))}"/>'
+        f'<svg class="chart" viewBox="0 0 {left + width + 16} {top + height + 40}" role="img" '
+        'aria-label="Deletion test">'
+        f'{grid}{ticks}<polygon class="band" points="{band}"/>'
+        f'<polyline class="dashed" points="{points(random.mean(0))}"/>'
         f'<polyline class="line" points="{points(test.ranked_probability)}"/>{dots}'
         f'<text x="{left + width / 2}" y="{top + height + 34}" text-anchor="middle">patches removed</text></svg>'
         '<p class="key"><svg class="swatch" viewBox="0 0 24 8"><line class="line" x1="0" x2="24" y1="4" y2="4"/></svg> '
-        'highest-ranked patches first <svg class="swatch" viewBox="0 0 24 8"><line class="dashed" x1="0" x2="24" y1="4" '
-        'y2="4"/></svg> random order, mean; band: lowest to highest</p>'
+        'highest-ranked patches first <svg class="swatch" viewBox="0 0 24 8"><line class="dashed" x1="0" x2="24" '
+        'y1="4" y2="4"/></svg> random order, mean; band: lowest to highest</p>'
     )
 
 
@@ -116,9 +119,9 @@ def confusion(labels: Sequence[str], counts: Num[np.ndarray, "classes classes"])
         )
         body.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
     return (
-        '<div class="scroll"><table class="confusion"><caption>Rows: true class; columns: predicted. Per cent of the true '
-        f"class, number of clips below.</caption><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-        "</table></div>"
+        '<div class="scroll"><table class="confusion"><caption>Rows: true class; columns: predicted. Per cent of the '
+        f"true class, number of clips below.</caption><thead><tr><th></th>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -133,7 +136,7 @@ def differences(rows: Sequence[tuple[str, float, float, float]]) -> str:
             '<rect class="track" width="100%" height="100%"/><line class="mark" x1="50%" x2="50%" y1="0" y2="100%"/>'
             f'<line class="range thick" x1="{a:.2f}%" x2="{b:.2f}%" y1="50%" y2="50%"/>'
             f'<circle class="dot" cx="{m:.2f}%" cy="50%" r="4"/></svg>'
-            f'<span class="value">{escape(signed(value))} ({escape(signed(low))} to {escape(signed(high))})</span></div>'
+            f'<span class="value">{escape(f"{signed(value)} ({signed(low)} to {signed(high)})")}</span></div>'
         )
     return f'<div class="bars differences">{"".join(lines)}</div>'
 

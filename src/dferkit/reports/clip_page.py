@@ -66,11 +66,11 @@ def clip_section(
     if faces not in FACES:
         raise ConfigError(f"faces is {faces!r}; choose {', '.join(FACES)}")
     prediction = explanation.prediction
-    shown = _pick_frames(len(explanation.face_clip.timestamps), num_thumbnails)
+    shown = pick_frames(len(explanation.face_clip.timestamps), num_thumbnails)
     where = f"{prediction.start_seconds:.1f}–{prediction.end_seconds:.1f} s"
     parts = [
         f"<h2>{escape(prediction.input)} <small>{escape(where)}, person {prediction.track_id}</small></h2>",
-        f'<p class="verdict">{verdict(prediction)}</p>',
+        f'<p class="verdict">{_verdict(prediction)}</p>',
         f'<p class="sub">Labelled in the data: <b>{escape(truth)}</b>.</p>' if truth else "",
         _message(prediction),
         _probability_bars(prediction),
@@ -84,18 +84,26 @@ def clip_section(
     return f'<section class="clip">{"".join(parts)}{_maps_json(explanation, shown)}</section>'
 
 
-def verdict(prediction: Prediction) -> str:
-    """The answer in words, as HTML; always the apparent expression, never what a person feels."""
+def verdict_text(prediction: Prediction) -> str:
+    """The answer in words; always the apparent expression, never what a person feels."""
     if prediction.probabilities is None:
-        return f"No answer: {escape(_STATUS.get(prediction.status, prediction.status))}."
+        return f"No answer: {_STATUS.get(prediction.status, prediction.status)}."
     order = np.argsort(-prediction.probabilities, kind="stable")
-    named = [(prediction.labels[i], percent(float(prediction.probabilities[i]))) for i in order[:2]]
-    second = f", second: {escape(named[1][0])} ({named[1][1]})" if len(named) > 1 else ""
+    named = [f"{prediction.labels[i]} ({percent(float(prediction.probabilities[i]))})" for i in order]
     if prediction.label is None:
         reason = prediction.abstain_reason or _STATUS.get(prediction.status, prediction.status)
-        return f"No label: {escape(reason)}. Most probable: {escape(named[0][0])} ({named[0][1]}){second}."
-    chance = percent(float(prediction.probabilities[prediction.labels.index(prediction.label)]))
-    return f"Apparent expression: <strong>{escape(prediction.label)}</strong> ({chance}){second}."
+        return f"No label: {reason.rstrip('.')}. Most probable: {named[0]}, second: {named[1]}."
+    own = f"{prediction.label} ({percent(float(prediction.probabilities[prediction.labels.index(prediction.label)]))})"
+    second = next((name for name in named if name != own), "")
+    return f"Apparent expression: {own}" + (f", second: {second}." if second else ".")
+
+
+def _verdict(prediction: Prediction) -> str:
+    text = escape(verdict_text(prediction))
+    if prediction.label is None or prediction.probabilities is None:
+        return text
+    label = escape(prediction.label)
+    return text.replace(f": {label} (", f": <strong>{label}</strong> (", 1)
 
 
 def _message(prediction: Prediction) -> str:
@@ -155,24 +163,26 @@ def _why(explanation: Explanation, shown: Sequence[int], faces: str, quality: in
     found = explanation.face_clip.track.found
     figures = []
     for position, frame in enumerate(shown):
-        picture = image_uri(_veil(explanation.face_clip.images[frame], faces, explanation.regions), quality=quality)
+        picture = image_uri(veil(explanation.face_clip.images[frame], faces, explanation.regions), quality=quality)
         text = f"{times[frame]:.2f} s" + ("" if found[frame] else " (no face: nearest frame)")
         figures.append(
-            f'<figure><div class="face" tabindex="0" data-frame="{position}" aria-label="Frame at {times[frame]:.2f} s">'
+            f'<figure><div class="face" tabindex="0" data-frame="{position}" '
+            f'aria-label="Frame at {times[frame]:.2f} s">'
             f'<img src="{picture}" alt="Face at {times[frame]:.2f} s" width="112" height="112">'
             f'<canvas width="112" height="112"></canvas></div><figcaption>{escape(text)}</figcaption></figure>'
         )
     hidden = {"show": "", "blur": " Faces are blurred.", "boxes": " Faces are left out; the drawing shows the regions."}
     return (
         "<h3>Why: the words and where they met the face</h3>"
-        '<p class="small">The stronger a word is shaded, the more the answer owes to it (its probability drops when the '
-        "word is left out); a dashed word speaks against the answer. Point at a word, tap it or reach it with the Tab key: "
-        "its patches light up. Point at a patch: its words are framed.</p>"
+        '<p class="small">The stronger a word is shaded, the more the answer owes to it (its probability drops when '
+        "the word is left out); a dashed word speaks against the answer. Point at a word, tap it or reach it with the "
+        "Tab key: its patches light up. Point at a patch: its words are framed.</p>"
         f'<p class="caption">{_caption(explanation)}</p>'
         f'<p class="small">The description of the movements comes from: {escape(explanation.caption.source)}. '
         f"Method: {escape(explanation.method.replace('_', ' '))}.{hidden[faces]}</p>"
         '<div class="overlays" role="group" aria-label="What lights up"><button type="button" data-overlay="word" '
-        'aria-pressed="true">words</button><button type="button" data-overlay="motion" aria-pressed="false">motion</button>'
+        'aria-pressed="true">words</button>'
+        '<button type="button" data-overlay="motion" aria-pressed="false">motion</button>'
         '<button type="button" data-overlay="none" aria-pressed="false">nothing</button></div>'
         f'<p class="readout" aria-live="polite"></p><div class="strip">{"".join(figures)}</div>'
     )
@@ -186,8 +196,9 @@ def _caption(explanation: Explanation) -> str:
         level = round(5 * abs(float(weights[i])))
         kind = f"{'p' if weights[i] >= 0 else 'n'}{level}" if level else "p0"
         parts.append(
-            f'<button type="button" class="word {kind}" data-word="{i}" title="weight {number(float(weights[i]))}">'
-            f"{escape(text[start:end])}</button>"
+            f'<span role="button" tabindex="0" class="word {kind}" data-word="{i}" '
+            f'title="weight {number(float(weights[i]))}">'
+            f"{escape(text[start:end])}</span>"
         )
         at = end
     parts.append(escape(text[at:]))
@@ -228,11 +239,14 @@ def _pairs(explanation: Explanation, top_k: int) -> str:
         name = max(names, key=lambda n: float(shares.loc[i, n]) / even[n])
         share = float(shares.loc[i, name])
         rows.append(
-            f'<tr><td data-value="{i}">{escape(explanation.words[i])}</td>{_number_cell(float(explanation.word_weights[i]))}'
-            f"<td>{escape(name)}</td>{_number_cell(share)}{_number_cell(even[name])}{_number_cell(share / even[name])}</tr>"
+            f'<tr><td data-value="{i}">{escape(explanation.words[i])}</td>'
+            f"{_number_cell(float(explanation.word_weights[i]))}<td>{escape(name)}</td>{_number_cell(share, 3)}"
+            f"{_number_cell(even[name], 3)}{_number_cell(share / even[name], 1)}</tr>"
         )
     head = ("word", "owed to it", "main region", "share of the word", "share of the area", "times even")
-    summary = _sortable(head, rows, "Each word's main region: the one with most of its mass for its size.")
+    summary = _sortable(
+        head, rows, "Each word's main region: the one that holds most of its mass above an even spread."
+    )
     return f"<h3>Words and regions</h3>{summary}{_cell_table(explanation, top_k)}"
 
 
@@ -241,8 +255,8 @@ def _cell_table(explanation: Explanation, top_k: int) -> str:
     listed = listed[(listed["rank"] <= top_k) & (listed["frame"] >= 0)]
     rows = [
         f'<tr><td data-value="{r.word_index}">{escape(r.word)}</td><td>{r.rank}</td><td>{r.frame}</td>'
-        f"{_number_cell(r.timestamp)}<td>{escape(r.region)}</td><td>{r.row}</td><td>{r.col}</td>{_number_cell(r.weight)}"
-        f"{_number_cell(r.motion)}</tr>"
+        f"{_number_cell(r.timestamp)}<td>{escape(r.region)}</td><td>{r.row}</td><td>{r.col}</td>"
+        f"{_number_cell(r.weight, 4)}{_number_cell(r.motion)}</tr>"
         for r in listed.itertuples()
     ]
     head = ("word", "rank", "frame", "time (s)", "region", "row", "column", "weight", "motion")
@@ -250,20 +264,16 @@ def _cell_table(explanation: Explanation, top_k: int) -> str:
     return f"<details><summary>The {top_k} heaviest patches of every word</summary>{content}</details>"
 
 
-def _number_cell(value: float) -> str:
-    exact = f"{value:.7g}"
-    return f'<td class="n" data-value="{exact}" title="{exact}">{escape(_short(value))}</td>'
-
-
-def _short(value: float) -> str:
-    return f"{value:.2g}".replace("-", "−") if 0 < abs(value) < 0.1 else f"{value:.2f}".replace("-", "−")
+def _number_cell(value: float, decimals: int = 2) -> str:
+    exact, short = f"{value:.7g}", f"{value:.{decimals}f}".replace("-", "−")
+    return f'<td class="n" data-value="{exact}" title="{exact}">{short}</td>'
 
 
 def _sortable(head: Sequence[str], rows: Sequence[str], caption: str) -> str:
     top = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in head)
     return (
-        f'<div class="scroll"><table class="sortable"><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="scroll tall"><table class="sortable"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -288,12 +298,13 @@ def deletion_section(test: DeletionTest | None, label: str | None) -> str:
     return f"<h3>Check of the explanation</h3><p>{escape(text)}</p>{charts.deletion_chart(test)}"
 
 
-def _pick_frames(count: int, wanted: int) -> list[int]:
+def pick_frames(count: int, wanted: int) -> list[int]:
+    """Numbers of ``wanted`` evenly spread frames, first and last among them."""
     wanted = min(count, max(1, wanted))
     return sorted({round(i) for i in np.linspace(0, count - 1, wanted)})
 
 
-def _veil(
+def veil(
     image: UInt8[np.ndarray, "height width 3"], faces: str, regions: Sequence[Sequence[str]]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The picture as it may be shown."""

@@ -149,7 +149,7 @@ def limits_section() -> str:
 
 
 def page(title: str, body: str) -> str:
-    """The whole file. Style and script are allowed by their digest, pictures as data, and everything else is refused."""
+    """The whole file. Style and script are allowed by digest, pictures as data, and everything else is refused."""
     assets = importlib.resources.files("dferkit.reports").joinpath("assets")
     css = assets.joinpath("report.css").read_text(encoding="utf-8")
     script = assets.joinpath("report.js").read_text(encoding="utf-8")

@@ -40,8 +40,8 @@
     function paint(pen, w, h, colour, level) {
       for (let cell = 0; cell < cells; cell++) {
         const a = level(cell);
-        if (a <= 0.02) continue;
-        pen.fillStyle = `rgba(${colour},${(0.78 * Math.sqrt(Math.min(a, 1))).toFixed(3)})`;
+        if (a <= 0.08) continue;
+        pen.fillStyle = `rgba(${colour},${(0.8 * Math.min(a, 1) ** 0.75).toFixed(3)})`;
         pen.fillRect((cell % data.columns) * w, Math.floor(cell / data.columns) * h, w, h);
       }
     }
@@ -77,6 +77,7 @@
       w.addEventListener("pointerenter", light);
       w.addEventListener("focus", light);
       w.addEventListener("click", () => { pinned = i; light(); });
+      w.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pinned = i; light(); } });
       w.addEventListener("pointerleave", () => { word = pinned; update(); });
     });
     faces.forEach((face, frame) => {

@@ -1,0 +1,108 @@
+"""Pictures as PNG files, for papers and slides. Matplotlib is imported when a picture is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dferkit import storage
+from dferkit.errors import ConfigError
+from dferkit.reports.clip_page import pick_frames, veil, verdict_text
+from dferkit.reports.page import FACES
+from dferkit.schema import Evaluation, Explanation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_confusion(path: Path | str, evaluation: Evaluation, *, title: str = "") -> None:
+    """Draw a confusion matrix: share of each true class, with the number of clips."""
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(evaluation.confusion, dtype=np.float64)
+    total = counts.sum(1, keepdims=True)
+    share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    side = 1.6 + 0.62 * len(evaluation.labels)
+    figure = Figure(figsize=(side + 0.4, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), value in np.ndenumerate(share):
+        axes.text(
+            j, i, f"{100 * value:.0f}\n({counts[i, j]:.0f})", ha="center", va="center", fontsize=8,
+            color="white" if value > 0.55 else "black",
+        )  # fmt: skip
+    places = range(len(evaluation.labels))
+    axes.set_xticks(places, evaluation.labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, evaluation.labels)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    low, high = evaluation.uar_ci95
+    numbers = (
+        f"UAR {evaluation.uar:.3f} ({low:.3f} to {high:.3f}), WAR {evaluation.war:.3f}, {evaluation.num_clips} clips"
+    )
+    axes.set_title(f"{title}\n{numbers}" if title else numbers, fontsize=10)
+    _save(figure, path)
+
+
+def write_explanation(
+    path: Path | str, explanation: Explanation, *, faces: str = "show", num_words: int = 3, num_frames: int = 8
+) -> None:
+    """Draw an explanation as a strip: the frames, the motion weights, and the maps of the words that matter most.
+
+    Args:
+        faces: ``show``, ``blur`` or ``boxes``.
+        num_words: Words with the largest weights, one row each; of equal words the heavier only.
+
+    Raises:
+        ConfigError: An unknown value of ``faces``.
+    """
+    if faces not in FACES:
+        raise ConfigError(f"faces is {faces!r}; choose {', '.join(FACES)}")
+    from matplotlib.figure import Figure
+
+    shown = pick_frames(len(explanation.face_clip.timestamps), num_frames)
+    words = _main_words(explanation, num_words)
+    maps = [("motion", np.asarray(explanation.motion, dtype=np.float64), "winter")]
+    maps += [(explanation.words[i], np.asarray(explanation.transport[i], dtype=np.float64), "autumn_r") for i in words]
+    figure = Figure(figsize=(1.15 * len(shown) + 1.0, 1.2 * (len(maps) + 1) + 0.9), layout="constrained")
+    grid = figure.subplots(len(maps) + 1, len(shown), squeeze=False)
+    size = explanation.face_clip.images.shape[1]
+    for column, frame in enumerate(shown):
+        picture = veil(explanation.face_clip.images[frame], faces, explanation.regions)
+        grid[0, column].set_title(f"{explanation.face_clip.timestamps[frame]:.2f} s", fontsize=8)
+        for axes in grid[:, column]:
+            axes.imshow(picture, extent=(0, size, size, 0))
+            axes.set_xticks([])
+            axes.set_yticks([])
+        for axes, (_, values, colours) in zip(grid[1:, column], maps, strict=True):
+            # Only what is above an even spread is drawn, as in the page.
+            above = np.clip((values[frame] - values.mean()) / max(float(values.max() - values.mean()), 1e-12), 0, 1)
+            axes.imshow(
+                above, cmap=colours, vmin=0, vmax=1, alpha=0.8 * above**0.75, extent=(0, size, size, 0),
+                interpolation="nearest",
+            )  # fmt: skip
+    for axes, name in zip(grid[:, 0], ["", *(f"“{n}”" if i else n for i, (n, _, _) in enumerate(maps))], strict=True):
+        axes.set_ylabel(name, fontsize=9)
+    text = explanation.caption.text
+    text = text if len(text) <= 110 else text[:107] + "…"
+    figure.suptitle(f"{verdict_text(explanation.prediction)}\n{text}", fontsize=9)
+    _save(figure, path)
+
+
+def _main_words(explanation: Explanation, count: int) -> list[int]:
+    order = np.argsort(-np.asarray(explanation.word_weights), kind="stable")
+    seen: set[str] = set()
+    picked = []
+    for i in order:
+        word = explanation.words[i].lower()
+        if word not in seen and explanation.transport[i].sum() > 0:
+            seen.add(word)
+            picked.append(int(i))
+    return picked[:count]
+
+
+def _save(figure: Figure, path: Path | str) -> None:
+    with storage.atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png", metadata={"Software": "dferkit"})
