@@ -8,6 +8,7 @@ import numpy as np
 
 from dferkit.captions.describe import describe
 from dferkit.explain import deletion_test, merge_pieces, region_grid, transport_maps
+from dferkit.faces import crop_face
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
 from dferkit.schema import ActionUnits, Explanation, FaceClip, FaceQuality, FaceTrack, Prediction
@@ -27,7 +28,8 @@ def _clip(number: int) -> tuple[str, np.ndarray, np.ndarray]:
     plan = plan_clips(config)[number]
     act = draw_clip(config, plan)
     images = render_frames(draw_identity(config, plan.subject), act.au, act.asymmetry, act.scene, size=112)
-    return plan.label, act.au, images
+    box = np.array([24.3, 19.1, 60.3, 60.3])
+    return plan.label, act.au, np.stack([crop_face(image, box, size=112) for image in images])
 
 
 @functools.cache

@@ -1,0 +1,234 @@
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sample_explanation import make_explanation
+
+from dferkit.errors import ConfigError, DataError
+from dferkit.evaluation.metrics import evaluate_predictions
+from dferkit.explain import alignment_table
+from dferkit.labels import BASIC
+from dferkit.reports import page
+from dferkit.reports.clip_page import clip_section, verdict_text
+from dferkit.reports.figures import write_confusion, write_explanation
+from dferkit.reports.html import write_benchmark_report, write_clip_report
+from dferkit.schema import Evaluation, Explanation
+
+ABOUT = {
+    "model": "grace",
+    "trained_on": "rendered clips",
+    "calibration": "UNCALIBRATED",
+    "command": "dferkit predict a",
+}
+
+
+class _Elements(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.stack: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.stack or self.stack[-1] not in ("script", "style"):
+            self.text.append(data)
+
+
+def _report(path: Path, *explanations: Explanation, **settings: object) -> str:
+    write_clip_report(path, explanations, about=ABOUT, **settings)  # type: ignore[arg-type]
+    return path.read_text(encoding="utf-8")
+
+
+def _evaluation() -> Evaluation:
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, 7, 200)
+    predicted = np.where(generator.random(200) < 0.7, true, generator.integers(0, 7, 200))
+    return evaluate_predictions(BASIC, true, predicted)
+
+
+def test_a_report_loads_nothing_and_allows_only_itself(tmp_path: Path, explanation: Explanation):
+    text = _report(tmp_path / "r.html", explanation)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", text.split("</style>", 1)[0])
+    parsed = _Elements(text)
+    assert parsed.stack == [], "every element is closed"
+    for tag, attributes in parsed.found:
+        assert tag not in ("link", "iframe", "object", "base", "form")
+        for name, value in attributes.items():
+            assert name != "style", "the policy refuses style attributes"
+            assert not name.startswith("on")
+            if name in ("src", "href", "xlink:href"):
+                assert value is not None
+                assert value.startswith("data:image/jpeg;base64,")
+    policy = next(a["content"] for t, a in parsed.found if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    for element in ("style", "script"):
+        content = re.findall(rf"<{element}>(.*?)</{element}>", text, re.S)
+        assert len(content) == 1
+        assert base64.b64encode(hashlib.sha256(content[0].encode()).digest()).decode() in policy
+
+
+def test_hostile_names_stay_text(tmp_path: Path, explanation: Explanation):
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(2)>.mp4'
+    prediction = replace(explanation.prediction, input=evil, message=evil)
+    caption = replace(explanation.caption, source=evil)
+    words = (evil, *explanation.words[1:])
+    hostile = replace(explanation, prediction=prediction, caption=caption, words=words)
+    text = _report(tmp_path / "r.html", hostile, predictions=[prediction, replace(prediction, window=1)], title=evil)
+    parsed = _Elements(text)
+    assert text.count("<script>") == 1
+    assert not any(attributes.get("src") == "x" for _, attributes in parsed.found)
+    assert any(evil in piece for piece in parsed.text)
+
+
+def test_a_report_says_apparent_and_never_feels(tmp_path: Path, explanation: Explanation):
+    text = " ".join(_Elements(_report(tmp_path / "r.html", explanation)).text)
+    assert re.search(r"Apparent expression:\s+anger|Apparent expression:\s+\w+", text)
+    assert "second:" in text
+    assert "not calibrated" in text
+    assert "is not what a person feels" in text
+    assert "hiring" in text
+    assert explanation.prediction.label is not None
+    assert verdict_text(explanation.prediction).startswith(
+        f"Apparent expression: {explanation.prediction.label} (81 %)"
+    )
+
+
+def test_the_table_has_the_numbers_of_alignments_csv(tmp_path: Path, explanation: Explanation):
+    text = _report(tmp_path / "r.html", explanation)
+    listed = alignment_table(explanation, 20)
+    listed = listed[(listed["rank"] <= 5) & (listed["frame"] >= 0)]
+    shown = set(re.findall(r'data-value="([^"]+)"', text))
+    for column in ("weight", "motion", "timestamp"):
+        assert {f"{value:.7g}" for value in listed[column]} <= shown
+
+
+def test_the_maps_in_the_page_are_those_of_the_explanation(tmp_path: Path, explanation: Explanation):
+    text = _report(tmp_path / "r.html", explanation)
+    block = re.search(r'<script type="application/json" class="maps">(.*?)</script>', text, re.S)
+    assert block
+    data = json.loads(block[1])
+    shape = (len(explanation.words), data["frames"], data["rows"], data["columns"])
+    maps = np.frombuffer(base64.b64decode(data["maps"]), np.uint8).reshape(shape) / 255.0
+    maps = maps * np.array(data["peaks"])[:, None, None, None]
+    assert np.abs(maps - explanation.transport).max() <= explanation.transport.max() / 255
+    assert data["words"] == list(explanation.words)
+    assert [data["regions"][i] for i in data["grid"]] == [name for row in explanation.regions for name in row]
+
+
+@pytest.mark.parametrize("faces", ["blur", "boxes"])
+def test_hidden_faces_leave_no_detail(faces: str):
+    explanation = make_explanation(3, is_rendered=False)
+    for section in (clip_section(explanation, faces=faces), clip_section(explanation)):
+        pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", section)]
+        assert len(pictures) == 16
+    shown = len(clip_section(explanation))
+    assert len(clip_section(explanation, faces=faces)) < 0.6 * shown, "noise that is hidden needs few bytes"
+    other = replace(explanation, face_clip=replace(explanation.face_clip, images=255 - explanation.face_clip.images))
+    if faces == "boxes":
+        assert clip_section(other, faces=faces) == clip_section(explanation, faces=faces), "no pixel gets through"
+
+
+def test_unknown_ways_to_show_faces_are_refused(explanation: Explanation):
+    with pytest.raises(ConfigError, match="show, blur, boxes"):
+        clip_section(explanation, faces="cartoon")
+
+
+def test_answers_without_a_face_are_listed(tmp_path: Path, explanation: Explanation):
+    missing = replace(
+        explanation.prediction, input="empty.mp4", track_id=-1, label=None, probabilities=None, status="no_face"
+    )
+    text = _report(tmp_path / "r.html", explanation, predictions=[explanation.prediction, missing])
+    assert "no face was found" in text
+    abstained = replace(explanation.prediction, label=None, status="abstain", abstain_reason="the two best are close")
+    assert verdict_text(abstained).startswith("No label: the two best are close. Most probable: ")
+    assert verdict_text(missing) == "No answer: no face was found."
+
+
+def test_windows_of_one_person_give_a_time_line(explanation: Explanation):
+    windows = [
+        replace(explanation.prediction, window=i, start_seconds=2.0 * i, end_seconds=2.0 * i + 2) for i in range(3)
+    ]
+    assert "Through the video" in clip_section(explanation, windows=windows)
+    assert "Through the video" not in clip_section(explanation, windows=windows[:1])
+
+
+def test_a_report_of_many_clips_shrinks_and_then_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    explanations = [make_explanation(i, is_rendered=False) for i in range(2)]
+    write_clip_report(tmp_path / "a.html", explanations, about=ABOUT)
+    size = (tmp_path / "a.html").stat().st_size
+    assert size < 5_000_000
+    monkeypatch.setattr(page, "MAX_BYTES", size - 1000)
+    monkeypatch.setattr("dferkit.reports.html.MAX_BYTES", size - 1000)
+    write_clip_report(tmp_path / "b.html", explanations, about=ABOUT)
+    assert (tmp_path / "b.html").stat().st_size < size - 1000
+    monkeypatch.setattr(page, "MAX_BYTES", 10_000)
+    with pytest.raises(DataError, match="at most 5 MB"):
+        write_clip_report(tmp_path / "c.html", explanations, about=ABOUT)
+    assert not (tmp_path / "c.html").exists()
+
+
+def test_the_benchmark_report_shows_the_given_numbers_only(tmp_path: Path, explanation: Explanation):
+    results = {
+        "models": {"grace": {"uar": 0.7123, "war": 0.7341, "uar_ci95": [0.65, 0.77], "num_parameters": 1234567}},
+        "ceiling": {"uar": 0.8765},
+        "controls": {"shuffled_captions": {"uar": 0.2219}},
+        "claims": {"motion": {"expression": 0.4321, "nuisance": 0.1234}, "deletion": {"mean_drop": 0.0541}},
+        "comparisons": {"grace_minus_cosine": {"difference": -0.0312, "low": -0.0711, "high": 0.0098}},
+        "profiles": {"posed": {"uar": 0.7123}, "natural": {"uar": 0.4567}},
+        "something_new": {"<b>": {"deep": {"value": 0.3333, "list": [1, 2, 3]}}},
+    }
+    path = tmp_path / "report.html"
+    write_benchmark_report(path, results, {"grace": _evaluation()}, [explanation], about=ABOUT)
+    parsed = _Elements(path.read_text(encoding="utf-8"))
+    text = " ".join(parsed.text)
+    for shown in ("0.712", "0.734", "0.650 to 0.770", "1,234,567", "0.876", "0.222", "0.432", "0.123", "0.054",
+                  "−0.031", "−0.071 to +0.010", "0.457", "0.333", "1, 2, 3", "<b>"):  # fmt: skip
+        assert shown in text, shown
+    assert parsed.stack == []
+    assert "Skin" not in text
+    assert "skin tone" not in text.split("Explained clips")[0]
+
+
+@pytest.mark.parametrize("results", [{}, {"models": {}}, {"ceiling": None}, {"claims": {"motion": 0.3}}])
+def test_the_benchmark_report_leaves_out_what_is_missing(tmp_path: Path, results: dict):
+    write_benchmark_report(tmp_path / "r.html", results, {}, about={})
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "nan" not in text.lower().split("<footer")[0].split("<main>")[1]
+    assert "None" not in text
+
+
+def test_numbers_read_well():
+    assert [page.percent(p) for p in (0, 0.004, 0.814, 0.999, 1, float("nan"))] == [
+        "0 %", "<1 %", "81 %", ">99 %", "100 %", "–",
+    ]  # fmt: skip
+    assert [page.number(v) for v in (0.81234, -0.5, 0.00001, float("nan"), 12, 1234567, True)] == [
+        "0.812", "−0.500", "1e−05", "–", "12", "1,234,567", "yes",
+    ]  # fmt: skip
+
+
+def test_figures_are_png_files(tmp_path: Path, explanation: Explanation):
+    write_confusion(tmp_path / "confusion.png", _evaluation(), title="grace")
+    write_explanation(tmp_path / "explanation.png", explanation, faces="blur", num_words=2, num_frames=3)
+    for name in ("confusion.png", "explanation.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError):
+        write_explanation(tmp_path / "x.png", explanation, faces="none")
