@@ -194,6 +194,7 @@ def test_the_benchmark_report_shows_the_given_numbers_only(tmp_path: Path, expla
         "claims": {"motion": {"expression": 0.4321, "nuisance": 0.1234}, "deletion": {"mean_drop": 0.0541}},
         "comparisons": {"grace_minus_cosine": {"difference": -0.0312, "low": -0.0711, "high": 0.0098}},
         "profiles": {"posed": {"uar": 0.7123}, "natural": {"uar": 0.4567}},
+        "uar_by_skin_tone": {"tone 1": {"uar": 0.6161}},
         "something_new": {"<b>": {"deep": {"value": 0.3333, "list": [1, 2, 3]}}},
     }
     path = tmp_path / "report.html"
@@ -201,11 +202,11 @@ def test_the_benchmark_report_shows_the_given_numbers_only(tmp_path: Path, expla
     parsed = _Elements(path.read_text(encoding="utf-8"))
     text = " ".join(parsed.text)
     for shown in ("0.712", "0.734", "0.650 to 0.770", "1,234,567", "0.876", "0.222", "0.432", "0.123", "0.054",
-                  "−0.031", "−0.071 to +0.010", "0.457", "0.333", "1, 2, 3", "<b>"):  # fmt: skip
+                  "−0.031", "−0.071 to +0.010", "0.457", "0.333", "1, 2, 3", "<b>", "0.616"):  # fmt: skip
         assert shown in text, shown
     assert parsed.stack == []
-    assert "Skin" not in text
-    assert "skin tone" not in text.split("Explained clips")[0]
+    assert "Recall per rendered skin tone" in text
+    assert "Do words meet the part of the face that they name?" not in text, "no numbers were given for it"
 
 
 @pytest.mark.parametrize("results", [{}, {"models": {}}, {"ceiling": None}, {"claims": {"motion": 0.3}}])
@@ -214,6 +215,27 @@ def test_the_benchmark_report_leaves_out_what_is_missing(tmp_path: Path, results
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "nan" not in text.lower().split("<footer")[0].split("<main>")[1]
     assert "None" not in text
+
+
+def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explanation: Explanation):
+    clip = explanation.face_clip
+    track = replace(clip.track, boxes=clip.track.boxes[:1], scores=clip.track.scores[:1], found=np.zeros(1, dtype=bool))
+    bare = replace(
+        explanation,
+        face_clip=replace(clip, images=clip.images[:1], timestamps=clip.timestamps[:1], track=track),
+        caption=replace(explanation.caption, text="", phrases=()),
+        action_units=replace(explanation.action_units, names=(), intensity=np.zeros((1, 0)), timestamps=np.zeros(1)),
+        words=(),
+        word_spans=(),
+        word_weights=np.zeros(0),
+        transport=np.zeros((0, 1, 14, 14)),
+        motion=np.ones((1, 14, 14)),
+        deletion=None,
+    )
+    text = _report(tmp_path / "r.html", bare)
+    assert "Check of the explanation" not in text
+    assert len(alignment_table(bare)) == 0
+    write_explanation(tmp_path / "e.png", bare)
 
 
 def test_numbers_read_well():

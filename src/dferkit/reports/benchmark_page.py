@@ -11,7 +11,7 @@ from dferkit.reports.clip_page import recall_bars
 from dferkit.reports.page import cell, escape, nested, number, spoken, table
 from dferkit.schema import Evaluation
 
-_SHOWN = ("models", "ceiling", "controls", "claims", "comparisons", "profiles", "skin_tone", "recall_per_skin_tone")
+_SHOWN = ("models", "ceiling", "controls", "claims", "comparisons", "profiles")
 _INTROS = {
     "controls": "The same model with its description replaced. If the words matter, wrong words must cost; if the "
     "score came from a leak of the label, these would show it.",
@@ -40,13 +40,16 @@ def benchmark_body(results: Mapping[str, Any], evaluations: Mapping[str, Evaluat
         _plain(results, "controls", "Controls"),
         _claims(results),
         _plain(results, "profiles", "Posed and natural clips"),
-        _plain(results, "skin_tone", "Recall per rendered skin tone"),
-        _plain(results, "recall_per_skin_tone", "Recall per rendered skin tone"),
+        *(_plain(results, key, "Recall per rendered skin tone") for key in results if "skin" in key),
     ]
-    rest = {key: value for key, value in results.items() if key not in _SHOWN}
+    rest = {key: value for key, value in results.items() if key not in _SHOWN and not _is_skin_tone(key, value)}
     if rest:
         parts.append(f"<section><details><summary>All other numbers</summary>{nested(rest)}</details></section>")
     return "".join(parts)
+
+
+def _is_skin_tone(key: str, value: Any) -> bool:
+    return "skin" in key and isinstance(value, Mapping)
 
 
 def main_model(names: Sequence[str]) -> str | None:

@@ -47,9 +47,13 @@
     }
     function say() {
       if (spot) {
-        const near = data.words.map((text, i) => [weight(i, spot.frame, spot.cell) / data.even, text, i])
-          .filter((item) => item[0] > 1.5).sort((a, b) => b[0] - a[0]).slice(0, 4);
-        words.forEach((w, i) => w.classList.toggle("met", near.some((item) => item[2] === i)));
+        const all = data.words.map((text, i) => [weight(i, spot.frame, spot.cell) / data.even, text, i])
+          .filter((item) => item[0] > 1.5).sort((a, b) => b[0] - a[0]);
+        // A word that stands in the caption several times is named once, but framed everywhere.
+        const seen = new Set();
+        const near = all.filter((item) => !seen.has(item[1].toLowerCase()) && seen.add(item[1].toLowerCase())).slice(0, 4);
+        const least = near.length ? near[near.length - 1][0] : Infinity;
+        words.forEach((w, i) => w.classList.toggle("met", all.some((item) => item[2] === i && item[0] >= least)));
         const list = near.map((item) => `${item[1]} (${item[0].toFixed(1)} times even)`).join(", ");
         const region = data.regions[data.grid[spot.cell]];
         const moved = ((motion[spot.frame * cells + spot.cell] / 255) * data.motionPeak).toFixed(1);
