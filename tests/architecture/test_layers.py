@@ -1,0 +1,135 @@
+"""The order of the layers, held as one list. A layer imports only from those before it; units of one layer do not import each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dferkit
+
+PACKAGE = Path(dferkit.__file__).parent
+
+# Read downwards: the flow from a file to an answer. ``docs/explanation/architecture.md`` says why each stands where it stands.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("storage",),
+    ("schema",),
+    ("labels",),
+    ("facs",),
+    ("datasets", "video", "synthetic"),
+    ("faces",),
+    ("captions", "encoders"),
+    ("motion", "alignment", "losses"),
+    ("models",),
+    ("evaluation", "explain"),
+    ("reports",),
+    ("training", "pipeline"),
+    ("recipes",),
+    ("diagnose",),
+    ("cli",),
+)
+LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "types", "tools"}
+
+
+def unit_of(path: Path) -> str:
+    """Top-level unit a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    """All Python files of the package but its top ``__init__``."""
+    return sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, absolute module) of every import in the file, also inside functions."""
+    package = ("dferkit", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            yield node.lineno, module
+            if module == "dferkit":  # ``from dferkit import faces`` names a unit
+                for alias in node.names:
+                    yield node.lineno, f"dferkit.{alias.name}"
+
+
+def test_every_unit_has_a_layer() -> None:
+    units = {unit_of(p) for p in modules()}
+    assert units - set(LEVEL) == set(), "a new unit needs its place in LAYERS and in docs/explanation/architecture.md"
+
+
+def test_layers_import_only_from_earlier_ones() -> None:
+    faults = []
+    for path in modules():
+        own = unit_of(path)
+        for line, module in imports(path):
+            parts = module.split(".")
+            if parts[0] != "dferkit" or len(parts) < 2 or parts[1] == own or parts[1] not in LEVEL:
+                continue
+            if LEVEL[parts[1]] >= LEVEL[own]:
+                faults.append(f"{path.relative_to(PACKAGE)}:{line} imports {parts[1]}")
+    assert not faults, "imports against the order of LAYERS (pass the thing as data, or move it):\n" + "\n".join(faults)
+
+
+@pytest.mark.parametrize("unit", ["explain", "evaluation"])
+def test_science_of_scores_builds_no_model(unit: str) -> None:
+    """Explanations and scores read what a model returned, or call a function; they never build one."""
+    files = [p for p in modules() if unit_of(p) == unit]
+    found = [f"{p.name}:{line} {module}" for p in files for line, module in imports(p) if module.startswith(("dferkit.models", "dferkit.encoders"))]
+    assert not found, found
+
+
+def test_no_name_that_says_nothing() -> None:
+    named = [p.relative_to(PACKAGE) for p in [*modules(), *(d for d in PACKAGE.rglob("*") if d.is_dir())]]
+    assert not [str(p) for p in named if p.stem in FORBIDDEN_NAMES], "name a module by what is inside"
+
+
+def test_nothing_unpickles() -> None:
+    """Weights and caches are safetensors and JSON; a file from a stranger must not run code."""
+    faults = []
+    banned = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in {"torch.load", "torch.save", "eval", "exec", "np.save", "yaml.load", "yaml.unsafe_load"}:
+                    faults.append(f"{where} calls {called}")
+                if any(k.arg == "allow_pickle" for k in node.keywords):
+                    faults.append(f"{where} passes allow_pickle")
+        faults += [f"{path.relative_to(PACKAGE)}:{line} imports {module}" for line, module in imports(path) if module.split(".")[0] in banned]
+    assert not faults, faults
+
+
+def test_no_bare_except_and_no_leftovers() -> None:
+    faults = []
+    for path in modules():
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ExceptHandler) and node.type is None:
+                faults.append(f"{path.relative_to(PACKAGE)}:{node.lineno} bare except")
+        for number, line in enumerate(text.splitlines(), 1):
+            if re.search(r"#\s*(TODO|FIXME|XXX)", line) and not re.search(r"#\d+|issue", line):
+                faults.append(f"{path.relative_to(PACKAGE)}:{number} a TODO names its issue")
+    assert not faults, faults
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [str(p.relative_to(PACKAGE)) for p in modules() if p.stat().st_size and not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))]
+    assert not silent, silent
+
+
+def test_every_deviation_is_listed() -> None:
+    """A departure from a paper starts with ``Deviation:`` in the code, and its file stands in docs/deviations.md."""
+    listed = (PACKAGE.parents[1] / "docs" / "deviations.md").read_text(encoding="utf-8")
+    missing = [str(p.relative_to(PACKAGE)) for p in modules() if "Deviation:" in p.read_text(encoding="utf-8") and str(p.relative_to(PACKAGE)) not in listed]
+    assert not missing, missing

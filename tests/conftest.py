@@ -1,0 +1,42 @@
+"""What every test gets: quiet libraries and random numbers as they were."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never downloads
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    """Small tensors: threads cost more than they bring, and sums keep one order."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@pytest.fixture(autouse=True)
+def _random_state() -> Iterator[None]:
+    """A test that draws random numbers leaves no trace in the next."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+    torch.set_rng_state(states[2])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A job with a GPU sets DFERKIT_NEEDS_GPU: there a missing device is a failure, elsewhere the test is skipped."""
+    if torch.cuda.is_available() or os.environ.get("DFERKIT_NEEDS_GPU"):
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
