@@ -14,7 +14,7 @@ def test_deletion_of_one_decisive_cell_beats_chance_as_computed_by_hand():
     ranking = np.zeros((1, 2, 5))
     ranking[0, 1, 3] = 1.0
     test = deletion_test(
-        lambda keep: np.where(keep[:, 0, 1, 3], 0.9, 0.1), ranking, fractions=(0, 0.1, 0.5), num_orders=4000, seed=1
+        lambda keep: np.where(keep[:, 0, 1, 3], 0.9, 0.1), ranking, fractions=(0.0, 0.1, 0.5), num_orders=4000, seed=1
     )
     assert test.ranked_probability.tolist() == [0.9, 0.1, 0.1]
     np.testing.assert_allclose(test.random_probability.mean(0), [0.9, 0.82, 0.5], atol=0.02)
@@ -30,7 +30,7 @@ def test_drop_is_the_mean_over_fractions_of_random_minus_ranked():
         asked.append(keep.copy())
         return (keep * weights).sum((1, 2, 3))
 
-    test = deletion_test(probability, weights, fractions=(0, 0.25, 0.5), num_orders=3, seed=0, batch_size=2)
+    test = deletion_test(probability, weights, fractions=(0.0, 0.25, 0.5), num_orders=3, seed=0, batch_size=2)
     masks = np.concatenate(asked)
     assert len(masks) == 1 + 4 * 2
     assert masks.sum((1, 2, 3)).tolist() == [12] + [9, 6] * 4
@@ -67,7 +67,7 @@ def test_equal_ranks_go_in_a_repeatable_random_order():
     assert abs(tests[0].drop) < 0.05, "a flat ranking is no better than chance"
 
 
-@pytest.mark.parametrize("fractions", [(0.1, 0.2), (0, 0.5, 0.5), (0,), (0, 1.2)])
+@pytest.mark.parametrize("fractions", [(0.1, 0.2), (0.0, 0.5, 0.5), (0.0,), (0.0, 1.2)])
 def test_fractions_rise_from_zero(fractions: tuple[float, ...]):
     with pytest.raises(DataError, match="fractions"):
         deletion_test(lambda keep: np.ones(len(keep)), np.ones((1, 2, 2)), fractions=fractions)

@@ -239,7 +239,7 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
 
 
 def test_numbers_read_well():
-    assert [page.percent(p) for p in (0, 0.004, 0.814, 0.999, 1, float("nan"))] == [
+    assert [page.percent(p) for p in (0.0, 0.004, 0.814, 0.999, 1.0, float("nan"))] == [
         "0 %", "<1 %", "81 %", ">99 %", "100 %", "–",
     ]  # fmt: skip
     assert [page.number(v) for v in (0.81234, -0.5, 0.00001, float("nan"), 12, 1234567, True)] == [

@@ -79,12 +79,12 @@ def deletion_chart(test: DeletionTest) -> str:
     upper, lower = random.max(0), random.min(0)
     band = points(upper) + " " + " ".join(reversed(points(lower).split(" ")))
     grid = "".join(
-        f'<line class="grid" x1="{left}" x2="{left + width}" y1="{place(0, p)[1]:.1f}" y2="{place(0, p)[1]:.1f}"/>'
-        f'<text x="{left - 6}" y="{place(0, p)[1] + 4:.1f}" text-anchor="end">{100 * p:.0f} %</text>'
+        f'<line class="grid" x1="{left}" x2="{left + width}" y1="{place(0.0, p)[1]:.1f}" y2="{place(0.0, p)[1]:.1f}"/>'
+        f'<text x="{left - 6}" y="{place(0.0, p)[1] + 4:.1f}" text-anchor="end">{100 * p:.0f} %</text>'
         for p in (0.0, 0.5, 1.0)
     )
     ticks = "".join(
-        f'<text x="{place(f, 0)[0]:.1f}" y="{top + height + 16}" text-anchor="middle">{100 * f:.0f} %</text>'
+        f'<text x="{place(f, 0.0)[0]:.1f}" y="{top + height + 16}" text-anchor="middle">{100 * f:.0f} %</text>'
         for f in test.fractions
         if f in (0.0, test.fractions[-1]) or f * 10 == round(f * 10)
     )
