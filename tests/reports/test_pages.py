@@ -15,10 +15,10 @@ from dferkit.evaluation.metrics import evaluate_predictions
 from dferkit.explain import alignment_table
 from dferkit.labels import BASIC
 from dferkit.reports import page
-from dferkit.reports.clip_page import clip_section, verdict_text
+from dferkit.reports.clip_page import clip_section, deletion_section, verdict_text
 from dferkit.reports.figures import write_confusion, write_explanation
 from dferkit.reports.html import write_benchmark_report, write_clip_report
-from dferkit.schema import Evaluation, Explanation
+from dferkit.schema import DeletionTest, Evaluation, Explanation
 
 ABOUT = {
     "model": "grace",
@@ -236,6 +236,25 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
     assert "Check of the explanation" not in text
     assert len(alignment_table(bare)) == 0
     write_explanation(tmp_path / "e.png", bare)
+
+
+@pytest.mark.parametrize(
+    ("ranked", "words"),
+    [(0.2, "more than chance"), (0.49, "within the spread of random orders"), (0.9, "as decoration")],
+)
+def test_the_deletion_test_is_told_as_it_is(ranked: float, words: str):
+    random = np.stack([np.full(20, 0.9), np.linspace(0.3, 0.7, 20)], axis=1)
+    curve = np.array([0.9, ranked])
+    test = DeletionTest(
+        fractions=np.array([0.0, 0.3]),
+        ranked_probability=curve,
+        random_probability=random,
+        drop=float((random - curve).mean()),
+    )
+    text = deletion_section(test, "anger")
+    assert words in text
+    assert "goes from 90 % to" in text
+    assert deletion_section(None, "anger") == ""
 
 
 def test_numbers_read_well():

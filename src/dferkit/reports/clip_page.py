@@ -99,7 +99,7 @@ def verdict_text(prediction: Prediction) -> str:
 
 
 def _verdict(prediction: Prediction) -> str:
-    text = escape(verdict_text(prediction))
+    text = escape(verdict_text(prediction)).replace(" %", "&nbsp;%")
     if prediction.label is None or prediction.probabilities is None:
         return text
     label = escape(prediction.label)
@@ -284,16 +284,19 @@ def deletion_section(test: DeletionTest | None, label: str | None) -> str:
     middle = int(np.abs(test.fractions - 0.3).argmin())
     random = float(test.random_probability[:, middle].mean())
     ranked, start = float(test.ranked_probability[middle]), float(test.ranked_probability[0])
-    verdict_text = (
-        "The ranked patches matter more than chance: the picture shows something that the model used."
-        if test.drop > 0
-        else "They matter no more than random ones: take the picture as decoration, not as a reason."
-    )
+    orders = len(test.random_probability)
+    beaten = int((test.random_probability.mean(1) > test.ranked_probability.mean()).sum())
+    if beaten >= 0.95 * orders:
+        outcome = "The ranked patches matter more than chance: the picture shows something that the model used."
+    elif test.drop > 0:
+        outcome = "That is within the spread of random orders: do not lean on the picture."
+    else:
+        outcome = "They matter no more than random ones: take the picture as decoration, not as a reason."
     text = (
         f"With the {percent(float(test.fractions[middle]))} highest-ranked patches removed, the probability of "
         f"{label or 'the class'} goes from {percent(start)} to {percent(ranked)}; with as many random ones to "
-        f"{percent(random)} (mean of {len(test.random_probability)} orders). Mean difference over all steps: "
-        f"{charts.signed(test.drop)}. {verdict_text}"
+        f"{percent(random)} (mean of {orders} orders). Mean difference over all steps: "
+        f"{charts.signed(test.drop)}, beating {beaten} of {orders} random orders. {outcome}"
     )
     return f"<h3>Check of the explanation</h3><p>{escape(text)}</p>{charts.deletion_chart(test)}"
 
@@ -362,7 +365,7 @@ def answers_table(predictions: Sequence[Prediction]) -> str:
         rows.append(
             (
                 escape(prediction.input),
-                escape(f"{prediction.start_seconds:.1f}–{prediction.end_seconds:.1f} s"),
+                f"{prediction.start_seconds:.1f}–{prediction.end_seconds:.1f}&nbsp;s",
                 escape(prediction.label or "–"),
                 escape(confidence if prediction.probabilities is not None else "–"),
                 escape(_STATUS.get(prediction.status, prediction.status)),
