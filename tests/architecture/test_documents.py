@@ -59,7 +59,11 @@ def test_readme_maps_every_folder() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = text.partition("## Map")[2].partition("\n## ")[0]
     named = {name.rstrip("/") for name in re.findall(r"^\| `([^`]+)`", table, flags=re.MULTILINE)}
-    units = {f"src/dferkit/{p.name}" for p in (ROOT / "src" / "dferkit").iterdir() if p.name not in {"__init__.py", "__pycache__", "py.typed"}}
+    units = {
+        f"src/dferkit/{p.name}"
+        for p in (ROOT / "src" / "dferkit").iterdir()
+        if p.name not in {"__init__.py", "__pycache__", "py.typed"}
+    }
     assert units <= named, f"missing from the map: {sorted(units - named)}"
     gone = sorted(name for name in named if not (ROOT / name).exists())
     assert not gone, f"in the map, but not there: {gone}"
@@ -100,8 +104,16 @@ def test_commands_use_real_verbs(text: str) -> None:
             if not words or words[0].startswith("-"):
                 continue
             assert words[0] in group.commands, f"no verb {words[0]!r}: {line}"
-            known = {option for parameter in group.commands[words[0]].params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
-            unknown = [word for word in words[1:] if word.startswith("-") and not re.match(r"-\d", word) and word.split("=")[0] not in known]
+            known = {
+                option
+                for parameter in group.commands[words[0]].params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            } | {"--help"}
+            unknown = [
+                word
+                for word in words[1:]
+                if word.startswith("-") and not re.match(r"-\d", word) and word.split("=")[0] not in known
+            ]
             assert not unknown, f"dferkit {words[0]} has no {unknown}"
 
 

@@ -1,4 +1,7 @@
-"""The order of the layers, held as one list. A layer imports only from those before it; units of one layer do not import each other."""
+"""The order of the layers, held as one list.
+
+A layer imports only from those before it; units of one layer do not import each other.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ import dferkit
 
 PACKAGE = Path(dferkit.__file__).parent
 
-# Read downwards: the flow from a file to an answer. ``docs/explanation/architecture.md`` says why each stands where it stands.
+# Read downwards: the flow from a file to an answer. ``docs/explanation/architecture.md`` says why each stands where
+# it stands.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("storage",),
@@ -84,7 +88,12 @@ def test_layers_import_only_from_earlier_ones() -> None:
 def test_science_of_scores_builds_no_model(unit: str) -> None:
     """Explanations and scores read what a model returned, or call a function; they never build one."""
     files = [p for p in modules() if unit_of(p) == unit]
-    found = [f"{p.name}:{line} {module}" for p in files for line, module in imports(p) if module.startswith(("dferkit.models", "dferkit.encoders"))]
+    found = [
+        f"{p.name}:{line} {module}"
+        for p in files
+        for line, module in imports(p)
+        if module.startswith(("dferkit.models", "dferkit.encoders"))
+    ]
     assert not found, found
 
 
@@ -106,7 +115,11 @@ def test_nothing_unpickles() -> None:
                     faults.append(f"{where} calls {called}")
                 if any(k.arg == "allow_pickle" for k in node.keywords):
                     faults.append(f"{where} passes allow_pickle")
-        faults += [f"{path.relative_to(PACKAGE)}:{line} imports {module}" for line, module in imports(path) if module.split(".")[0] in banned]
+        faults += [
+            f"{path.relative_to(PACKAGE)}:{line} imports {module}"
+            for line, module in imports(path)
+            if module.split(".")[0] in banned
+        ]
     assert not faults, faults
 
 
@@ -124,12 +137,20 @@ def test_no_bare_except_and_no_leftovers() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    silent = [str(p.relative_to(PACKAGE)) for p in modules() if p.stat().st_size and not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))]
+    silent = [
+        str(p.relative_to(PACKAGE))
+        for p in modules()
+        if p.stat().st_size and not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))
+    ]
     assert not silent, silent
 
 
 def test_every_deviation_is_listed() -> None:
     """A departure from a paper starts with ``Deviation:`` in the code, and its file stands in docs/deviations.md."""
     listed = (PACKAGE.parents[1] / "docs" / "deviations.md").read_text(encoding="utf-8")
-    missing = [str(p.relative_to(PACKAGE)) for p in modules() if "Deviation:" in p.read_text(encoding="utf-8") and str(p.relative_to(PACKAGE)) not in listed]
+    missing = [
+        str(p.relative_to(PACKAGE))
+        for p in modules()
+        if "Deviation:" in p.read_text(encoding="utf-8") and str(p.relative_to(PACKAGE)) not in listed
+    ]
     assert not missing, missing

@@ -10,7 +10,19 @@ import pytest
 import dferkit
 
 PUBLIC = {"Batch", "Model", "Result", "__version__", "load"}
-HEAVY = ("torch", "transformers", "pandas", "cv2", "av", "matplotlib", "sklearn", "scipy", "safetensors", "rich", "typer")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pandas",
+    "cv2",
+    "av",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "safetensors",
+    "rich",
+    "typer",
+)
 
 
 def test_public_names() -> None:
@@ -35,4 +47,6 @@ def test_import_is_light() -> None:
     """``import dferkit`` stays below half a second because nothing heavy comes with it."""
     program = f"import sys, dferkit; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]", f"import dferkit also imports {done.stdout.strip()}; load them inside __getattr__"
+    assert done.stdout.strip() == "[]", (
+        f"import dferkit also imports {done.stdout.strip()}; load them inside __getattr__"
+    )
