@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -57,7 +58,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        CheckpointError: A file is missing, damaged, of another format, or holds NaN.
+        CheckpointError: A file is missing, damaged, of another format, not verified, or holds NaN.
     """
     folder = Path(folder)
     if not (folder / SETTINGS).is_file():
@@ -67,7 +68,10 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if settings["format"] != FORMAT:
             raise CheckpointError(f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}")
-        for name, digest in settings["sha256"].items():
+        for name in (WEIGHTS, COARSE):
+            digest = settings["sha256"].get(name)
+            if digest is None:
+                raise CheckpointError(f"{folder.name}: {SETTINGS} records no digest of {name}; nothing was loaded, copy the whole folder")
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder.name}: {name} is missing; copy the whole folder")
             if digest_file(folder / name) != digest:
@@ -77,8 +81,9 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             raise CheckpointError(f"{folder.name}: the weights hold NaN or infinity; train the model again")
         model.load_state_dict(weights)
-    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{folder.name} cannot be read as a checkpoint: {error}") from error
-    return Checkpoint(model=model.eval(), coarse=CoarseClassifier.load(folder / COARSE), about=settings["about"], digest=settings["sha256"][WEIGHTS])
+        coarse = CoarseClassifier.load(folder / COARSE)
+        if not all(bool(np.isfinite(getattr(coarse, name)).all()) for name in ("mean", "scale", "weight", "bias")):
+            raise CheckpointError(f"{folder.name}: the coarse classifier holds NaN or infinity; train the model again")
+        return Checkpoint(model=model.eval(), coarse=coarse, about=dict(settings["about"]), digest=settings["sha256"][WEIGHTS])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder.name} cannot be read as a checkpoint: {error or type(error).__name__}") from error

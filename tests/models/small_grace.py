@@ -1,0 +1,52 @@
+"""A small GRACE and tokens for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dferkit.labels import BASIC
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.schema import TextTokens
+
+SMALL = GraceConfig(visual_dim=16, text_dim=12, num_frames=4, grid=(3, 3), dim=24, reduced=4, num_queries=5)
+
+
+def small_model(seed: int = 0, **changes: object) -> Grace:
+    """A model in evaluation mode with reproducible weights."""
+    torch.manual_seed(seed)
+    return Grace(replace(SMALL, **changes)).eval()
+
+
+def tokens(clips: int = 3, words: int = 6, seed: int = 0) -> dict[str, Tensor]:
+    """Arguments of ``Grace.forward``: the first clip has all words, the next ones fewer."""
+    rng = torch.Generator().manual_seed(seed)
+    mask = torch.ones(clips, words, dtype=torch.bool)
+    for clip in range(1, clips):
+        mask[clip, words - min(clip, words - 1) :] = False
+    return {
+        "visual": torch.randn(clips, SMALL.num_frames, 9, SMALL.visual_dim, generator=rng),
+        "text": torch.randn(clips, words, SMALL.text_dim, generator=rng) * mask[..., None],
+        "text_mask": mask,
+        "sentence": torch.randn(clips, SMALL.text_dim, generator=rng),
+    }
+
+
+def labelled_clips(clips: int = 42, seed: int = 0) -> tuple[Tensor, list[TextTokens], np.ndarray]:
+    """Clips whose class can be learned from the video and from the words: one direction per class in both."""
+    rng = torch.Generator().manual_seed(seed)
+    target = np.arange(clips) % len(BASIC)
+    of_class = torch.randn(len(BASIC), SMALL.visual_dim, generator=rng), torch.randn(len(BASIC), 12, generator=rng)
+    visual = torch.randn(clips, SMALL.num_frames, 9, SMALL.visual_dim, generator=rng) * 0.5
+    visual[:, 1:] += of_class[0][target][:, None, None]
+    texts = []
+    for clip in range(clips):
+        count = 3 + clip % 4
+        values = torch.randn(count, 12, generator=rng) * 0.5 + of_class[1][target[clip]]
+        pieces = tuple(f"w{i}" for i in range(count))
+        spans = tuple((3 * i, 3 * i + 2) for i in range(count))
+        texts.append(TextTokens(values=values, sentence=values.mean(0), pieces=pieces, spans=spans, encoder="test"))
+    return visual.half(), texts, target

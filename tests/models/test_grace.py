@@ -1,0 +1,260 @@
+"""GRACE on small tokens: shapes, masks, the trap of E9, and every switch of the ablation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_grace import SMALL, small_model, tokens
+
+from dferkit.alignment import AlignerConfig
+from dferkit.errors import ConfigError
+from dferkit.models.build import VARIANTS, variant
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.motion import motion_weights
+
+METHODS = ("transport", "cosine", "cross_attention")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_shapes(name: str) -> None:
+    torch.manual_seed(0)
+    model = Grace(variant(name, SMALL)).eval()
+    output = model(**tokens())
+    assert output.logits.shape == output.visual_logits.shape == (3, 7)
+    assert output.motion.shape == (3, 4, 9)
+    assert output.fused.shape == output.text_pooled.shape == output.visual_pooled.shape == (3, 24)
+    for value in (output.logits, output.visual_logits, output.fused):
+        assert torch.isfinite(value).all()
+    if output.alignment is None:
+        assert name == "text_only"
+        return
+    words = {"tokens": 6, "sentence": 1, "none": 5}[model.config.text]
+    assert output.alignment.plan.shape == (3, words, 18)  # half of 36 tokens are kept
+    assert output.alignment.visual_index.shape == (3, 18)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_of_the_plan_carry_the_text_mass(method: str) -> None:
+    given = tokens()
+    output = small_model(aligner=AlignerConfig(method=method))(**given)
+    live = given["text_mask"].sum(1)
+    rows = output.alignment.plan.sum(2)
+    for clip in range(3):
+        torch.testing.assert_close(rows[clip, : live[clip]], torch.full((int(live[clip]),), 1 / int(live[clip])))
+        assert not rows[clip, live[clip] :].any()
+    if method == "transport":
+        torch.testing.assert_close(output.alignment.plan.sum(1), torch.full((3, 18), 1 / 18), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shuffled_plan_changes_the_answer(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trap of E9: pooled linearly, aligned tokens give the same mean whatever the plan is. Here it must matter."""
+    given = tokens(clips=2)
+    given["text_mask"][:] = True
+    # A sharp plan: then its rows differ, and a shuffle means something.
+    model = small_model(aligner=AlignerConfig(method=method, epsilon=0.02, temperature=0.02))
+    before = model(**given)
+    original = model.aligner.forward
+
+    def shuffled(*arguments: object, **named: object) -> object:
+        alignment = original(*arguments, **named)
+        return replace(alignment, plan=alignment.plan.roll(1, dims=1))
+
+    monkeypatch.setattr(model.aligner, "forward", shuffled)
+    after = model(**given)
+    scale = before.fused.abs().mean()
+    rows = before.alignment.plan
+    if (rows - rows.roll(1, dims=1)).abs().sum() > 0.1:
+        assert (after.fused - before.fused).abs().mean() > 0.01 * scale
+    else:
+        assert method == "cross_attention", "only untrained attention may be flat"
+    linear = [(a.alignment.plan.sum(1)) for a in (before, after)]
+    torch.testing.assert_close(*linear)  # what a linear pooling sees: no difference
+
+
+def test_padding_words_change_nothing() -> None:
+    given = tokens()
+    model = small_model()
+    padded = dict(given)
+    padded["text"] = torch.cat([given["text"], torch.full((3, 4, 12), 7.0)], 1)
+    padded["text_mask"] = torch.cat([given["text_mask"], torch.zeros(3, 4, dtype=torch.bool)], 1)
+    torch.testing.assert_close(model(**padded).logits, model(**given).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["grace", "grace_cosine", "grace_sentence", "vision_only", "text_only"])
+def test_neighbours_in_a_batch_change_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    model = Grace(variant(name, SMALL)).eval()
+    given = tokens(clips=4)
+    together = model(**given)
+    for clip in range(4):
+        live = int(given["text_mask"][clip].sum())
+        alone = {key: value[clip : clip + 1] for key, value in given.items()}
+        alone["text"], alone["text_mask"] = alone["text"][:, :live], alone["text_mask"][:, :live]
+        torch.testing.assert_close(model(**alone).logits, together.logits[clip : clip + 1], atol=1e-3, rtol=0)
+
+
+SWITCHES: dict[str, GraceConfig] = {
+    **{name: variant(name, SMALL) for name in VARIANTS},
+    "plan_held_constant": replace(SMALL, aligner=AlignerConfig(is_plan_differentiable=False)),
+    "motion_marginals": replace(SMALL, motion_marginals=True),
+    "all_tokens": replace(SMALL, ratio=1.0),
+    "few_tokens": replace(SMALL, ratio=0.1),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_trains_a_step(name: str) -> None:
+    """Gradient reaches what the variant uses, and one step lowers the loss."""
+    torch.manual_seed(0)
+    config = replace(SWITCHES[name], dropout=0.0)
+    model = Grace(config)
+    given, target = tokens(clips=7), torch.arange(7)
+    loss = model.loss(model(**given), target)
+    loss.backward()
+    used = {
+        "visual_projection": config.use_visual,
+        "text_projection": config.text != "none",
+        "queries": config.text == "none",
+        "strength": config.use_visual and config.motion != "none",
+    }
+    for part, is_used in used.items():
+        of_part = [p.grad for key, p in model.named_parameters() if key.split(".")[0] == part]
+        has_gradient = any(g is not None and bool(g.abs().sum() > 0) for g in of_part)
+        assert has_gradient == is_used, part
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer.step()
+    assert model.loss(model(**given), target).item() < loss.item()
+
+
+def test_every_row_of_the_table_has_the_same_layers() -> None:
+    """Equal capacity: only what stands in for missing words, or learned attention, differs."""
+    counts = {name: sum(p.numel() for p in Grace(variant(name, SMALL)).parameters()) for name in VARIANTS}
+    same = {name: count for name, count in counts.items() if name not in ("vision_only", "grace_cross_attention")}
+    assert len(set(same.values())) == 1
+    assert counts["vision_only"] - counts["grace"] == SMALL.num_queries * SMALL.dim
+
+
+def test_text_is_used_and_not_used() -> None:
+    given = tokens()
+    other = {**given, "text": given["text"].flip(2), "sentence": given["sentence"].flip(1)}
+    assert not torch.allclose(small_model()(**given).logits, small_model()(**other).logits, atol=1e-3)
+    vision = small_model(text="none")
+    torch.testing.assert_close(vision(**given).logits, vision(**other).logits)
+    words = small_model(use_visual=False)
+    torch.testing.assert_close(words(**given).logits, words(**{**given, "visual": given["visual"].flip(3)}).logits)
+
+
+def test_sentence_sees_no_tokens() -> None:
+    model = small_model(text="sentence")
+    given = tokens()
+    torch.testing.assert_close(model(**given).logits, model(**{**given, "text": given["text"].flip(1)}).logits)
+
+
+def test_motion_none_is_one_everywhere() -> None:
+    assert bool((small_model(motion="none")(**tokens()).motion == 1).all())
+
+
+@pytest.mark.parametrize("mode", ["both", "spatial", "temporal"])
+def test_a_still_clip_has_no_motion(mode: str) -> None:
+    given = tokens()
+    given["visual"] = given["visual"][:, :1].expand(-1, 4, -1, -1)
+    still = small_model(motion=mode)(**given)
+    assert bool((still.motion == 1).all())
+    torch.testing.assert_close(still.logits, small_model(motion="none")(**given).logits)
+
+
+def test_motion_weights_see_what_moved() -> None:
+    given = tokens(clips=1)
+    given["visual"] = given["visual"][:, :1].repeat(1, 4, 1, 1)
+    given["visual"][0, 2, 4] *= -1
+    motion = small_model()(**given).motion
+    assert int(motion.flatten().argmax()) == 2 * 9 + 4
+    assert float(motion.mean()) == pytest.approx(1.0, abs=1e-3) or motion_weights(given["visual"]).mean() > 0
+    kept = small_model()(**given).alignment.visual_index
+    assert 2 * 9 + 4 in kept[0].tolist()
+
+
+def test_training_cannot_bend_the_motion_weights() -> None:
+    """They come from the frozen tokens alone: the same before and after any change of the parameters."""
+    given, model = tokens(), small_model()
+    before = model(**given).motion
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    torch.testing.assert_close(model(**given).motion, before, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_keeping_everything_is_no_mask(name: str) -> None:
+    torch.manual_seed(0)
+    model = Grace(variant(name, SMALL)).eval()
+    given = tokens()
+    everything = torch.ones(3, 4, 9, dtype=torch.bool)
+    torch.testing.assert_close(model(**given, visual_keep=everything).logits, model(**given).logits, atol=1e-5, rtol=0)
+
+
+def test_deleted_tokens_have_no_say() -> None:
+    """What stands at a deleted place changes the answer only through the clip's mean."""
+    given, model = tokens(clips=1), small_model()
+    keep = torch.ones(1, 4, 9, dtype=torch.bool)
+    keep[0, 1, 2] = keep[0, 2, 5] = False
+    other = given["visual"].clone()
+    other[0, 1, 2], other[0, 2, 5] = given["visual"][0, 2, 5], given["visual"][0, 1, 2]
+    same = model(**{**given, "visual": other}, visual_keep=keep)
+    first = model(**given, visual_keep=keep)
+    torch.testing.assert_close(same.logits, first.logits, atol=1e-5, rtol=0)
+    index = first.alignment.visual_index[0].tolist()
+    assert not {1 * 9 + 2, 2 * 9 + 5} & set(index)
+
+
+def test_deleting_everything_still_answers() -> None:
+    output = small_model()(**tokens(), visual_keep=torch.zeros(3, 4, 9, dtype=torch.bool))
+    assert torch.isfinite(output.logits).all()
+
+
+def test_loss_terms_can_be_switched_off() -> None:
+    given, target = tokens(clips=7), torch.arange(7)
+    output = small_model()(**given)
+    full = small_model().loss(output, target)
+    focal = Grace(replace(SMALL, weight_contrastive=0.0, weight_auxiliary=0.0)).loss(output, target)
+    assert 0 < float(focal) < float(full)
+    weights = torch.linspace(0.5, 1.5, 7)
+    assert float(small_model().loss(output, target, weights)) != float(full)
+
+
+def test_half_precision_tokens_are_raised() -> None:
+    given = tokens()
+    half = {key: value.half() if value.is_floating_point() else value for key, value in given.items()}
+    torch.testing.assert_close(small_model()(**half).logits, small_model()(**given).logits, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": "words"}, "tokens, sentence, none"),
+        ({"motion": "all"}, "both, spatial, temporal, none"),
+        ({"ratio": 0.0}, "ratio"),
+        ({"ratio": 1.5}, "ratio"),
+        ({"motion_strength": 1.0}, "motion_strength"),
+        ({"text": "none", "use_visual": False}, "needs text or video"),
+    ],
+)
+def test_wrong_settings(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(SMALL, **change)
+
+
+def test_unknown_variant_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'grace_cosine'"):
+        variant("grace_cosin", SMALL)
+
+
+def test_config_survives_json() -> None:
+    import json
+
+    config = replace(SMALL, aligner=AlignerConfig(method="cosine"), text="sentence")
+    assert GraceConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
