@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,8 @@ class CoarseClassifier:
         """Write as safetensors."""
         with atomic_path(path) as temporary:
             arrays = {key: np.ascontiguousarray(getattr(self, key), np.float32) for key in ("mean", "scale", "weight", "bias")}
-            save_file(arrays, temporary, metadata={"labels": ",".join(self.labels), "name": self.name})
+            # One entry: the order of several differs from run to run, and with it the bytes.
+            save_file(arrays, temporary, metadata={"coarse": json.dumps({"labels": self.labels, "name": self.name})})
 
     @classmethod
     def load(cls, path: Path | str) -> CoarseClassifier:
@@ -64,8 +66,8 @@ class CoarseClassifier:
         if not Path(path).is_file():
             raise CheckpointError(f"{Path(path).name} is missing from the checkpoint; copy the whole folder")
         with safe_open(path, framework="numpy") as handle:
-            meta = handle.metadata()
-            return cls(labels=tuple(meta["labels"].split(",")), name=meta["name"], **{key: handle.get_tensor(key).astype(np.float64) for key in handle.keys()})  # noqa: SIM118
+            meta = json.loads(handle.metadata()["coarse"])
+            return cls(labels=tuple(meta["labels"]), name=meta["name"], **{key: handle.get_tensor(key).astype(np.float64) for key in handle.keys()})  # noqa: SIM118
 
 
 def fit_coarse(statistics: Float[np.ndarray, "clips stats"], target: np.ndarray, *, labels: tuple[str, ...] = BASIC, penalty: float = 0.02, name: str = "coarse") -> CoarseClassifier:
