@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
         "frame_sizes": torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2),
         "kept": torch.tensor(kept, dtype=torch.int64),
     }
-    about = {"key": key, "statuses": statuses, "encoder": encoder.name, "digest": encoder.digest, "grid": list(encoder.grid), "au_names": list(box.net.config.au_names)}
+    about = {"key": key, "sha256": _digest(tensors), "statuses": statuses, "encoder": encoder.name, "digest": encoder.digest, "grid": list(encoder.grid), "au_names": list(box.net.config.au_names)}
     with atomic_path(out) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
     return len(records)
@@ -184,12 +185,23 @@ def extract_features(
     return _read_shards([(job[0], Path(job[2])) for job in jobs])
 
 
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _shard_key(path: Path) -> str:
+    """Key of a shard; empty when it is missing or damaged in any way, also by a single bit."""
     if not path.is_file():
         return ""
     try:
         with safe_open(path, framework="pt") as handle:
-            return str(json.loads(handle.metadata()["about"])["key"])
+            about = json.loads(handle.metadata()["about"])
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return str(about["key"]) if about["sha256"] == _digest(tensors) else ""
     except Exception:  # a damaged shard is made again, whatever is wrong with it
         return ""
 

@@ -67,11 +67,14 @@ def train_grace(
         on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
-        DataError: No clips, or the loss is not finite ten times in a row.
+        DataError: Too few clips, tokens that are not finite, or a loss that is not: ten times in a row, or for a whole epoch.
     """
     config = config or TrainingConfig()
     if len(target) < 2:
         raise DataError(f"{len(target)} training clips; give at least 2")
+    if not bool(torch.isfinite(visual).all()):
+        bad_clips = (~torch.isfinite(visual).flatten(1).all(1)).nonzero()[:, 0].tolist()
+        raise DataError(f"the visual tokens of {len(bad_clips)} clips are not finite, the first at place {bad_clips[0]}; encode them again")
     torch.manual_seed(config.seed)
     model = Grace(model_config)
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -95,21 +98,24 @@ def train_grace(
                 group["lr"] = config.learning_rate * _schedule(min(progress, 1.0), config.warmup_share)
             output = model(_disturb(batch.visual, config), batch.text, batch.text_mask, batch.sentence)
             loss = model.loss(output, batch.target, class_weights)
-            if not torch.isfinite(loss):
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            # A finite loss can have a gradient that is not: such a step would leave NaN in the weights for ever.
+            if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 bad += 1
                 if bad >= _MOST_BAD_STEPS:
                     raise DataError(f"the loss was not finite {bad} times in a row in epoch {epoch}; lower the learning rate")
                 continue
             bad = 0
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             losses.append(float(loss.detach()))
+        if not losses:
+            raise DataError(f"no step of epoch {epoch} had a finite loss; lower the learning rate")
         if state and (epoch + 1) % config.save_every_epochs == 0:
             save_state(state, {"model": model}, optimizer, step=epoch + 1, settings=settings)
         if on_progress:
-            on_progress(epoch + 1, config.epochs, float(np.mean(losses)) if losses else math.nan)
+            on_progress(epoch + 1, config.epochs, float(np.mean(losses)))
     return model.eval()
 
 

@@ -1,0 +1,130 @@
+"""Manifests: what is accepted, and that every fault is told with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dferkit.datasets import check_disjoint, choose_split, read_column, read_manifest
+from dferkit.errors import ManifestError
+from dferkit.labels import MAFW
+from dferkit.schema import Record
+
+
+def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "clips.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_a_full_manifest(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "video,label,split,subject,age\na.mp4,Happy,train,p1,30\nb/c.mp4,fear,TEST,p2,40\n")
+    records = read_manifest(path)
+    assert records[0] == Record(
+        clip_id="a.mp4", video=tmp_path / "a.mp4", label="happiness", split="train", subject="p1"
+    )
+    assert records[1].split == "test"
+    assert records[1].video == tmp_path / "b" / "c.mp4"
+    assert read_column(path, "age") == {"a.mp4": "30", "b/c.mp4": "40"}
+    assert read_column(path, "height") == {}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_what_spreadsheets_write(tmp_path: Path, encoding: str, newline: str) -> None:
+    text = newline.join(["Video , Label", '"clip, one.mp4", sad', "", "  ", "ü.mp4,anger", ""])
+    assert [(r.clip_id, r.label) for r in read_manifest(manifest(tmp_path, text, encoding))] == [
+        ("clip, one.mp4", "sadness"),
+        ("ü.mp4", "anger"),
+    ]
+
+
+def test_columns_in_any_order_and_empty_optional_cells(tmp_path: Path) -> None:
+    records = read_manifest(manifest(tmp_path, "subject,label,video,split\n,anger,a.mp4,\n"))
+    assert (records[0].subject, records[0].split) == (None, None)
+
+
+def test_videos_are_not_opened(tmp_path: Path) -> None:
+    assert not read_manifest(manifest(tmp_path, "video,label\nnothere.mp4,anger\n"))[0].video.exists()
+
+
+def test_all_faults_at_once_with_lines(tmp_path: Path) -> None:
+    text = "video,label,split\na.mp4,hapy,train\nb.mp4,anger,tran\n../c.mp4,anger,train\n,anger,train\nd.mp4,fear,test\nd.mp4,anger,test\n/e.mp4,fear,test\n"
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(manifest(tmp_path, text))
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[1] for line in lines] == ["2", "3", "4", "5", "7", "8"]
+    assert "did you mean 'happiness'" in lines[0] or "did you mean 'happy'" in lines[0]
+    assert "unknown split 'tran'" in lines[1]
+    assert "leaves the manifest's folder" in lines[2]
+    assert "is empty" in lines[3]
+    assert "listed twice, there as 'fear' and here as 'anger'" in lines[4]
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.mp4,nolabel\n" for i in range(70))
+    with pytest.raises(ManifestError, match="and 20 more"):
+        read_manifest(manifest(tmp_path, "video,label\n" + rows))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no column 'video'"),
+        (b"video,label\n", "has no rows"),
+        (b"file,label\na.mp4,anger\n", "no column 'video'; found file, label"),
+        (b"video\na.mp4\n", "no column 'label'"),
+        (b"video,label\na.mp4,anger,x\n", "clips.csv:2: 3 cells, but the header has 2"),
+        (b"video,label\n\xff\xfe,anger\n", "not UTF-8"),
+        (b"v\0ideo", "NUL"),
+        ("video,label\nä.mp4,anger\n".encode("utf-16"), "NUL"),
+    ],
+)
+def test_files_that_are_no_manifest(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "clips.csv").write_bytes(data)
+    with pytest.raises(ManifestError, match=message):
+        read_manifest(tmp_path / "clips.csv")
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="not found"):
+        read_manifest(tmp_path / "clips.csv")
+    with pytest.raises(ManifestError, match="not found"):
+        read_manifest(tmp_path)
+
+
+def test_labels_may_be_missing_for_prediction(tmp_path: Path) -> None:
+    records = read_manifest(manifest(tmp_path, "video\na.mp4\n"), needs_label=False)
+    assert records[0].label is None
+    with pytest.raises(ManifestError, match="unknown label ''"):
+        read_manifest(manifest(tmp_path, "video,label\na.mp4,\n"))
+
+
+def test_other_label_sets(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "video,label\na.mp4,contempt\n")
+    assert read_manifest(path, labels=MAFW)[0].label == "contempt"
+    with pytest.raises(ManifestError, match="clips.csv:2: unknown label 'contempt'"):
+        read_manifest(path)
+
+
+def test_quoted_line_breaks(tmp_path: Path) -> None:
+    """A note with a line break in another column shifts nothing."""
+    path = manifest(tmp_path, 'video,label,note\na.mp4,anger,"two\nlines"\nb.mp4,wrong,x\n')
+    with pytest.raises(ManifestError, match=r"clips\.csv:4: unknown label"):
+        read_manifest(path)
+
+
+def test_split_choice(tmp_path: Path) -> None:
+    records = read_manifest(manifest(tmp_path, "video,label,split\na.mp4,anger,train\nb.mp4,fear,test\n"))
+    assert [r.clip_id for r in choose_split(records, "test")] == ["b.mp4"]
+    without = read_manifest(manifest(tmp_path, "video,label\na.mp4,anger\nb.mp4,fear\n"))
+    assert choose_split(without, "test") == without
+
+
+def test_a_person_in_two_splits_is_refused(tmp_path: Path) -> None:
+    records = read_manifest(manifest(tmp_path, "video,label,split,subject\na.mp4,anger,train,p1\nb.mp4,fear,test,p1\n"))
+    with pytest.raises(ManifestError, match="1 subjects are in more than one split, such as p1"):
+        check_disjoint(records)
+    check_disjoint(records[:1])
+    check_disjoint(read_manifest(manifest(tmp_path, "video,label\na.mp4,anger\n")))

@@ -1,0 +1,199 @@
+"""From labelled videos to cached features: one bad file stops nothing, and what is cached is what would be made again."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dferkit.datasets import read_manifest
+from dferkit.encoders.box import save_box_net
+from dferkit.encoders.box_net import BoxNet
+from dferkit.errors import BackendError, ConfigError, DataError
+from dferkit.schema import Record
+from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
+from dferkit.training import features
+from dferkit.training.features import FeatureConfig, Features, extract_features
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A box whose video network knows nothing: the cache does not care."""
+    folder = tmp_path_factory.mktemp("box")
+    torch.manual_seed(0)
+    save_box_net(BoxNet(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    folder = tmp_path_factory.mktemp("clips")
+    return read_manifest(render_benchmark(BenchmarkConfig(clips=5), folder, workers=1))
+
+
+@pytest.fixture
+def config(box: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureConfig:
+    monkeypatch.setattr(features, "CLIPS_PER_SHARD", 2)
+    return FeatureConfig(box=str(box))
+
+
+def same(a: Features, b: Features) -> bool:
+    tensors = all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("visual",))
+    arrays = all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("units", "timestamps", "boxes", "frame_sizes"))
+    return tensors and arrays and a.records == b.records and a.statuses == b.statuses
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in sorted(folder.glob("features-*.safetensors"))}
+
+
+def test_shapes_and_order(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    found = extract_features(rendered, tmp_path, config, workers=1, on_progress=lambda a, b: calls.append((a, b)))
+    assert found.records == tuple(rendered)
+    assert found.visual.shape == (5, 8, 64, 96)
+    assert found.visual.dtype == torch.float16
+    assert found.units.shape == (5, 16, 23)
+    assert 0 <= found.units.min() <= found.units.max() <= 1
+    assert found.timestamps.shape == (5, 16)
+    assert found.boxes.shape == (5, 16, 4)
+    assert found.frame_sizes.tolist() == [[112, 112]] * 5
+    assert found.grid == (8, 8)
+    assert calls == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    assert all(s.status in ("ok", "low_coverage") and s.has_features for s in found.statuses.values())
+    part = found.take([3, 0])
+    assert part.records == (rendered[3], rendered[0])
+    torch.testing.assert_close(part.visual[0], found.visual[3])
+
+
+def test_workers_and_shards_change_nothing(
+    rendered: list[Record], config: FeatureConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = extract_features(rendered, tmp_path / "one", config, workers=1)
+    two = extract_features(rendered, tmp_path / "two", config, workers=2)
+    assert same(one, two)
+    monkeypatch.setattr(features, "CLIPS_PER_SHARD", 60)
+    whole = extract_features(rendered, tmp_path / "whole", config, workers=1)
+    assert torch.allclose(whole.visual.float(), one.visual.float(), atol=2e-3)
+
+
+def test_a_second_call_reads_the_cache(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+    first = extract_features(rendered, tmp_path, config, workers=1)
+    before = times(tmp_path)
+    again = extract_features(rendered, tmp_path, config, workers=1)
+    assert same(first, again)
+    assert times(tmp_path) == before
+
+
+def test_an_interrupted_call_goes_on(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def progress(done: int, of: int) -> None:
+        if done == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        extract_features(rendered, tmp_path, config, workers=1, on_progress=progress)
+    before = times(tmp_path)
+    assert len(before) == 2
+    found = extract_features(rendered, tmp_path, config, workers=1)
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert same(found, extract_features(rendered, tmp_path.parent / "fresh", config, workers=1))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "bit", "text"])
+def test_a_damaged_shard_is_made_again(
+    damage: str, rendered: list[Record], config: FeatureConfig, tmp_path: Path
+) -> None:
+    first = extract_features(rendered[:4], tmp_path, config, workers=1)
+    path = tmp_path / "features-0001.safetensors"
+    good = path.read_bytes()
+    bad = {
+        "truncated": good[: len(good) // 2],
+        "empty": b"",
+        "bit": good[:-100] + bytes([good[-100] ^ 1]) + good[-99:],
+        "text": b"nothing",
+    }[damage]
+    path.write_bytes(bad)
+    before = times(tmp_path)["features-0000.safetensors"]
+    assert same(extract_features(rendered[:4], tmp_path, config, workers=1), first)
+    assert path.read_bytes() == good
+    assert times(tmp_path)["features-0000.safetensors"] == before
+
+
+def test_another_video_under_the_same_name_is_read_again(
+    rendered: list[Record], config: FeatureConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    records = [replace(r, video=Path(shutil.copy(r.video, folder / r.video.name))) for r in rendered[:2]]
+    first = extract_features(records, tmp_path / "cache", config, workers=1)
+    shutil.copy(rendered[4].video, records[0].video)
+    second = extract_features(records, tmp_path / "cache", config, workers=1)
+    assert not torch.equal(first.visual[0], second.visual[0])
+    torch.testing.assert_close(first.visual[1], second.visual[1])
+
+
+def test_other_weights_are_other_features(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+    first = extract_features(rendered[:2], tmp_path / "cache", config, workers=1)
+    torch.manual_seed(1)
+    save_box_net(BoxNet(), tmp_path / "box")
+    second = extract_features(rendered[:2], tmp_path / "cache", replace(config, box=str(tmp_path / "box")), workers=1)
+    assert first.encoder_digest != second.encoder_digest
+    assert not torch.equal(first.visual, second.visual)
+
+
+def test_bad_videos_are_recorded_and_the_rest_goes_on(
+    rendered: list[Record], config: FeatureConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    write_video(tmp_path / "grey.mp4", np.full((16, 64, 64, 3), 128, np.uint8), 8.0)
+    odd = [
+        Record(clip_id=name, video=tmp_path / name, label="anger") for name in ("text.mp4", "missing.mp4", "grey.mp4")
+    ]
+    mixed = [odd[0], rendered[0], odd[1], rendered[1], odd[2]]
+    found = extract_features(mixed, tmp_path / "cache", config, workers=1)
+    assert found.records == (rendered[0], rendered[1])
+    assert len(found.visual) == len(found.units) == 2
+    statuses = {name: found.statuses[name].status for name in ("text.mp4", "missing.mp4", "grey.mp4")}
+    assert statuses == {"text.mp4": "unreadable", "missing.mp4": "unreadable", "grey.mp4": "no_face"}
+    for name in statuses:
+        status = found.statuses[name]
+        assert status.message
+        assert str(tmp_path) not in status.message
+        assert not status.has_features
+    alone = extract_features([rendered[0], rendered[1]], tmp_path / "alone", config, workers=1)
+    torch.testing.assert_close(found.visual.float(), alone.visual.float(), atol=2e-3, rtol=0)
+
+
+def test_a_file_that_appears_is_read(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+    late = replace(rendered[1], video=tmp_path / "late.mp4")
+    first = extract_features([rendered[0], late], tmp_path / "cache", config, workers=1)
+    assert first.statuses[late.clip_id].status == "unreadable"
+    shutil.copy(rendered[1].video, late.video)
+    assert len(extract_features([rendered[0], late], tmp_path / "cache", config, workers=1).records) == 2
+
+
+def test_nothing_usable(config: FeatureConfig, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(DataError, match=r"none of 1 videos could be used; the first: text\.mp4"):
+        extract_features(
+            [Record(clip_id="text.mp4", video=tmp_path / "text.mp4")], tmp_path / "cache", config, workers=1
+        )
+
+
+def test_a_wrong_detector_is_told_before_any_work(
+    rendered: list[Record], config: FeatureConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DFERKIT_MODELS", raising=False)
+    with pytest.raises(ConfigError, match="face detector"):
+        extract_features(rendered, tmp_path, replace(config, face="har"), workers=1)
+    with pytest.raises(BackendError, match="DFERKIT_MODELS"):
+        extract_features(rendered, tmp_path, replace(config, face="yunet"), workers=1)
+    assert not list(tmp_path.iterdir())
