@@ -1,0 +1,110 @@
+"""``dferkit doctor``: a finding for everything, an exception for nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from dferkit import diagnose as subject
+from dferkit.cli.doctor import doctor
+from dferkit.diagnose import BROKEN, NOTE, OK, Check, diagnose
+from dferkit.encoders.box import save_box_net
+from dferkit.encoders.box_net import BoxNet
+
+NAMES = ["versions", "device", "video library", "face detector", "box", "writing", "decoding", "disk", "extras"]
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    made = typer.Typer()
+    made.command()(doctor)
+    return made
+
+
+@pytest.fixture
+def all_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The box may not be there yet: its check has tests of its own."""
+    monkeypatch.setattr(subject, "check_box", lambda: Check(name="box", state=OK, text="verified"))
+
+
+@pytest.mark.usefixtures("all_well")
+def test_this_installation_is_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DFERKIT_MODELS", raising=False)
+    found = diagnose(tmp_path)
+    assert [check.name for check in found.checks] == NAMES
+    assert found.is_usable, [c for c in found.checks if c.state == BROKEN]
+    states = {check.name: check for check in found.checks}
+    assert states["face detector"].state == NOTE
+    assert "DFERKIT_MODELS is not set" in states["face detector"].text
+    assert states["decoding"].details == {"frames_written": 8, "frames_decoded": 8, "frames_with_face": 8}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("all_well")
+def test_json_and_exit_code(app: typer.Typer) -> None:
+    done = CliRunner().invoke(app, ["--json"])
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert found["is_usable"] is True
+    assert [row["name"] for row in found["checks"]] == NAMES
+
+
+@pytest.mark.usefixtures("all_well")
+def test_plain_text_without_a_terminal(app: typer.Typer) -> None:
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == 0
+    assert "\x1b" not in done.stdout
+    assert "Ready." in done.stdout
+
+
+def test_broken_is_exit_code_1(app: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "check_box", lambda: Check(name="box", state=BROKEN, text="gone"))
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == 1
+    assert "Not usable yet: box." in done.stdout
+
+
+@pytest.mark.usefixtures("all_well")
+def test_opencv_without_cascades_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DFERKIT_MODELS", raising=False)
+    monkeypatch.delattr(cv2, "CascadeClassifier")
+    states = {check.name: check for check in diagnose().checks}
+    assert states["face detector"].state == states["decoding"].state == BROKEN
+    assert "opencv-python-headless<5" in states["face detector"].text
+
+
+def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Check:
+        raise OSError("no such disk")
+
+    monkeypatch.setattr(subject, "check_writing", fail)
+    states = {check.name: check for check in diagnose().checks}
+    assert states["writing"].state == BROKEN
+    assert "OSError: no such disk" in states["writing"].text
+
+
+def test_no_box(tmp_path: Path) -> None:
+    check = subject.check_box(tmp_path / "nothing")
+    assert check.state == BROKEN
+    assert "dferkit pretrain" in check.text
+
+
+def test_half_a_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    save_box_net(BoxNet(), tmp_path)
+    original = subject.check_box
+    monkeypatch.setattr(subject, "check_box", lambda: original(tmp_path))
+    states = {check.name: check for check in diagnose().checks}
+    assert states["box"].state == BROKEN
+    assert "grace" in states["box"].text
+
+
+def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert subject.check_disk(tmp_path / "new" / "folder").state == OK
+    assert not (tmp_path / "new").exists()
