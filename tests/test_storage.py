@@ -50,7 +50,8 @@ def test_temporary_name_keeps_the_suffix_and_hides(tmp_path: Path) -> None:
 def test_a_kill_leaves_old_or_new(tmp_path: Path) -> None:
     """Two long texts are written over each other without end; whenever the process dies, one of them is there."""
     path = tmp_path / "a.json"
-    program = f"from dferkit.storage import write_json\nwhile True:\n    for c in 'ab':\n        write_json({str(path)!r}, [c * 300000])\n"
+    loop = f"while True:\n    for c in 'ab':\n        write_json({str(path)!r}, [c * 300000])\n"
+    program = "from dferkit.storage import write_json\n" + loop
     for wait in (0.0, 0.004, 0.011):
         child = subprocess.Popen([sys.executable, "-c", program])
         while not path.exists():
@@ -73,7 +74,7 @@ def test_json_is_canonical(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_no_nan_in_json(value: float, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant|Out of range"):
+    with pytest.raises(ValueError, match=r"not JSON compliant|Out of range"):
         write_json(tmp_path / "a.json", {"x": value})
     assert not list(tmp_path.iterdir())
 

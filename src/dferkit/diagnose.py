@@ -131,14 +131,23 @@ def check_video_library() -> Check:
 
     libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
     wanted = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
-    missing = [name for name in wanted if not {name, f"lib{name}", "libdav1d" if name == "av1" else name} & av.codecs_available]
+    missing = [
+        name for name in wanted if not {name, f"lib{name}", "libdav1d" if name == "av1" else name} & av.codecs_available
+    ]
     release = getattr(av, "ffmpeg_version_info", "")
     details = {"av": av.__version__, "ffmpeg": release, "libraries": libraries, "missing_codecs": missing}
     text = f"PyAV {av.__version__}, FFmpeg {release or 'libavcodec ' + libraries.get('libavcodec', 'unknown')}"
     if "h264" in missing:
-        return Check(name="video library", state=BROKEN, text=f"{text} cannot decode H.264. Run: pip install --force-reinstall av", details=details)
+        return Check(
+            name="video library",
+            state=BROKEN,
+            text=f"{text} cannot decode H.264. Run: pip install --force-reinstall av",
+            details=details,
+        )
     if missing:
-        return Check(name="video library", state=NOTE, text=f"{text}; no decoder for {', '.join(missing)}", details=details)
+        return Check(
+            name="video library", state=NOTE, text=f"{text}; no decoder for {', '.join(missing)}", details=details
+        )
     return Check(name="video library", state=OK, text=text, details=details)
 
 
@@ -149,7 +158,11 @@ def check_detector() -> Check:
     name = build_detector("auto").name
     details: dict[str, Any] = {"detector": name, "DFERKIT_MODELS": bool(os.environ.get("DFERKIT_MODELS"))}
     if name == "haar":
-        why = "DFERKIT_MODELS names no folder with a YuNet file" if details["DFERKIT_MODELS"] else "DFERKIT_MODELS is not set"
+        why = (
+            "DFERKIT_MODELS names no folder with a YuNet file"
+            if details["DFERKIT_MODELS"]
+            else "DFERKIT_MODELS is not set"
+        )
         text = (
             f"haar (frontal faces; {why}). For turned heads and small faces put face_detection_yunet_*.onnx from "
             "OpenCV Zoo into a folder and set DFERKIT_MODELS to it"
@@ -167,7 +180,9 @@ def check_box(folder: Path | str | None = None) -> Check:
 
     folder = Path(folder or BOX_FOLDER)
     if not folder.is_dir():
-        text = "this installation carries no trained weights. Reinstall dferkit, or make them: dferkit pretrain --out DIR"
+        text = (
+            "this installation carries no trained weights. Reinstall dferkit, or make them: dferkit pretrain --out DIR"
+        )
         return Check(name="box", state=BROKEN, text=text)
     encoder, checkpoint = BoxEncoder(folder), load_checkpoint(folder / "grace")
     TextEncoder(folder / "text")
@@ -178,9 +193,10 @@ def check_box(folder: Path | str | None = None) -> Check:
         wanted = checkpoint.about.get(key)
         if wanted is not None and wanted != digest:
             what = "video network" if key == "box_digest" else "text encoder"
-            text = f"its {what} ({digest[:8]}) is not the one its head was trained with ({str(wanted)[:8]}). Reinstall dferkit"
+            text = f"its {what} ({digest[:8]}) is not that of its head ({str(wanted)[:8]}). Reinstall dferkit"
             return Check(name="box", state=BROKEN, text=text, details=details)
-    text = f"weights verified, {size / 1e6:.1f} MB, SHA-256 {checkpoint.digest[:12]}; trained on {checkpoint.about.get('trained_on', 'unknown data')}"
+    trained_on = checkpoint.about.get("trained_on", "unknown data")
+    text = f"weights verified, {size / 1e6:.1f} MB, SHA-256 {checkpoint.digest[:12]}; trained on {trained_on}"
     return Check(name="box", state=OK, text=text, details=details)
 
 
@@ -200,11 +216,21 @@ def check_writing() -> Check:
             pass
         left = sorted(p.name for p in Path(name).iterdir())
         if digest_file(path) != before or left != ["a.txt"]:
-            return Check(name="writing", state=BROKEN, text="an interrupted write left a damaged file; use another disk for temporary files (TMPDIR)")
+            return Check(
+                name="writing",
+                state=BROKEN,
+                text="an interrupted write left a damaged file; use another disk for temporary files (TMPDIR)",
+            )
         write_text(path, "second\n")
         if path.read_text(encoding="utf-8") != "second\n":
-            return Check(name="writing", state=BROKEN, text="a replaced file still shows its old content; use another disk for temporary files (TMPDIR)")
-    return Check(name="writing", state=OK, text="files are replaced as a whole; an interrupted write leaves the old one")
+            return Check(
+                name="writing",
+                state=BROKEN,
+                text="a replaced file still shows its old content; use another disk for temporary files (TMPDIR)",
+            )
+    return Check(
+        name="writing", state=OK, text="files are replaced as a whole; an interrupted write leaves the old one"
+    )
 
 
 def check_decoding() -> Check:
@@ -221,14 +247,24 @@ def check_decoding() -> Check:
         index = index_video(Path(name) / "videos" / "clip00000.mp4")
         window = clip_window(index.duration_seconds, config.num_frames)
         (faces,) = read_faces(index, [window], build_detector("auto"))
-    decoded, found = len(set(faces.indices.tolist())), round(faces.clips[0].quality.coverage * config.num_frames) if faces.clips else 0
+    decoded, found = (
+        len(set(faces.indices.tolist())),
+        round(faces.clips[0].quality.coverage * config.num_frames) if faces.clips else 0,
+    )
     seconds = time.perf_counter() - start
     details = {"frames_written": config.num_frames, "frames_decoded": decoded, "frames_with_face": found}
     text = f"a rendered second: {decoded} of {config.num_frames} frames decoded, face in {found}, {seconds:.1f} s"
     if decoded < config.num_frames:
-        return Check(name="decoding", state=BROKEN, text=f"{text}. Run: pip install --force-reinstall av", details=details)
+        return Check(
+            name="decoding", state=BROKEN, text=f"{text}. Run: pip install --force-reinstall av", details=details
+        )
     if found < config.num_frames // 2:
-        return Check(name="decoding", state=BROKEN, text=f"{text}. Run: pip install --force-reinstall 'opencv-python-headless<5'", details=details)
+        return Check(
+            name="decoding",
+            state=BROKEN,
+            text=f"{text}. Run: pip install --force-reinstall 'opencv-python-headless<5'",
+            details=details,
+        )
     return Check(name="decoding", state=OK, text=text, details=details)
 
 
@@ -238,9 +274,19 @@ def check_disk(folder: Path) -> Check:
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free here"
     if not os.access(place, os.W_OK):
-        return Check(name="disk", state=NOTE, text=f"{text}, but this folder cannot be written to; give --out elsewhere", details={"free_bytes": free})
+        return Check(
+            name="disk",
+            state=NOTE,
+            text=f"{text}, but this folder cannot be written to; give --out elsewhere",
+            details={"free_bytes": free},
+        )
     if free < LEAST_FREE_BYTES:
-        return Check(name="disk", state=NOTE, text=f"{text}; the demo wants {LEAST_FREE_BYTES / 1e9:.1f} GB", details={"free_bytes": free})
+        return Check(
+            name="disk",
+            state=NOTE,
+            text=f"{text}; the demo wants {LEAST_FREE_BYTES / 1e9:.1f} GB",
+            details={"free_bytes": free},
+        )
     return Check(name="disk", state=OK, text=text, details={"free_bytes": free})
 
 

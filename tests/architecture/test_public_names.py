@@ -9,7 +9,7 @@ import pytest
 
 import dferkit
 
-PUBLIC = {"Batch", "Model", "Result", "__version__", "load"}
+PUBLIC = {"Batch", "ExplanationResult", "Model", "Result", "__version__", "load"}
 HEAVY = (
     "torch",
     "transformers",

@@ -113,7 +113,7 @@ def test_pretraining_shares_no_identity_and_no_draw_with_the_benchmark() -> None
 
 
 def test_the_heads_people_are_not_the_networks() -> None:
-    """Both profiles of both stages have seeds of their own (a half takes twice the stage's seed, plus one when natural)."""
+    """Both profiles of both stages have seeds of their own (twice the stage's seed, plus one when natural)."""
     for seed in range(5):
         config = PretrainConfig(seed=seed)
         seeds = [
@@ -126,11 +126,18 @@ def nuisance_statistics(performance: Performance) -> np.ndarray:
     scene = performance.scene
     return np.concatenate(
         [
-            scene.pose.mean(0), scene.pose.std(0), scene.camera.mean(0), scene.camera.std(0), [scene.blink.max(), scene.blink.mean()],
-            scene.speech.mean(0), scene.gaze.mean(0), scene.light.mean(0), [scene.exposure.mean(), scene.ambient, scene.blur, scene.noise, scene.quality],
+            scene.pose.mean(0),
+            scene.pose.std(0),
+            scene.camera.mean(0),
+            scene.camera.std(0),
+            [scene.blink.max(), scene.blink.mean()],
+            scene.speech.mean(0),
+            scene.gaze.mean(0),
+            scene.light.mean(0),
+            [scene.exposure.mean(), scene.ambient, scene.blur, scene.noise, scene.quality],
             scene.light_colour,
         ]
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("profile", ["posed", "natural"])
@@ -169,9 +176,13 @@ def test_probe_has_exactly_one_nuisance(probe: str) -> None:
         assert not performance.is_ambiguous
         assert scene.noise == scene.blur == 0
         found = {
-            "blink": scene.blink.any(), "speech": scene.speech.any(), "head": scene.pose.any(), "gaze": scene.gaze.any(),
-            "camera": bool((scene.camera != (0, 0, 1)).any()), "light": bool(np.ptp(scene.exposure) or np.ptp(scene.light, 0).any() or scene.exposure[0] != 1),
-        }  # fmt: skip
+            "blink": scene.blink.any(),
+            "speech": scene.speech.any(),
+            "head": scene.pose.any(),
+            "gaze": scene.gaze.any(),
+            "camera": bool((scene.camera != (0, 0, 1)).any()),
+            "light": bool(np.ptp(scene.exposure) or np.ptp(scene.light, 0).any() or scene.exposure[0] != 1),
+        }
         moving.update(name for name, is_on in found.items() if is_on)
     assert set(moving) == (set() if probe == "none" else {probe})
 

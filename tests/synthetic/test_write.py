@@ -131,9 +131,20 @@ def test_truth_has_the_shapes_of_the_dictionary(rendered: Path) -> None:
         truth = read_truth(rendered, plan.clip_id)
         f, a = 16, len(AU_NAMES)
         shapes = {
-            "au": (f, a), "soft_label": (7,), "timestamps": (f,), "blink": (f,), "speech": (f, 4), "gaze": (f, 2), "pose": (f, 3), "exposure": (f,),
-            "flow_expression": (f, 14, 14), "flow_nuisance": (f, 14, 14), "regions": (14, 14), "heat": (a, 14, 14), "visible": (14, 14),
-        }  # fmt: skip
+            "au": (f, a),
+            "soft_label": (7,),
+            "timestamps": (f,),
+            "blink": (f,),
+            "speech": (f, 4),
+            "gaze": (f, 2),
+            "pose": (f, 3),
+            "exposure": (f,),
+            "flow_expression": (f, 14, 14),
+            "flow_nuisance": (f, 14, 14),
+            "regions": (14, 14),
+            "heat": (a, 14, 14),
+            "visible": (14, 14),
+        }
         for name, shape in shapes.items():
             value = getattr(truth, name)
             assert value.shape == shape, name

@@ -1,4 +1,7 @@
-"""From labelled videos to cached features: one bad file stops nothing, and what is cached is what would be made again."""
+"""From labelled videos to cached features.
+
+One bad file stops nothing, and what is cached is what would be made again.
+"""
 
 from __future__ import annotations
 

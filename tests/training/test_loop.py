@@ -95,7 +95,8 @@ def test_killed_and_continued_is_uninterrupted(tmp_path: Path) -> None:
         "from small_grace import SMALL, labelled_clips\n"
         "from dferkit.training.loop import TrainingConfig, train_grace\n"
         "config = TrainingConfig(epochs=6, batch=14, save_every_epochs=2)\n"
-        f"train_grace(SMALL, *labelled_clips(), config=config, state=Path({str(tmp_path / 'state')!r}), on_progress=lambda *a: time.sleep(0.3))\n"
+        f"state = Path({str(tmp_path / 'state')!r})\n"
+        "train_grace(SMALL, *labelled_clips(), config=config, state=state, on_progress=lambda *a: time.sleep(0.3))\n"
     )
     child = subprocess.Popen([sys.executable, str(program)])
     deadline = time.monotonic() + 60
@@ -151,7 +152,7 @@ def test_a_bad_step_is_left_out(monkeypatch: pytest.MonkeyPatch, only_gradient: 
 
 def test_ten_bad_steps_in_a_row_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, set(range(4, 99)))
-    with pytest.raises(DataError, match="not finite|finite loss"):
+    with pytest.raises(DataError, match=r"not finite|finite loss"):
         train_grace(SMALL, *labelled_clips(), config=replace(QUICK, batch=2))
 
 
@@ -182,11 +183,11 @@ def test_wrong_settings(change: dict[str, object]) -> None:
 
 
 def test_batches_hold_every_clip_once() -> None:
-    visual, texts, target = labelled_clips(40)
+    visual, texts, _ = labelled_clips(40)
     labels = torch.arange(40)
     seen = torch.cat([b.target for b in epoch_batches(visual, texts, labels, batch=16, seed=0, epoch=0)])
     assert sorted(seen.tolist()) == list(range(40))
-    # A rest smaller than half a batch would give a step much weight for little; it is left out and comes in another epoch.
+    # A rest smaller than half a batch would give a step much weight for little; it is left out.
     seen = torch.cat([b.target for b in epoch_batches(visual[:37], texts[:37], labels[:37], batch=16, seed=0, epoch=0)])
     assert len(seen) == 32
     small = list(epoch_batches(visual[:3], texts[:3], labels[:3], batch=16, seed=0, epoch=0))

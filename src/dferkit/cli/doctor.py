@@ -10,7 +10,9 @@ import typer
 
 
 def doctor(
-    folder: Annotated[Path, typer.Option("--dir", help="Where results would be written; its disk is looked at.")] = Path("."),
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Where results would be written; its disk is looked at.")
+    ] = Path("."),
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check versions, device, face detector, packaged weights, writing and decoding.
