@@ -1,0 +1,36 @@
+"""dferkit: from a face video to an explained apparent expression.
+
+    import dferkit
+    model = dferkit.load()                # the small model in the box
+    result = model.predict("clip.mp4")
+    print(result.label, result.confidence, result.status)
+
+Outputs say what a face looks like, never what a person feels.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dferkit.pipeline import Batch, ExplanationResult, Model, Result, load
+
+try:
+    __version__ = metadata.version("dferkit")
+except metadata.PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
+
+__all__ = ["Batch", "ExplanationResult", "Model", "Result", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes a second to import; a plain ``import dferkit`` does not need it.
+    if name in __all__:
+        return getattr(importlib.import_module("dferkit.pipeline"), name)
+    raise AttributeError(f"module 'dferkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

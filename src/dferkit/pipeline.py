@@ -377,6 +377,12 @@ class Model:
 
         return deletion_test(probability, evidence_ranking(maps, weights), seed=seed)
 
+    @property
+    def can_explain(self) -> bool:
+        """The model aligns the words of a caption with the video."""
+        config = self.checkpoint.model.config
+        return config.use_visual and config.text == "tokens"
+
     def about(self) -> dict[str, object]:
         """What reports say of the model."""
         about = dict(self.checkpoint.about)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from dferkit.schema import FaceBox
 
 # A standard box is a square from the middle of the forehead to just under the lower lip, as OpenCV's Haar cascade draws
-# it. Grown by this share of its side on each side it holds the forehead and the chin.
-CROP_MARGIN = 0.15
+# it. Grown by this share of its side on each side it holds brows and chin, and little else: every pixel of hair is one
+# less for the mouth.
+CROP_MARGIN = 0.07
 
 # From a tight box (hair line to chin, ear to ear: YuNet, RetinaFace, py-feat) to a standard one: medians over frames of
 # real clips where both detectors saw the face.

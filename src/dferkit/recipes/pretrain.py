@@ -31,7 +31,7 @@ class PretrainConfig:
 
     clips: int = 5760
     head_clips: int = 1920
-    visual_steps: int = 7000
+    visual_steps: int = 5500
     text_steps: int = 1200
     head_epochs: int = 30
     seed: int = 0

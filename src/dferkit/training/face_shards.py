@@ -21,9 +21,10 @@ from dferkit.synthetic.render import render_frames
 from dferkit.synthetic.write import run_parallel
 
 SUBJECTS_PER_SHARD = 16
-CROP_SIZE = 80  # the network sees 64 of these; the border is room for shifts, scale and roll
+CROP_SIZE = 80
 NETWORK_SIZE = 64
-WIDE_MARGIN = ((1 + 2 * CROP_MARGIN) * CROP_SIZE / NETWORK_SIZE - 1) / 2
+WIDE_MARGIN = 0.3125  # wider than in use: room for shifts, scale and roll
+USED_SIZE = CROP_SIZE * (1 + 2 * CROP_MARGIN) / (1 + 2 * WIDE_MARGIN)  # pixels of a stored crop that a clip in use would show
 _RENDER_SIZES = (112, 112, 144)
 
 

@@ -16,15 +16,21 @@ from torch import Tensor, nn
 from dferkit.encoders.box_net import BoxNet, BoxOutput, box_loss
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.labels import BASIC
-from dferkit.training.face_shards import CROP_SIZE, NETWORK_SIZE, FaceShard
+from dferkit.training.face_shards import CROP_SIZE, NETWORK_SIZE, USED_SIZE, FaceShard
 from dferkit.training.state import load_state, save_state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisualPretrainingConfig:
-    """How long and how fast. ``use_bfloat16`` is chosen by the processor when None (it trains three times faster where there are AMX tiles)."""
+    """How long and how fast.
 
-    steps: int = 9000
+    Attributes:
+        use_bfloat16: None chooses by the processor (it trains about three times faster where there are AMX tiles).
+        easy_steps: So long only posed clips are shown: weak displays teach nothing to a network that knows nothing.
+        full_strength_step: From here on augmentation has its full strength.
+    """
+
+    steps: int = 5500
     batch: int = 20
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -34,54 +40,60 @@ class VisualPretrainingConfig:
     save_every: int = 500
     use_bfloat16: bool | None = None
     average_decay: float = 0.998
+    easy_steps: int = 700
+    full_strength_step: int = 2500
 
 
-def augment(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augment(crops: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
     """One clip's crops as the network may meet them: the same shift, scale, roll, light and blur in every frame.
 
     Args:
         crops: uint8 (frames, 80, 80, 3).
+        strength: 0 is mirroring only, 1 everything.
 
     Returns:
         float32 (frames, 3, 64, 64) in [-0.5, 0.5].
     """
-    angle, scale = math.radians(rng.uniform(-8, 8)), math.exp(rng.uniform(-0.10, 0.10))
-    shift = rng.uniform(-4.5, 4.5, 2)
-    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
-    if rng.random() < 0.5:
-        cosine_x, sine_x = -cosine, -sine
-    else:
-        cosine_x, sine_x = cosine, sine
-    centre, middle = (CROP_SIZE - 1) / 2 + shift, (NETWORK_SIZE - 1) / 2
-    matrix = np.array([[cosine_x, -sine, 0.0], [sine_x, cosine, 0.0]])
-    matrix[:, 2] = centre - matrix[:, :2] @ (middle, middle)
-    low = int(rng.integers(28, NETWORK_SIZE)) if rng.random() < 0.2 else NETWORK_SIZE
-    blur = float(rng.uniform(0.3, 1.2)) if rng.random() < 0.15 else 0.0
-    out = np.empty((len(crops), NETWORK_SIZE, NETWORK_SIZE, 3), np.float32)
-    for i, crop in enumerate(crops):
-        picture = cv2.warpAffine(crop, matrix, (NETWORK_SIZE, NETWORK_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
-        if low < NETWORK_SIZE:
-            picture = cv2.resize(cv2.resize(picture, (low, low), interpolation=cv2.INTER_AREA), (NETWORK_SIZE, NETWORK_SIZE))
-        if blur:
-            picture = cv2.GaussianBlur(picture, (0, 0), blur)
-        out[i] = picture
-    out = out / 255 - 0.5
-    if rng.random() < 0.2:
-        out[:] = out.mean(-1, keepdims=True)
-    out = out * rng.uniform(0.6, 1.4) + rng.uniform(-0.12, 0.12) + rng.uniform(-0.06, 0.06, 3).astype(np.float32)
-    if rng.random() < 0.2:
+    angle, scale = math.radians(strength * rng.uniform(-8, 8)), math.exp(strength * rng.uniform(-0.10, 0.10))
+    out = _resample(crops, angle, scale, strength * rng.uniform(-4.0, 4.0, 2), is_mirrored=bool(rng.random() < 0.5))
+    if rng.random() < 0.2 * strength:
+        low = int(rng.integers(28, NETWORK_SIZE))
+        out = np.stack([cv2.resize(cv2.resize(x, (low, low), interpolation=cv2.INTER_AREA), (NETWORK_SIZE, NETWORK_SIZE)) for x in out])
+    if rng.random() < 0.15 * strength:
+        sigma = float(rng.uniform(0.3, 1.2))
+        out = np.stack([cv2.GaussianBlur(x, (0, 0), sigma) for x in out])
+    gain = (1 + strength * rng.uniform(-0.4, 0.4)) / 255
+    offset = strength * (rng.uniform(-0.12, 0.12) + rng.uniform(-0.06, 0.06, 3)) - 0.5
+    is_grey = bool(rng.random() < 0.2 * strength)
+    video = np.ascontiguousarray(out.transpose(0, 3, 1, 2), np.float32)
+    if is_grey:
+        video[:] = video.mean(1, keepdims=True)
+    video *= np.float32(gain)
+    video += offset.astype(np.float32)[None, :, None, None]
+    if rng.random() < 0.2 * strength:
         # An object before the face hides a corner of it through the whole clip.
-        height, width = rng.integers(8, 26, 2)
+        height, width = rng.integers(8, 24, 2)
         top, left = rng.integers(0, NETWORK_SIZE - height), rng.integers(0, NETWORK_SIZE - width)
-        out[:, top : top + height, left : left + width] = rng.uniform(-0.5, 0.5, 3)
-    return np.ascontiguousarray(np.clip(out, -0.5, 0.5).transpose(0, 3, 1, 2), np.float32)
+        video[:, :, top : top + height, left : left + width] = rng.uniform(-0.5, 0.5, (3, 1, 1))
+    return np.clip(video, -0.5, 0.5, out=video)
+
+
+def _resample(crops: np.ndarray, angle: float, scale: float, shift: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
+    """The used middle of stored crops at the network's size, turned, scaled, moved and mirrored alike; uint8."""
+    step = USED_SIZE / NETWORK_SIZE * scale
+    cosine, sine = step * math.cos(angle), step * math.sin(angle)
+    mirror = -1.0 if is_mirrored else 1.0
+    matrix = np.array([[mirror * cosine, -sine, 0.0], [mirror * sine, cosine, 0.0]])
+    middle = (NETWORK_SIZE - 1) / 2
+    matrix[:, 2] = (CROP_SIZE - 1) / 2 + shift - matrix[:, :2] @ (middle, middle)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.stack([cv2.warpAffine(crop, matrix, (NETWORK_SIZE, NETWORK_SIZE), flags=flags, borderMode=cv2.BORDER_REPLICATE) for crop in crops])
 
 
 def network_input(crops: np.ndarray) -> Tensor:
-    """Middle of uint8 crops (clips, frames, 80, 80, 3) without augmentation, as the network wants them."""
-    edge = (CROP_SIZE - NETWORK_SIZE) // 2
-    middle = crops[:, :, edge : edge + NETWORK_SIZE, edge : edge + NETWORK_SIZE]
-    return torch.from_numpy(np.ascontiguousarray(middle.transpose(0, 1, 4, 2, 3))).float() / 255 - 0.5
+    """uint8 crops (clips, frames, 80, 80, 3) without augmentation, as the network wants them."""
+    clips = np.stack([_resample(clip, 0.0, 1.0, np.zeros(2), is_mirrored=False) for clip in crops])
+    return torch.from_numpy(np.ascontiguousarray(clips.transpose(0, 1, 4, 2, 3))).float() / 255 - 0.5
 
 
 def _has_fast_bfloat16() -> bool:
@@ -133,6 +145,7 @@ def pretrain_visual(
     """
     config = config or VisualPretrainingConfig()
     torch.set_num_threads(config.threads)
+    cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     folder = Path(folder)
     use_bfloat16 = _has_fast_bfloat16() if config.use_bfloat16 is None else config.use_bfloat16
@@ -181,9 +194,12 @@ def _schedule(progress: float, warmup: float) -> float:
 
 def _batch(data: FaceShard, train: np.ndarray, config: VisualPretrainingConfig, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Clips of one step: every clip once per epoch, in an order and with augmentations fixed by (seed, step)."""
+    if step < config.easy_steps:
+        train = train[~data.is_natural[train]]
+    strength = min(0.3 + 0.7 * step / max(config.full_strength_step, 1), 1.0)
     per_epoch = max(len(train) // config.batch, 1)
     order = np.random.default_rng([config.seed, step // per_epoch]).permutation(train)
     chosen = order[(step % per_epoch) * config.batch :][: config.batch]
     rng = np.random.default_rng([config.seed, 1, step])
-    video = torch.from_numpy(np.stack([augment(data.crops[i], rng) for i in chosen]))
+    video = torch.from_numpy(np.stack([augment(data.crops[i], rng, strength=strength) for i in chosen]))
     return video, torch.from_numpy(data.au[chosen].astype(np.float32)), torch.from_numpy(data.label[chosen])

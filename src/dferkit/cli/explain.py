@@ -1,0 +1,36 @@
+"""``dferkit explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def explain(
+    video: Annotated[Path, typer.Argument(help="One video file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, explanation.png and the tables.")] = Path("explanation"),
+    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
+    top: Annotated[int, typer.Option("--top", min=1, help="Cells listed per word in alignments.csv.")] = 5,
+    windows: Annotated[int, typer.Option("--windows", min=1, help="At most so many windows are explained.")] = 4,
+    face: Annotated[str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")] = "auto",
+) -> None:
+    """Show why: which words of the description met which moving parts of the face, and whether the answer depends on them.
+
+    The report shows the person's face; it stays on this machine.
+    """
+    from dferkit.errors import DataError, VideoError
+    from dferkit.pipeline import load
+    from dferkit.recipes.prediction import write_explanation
+
+    model = load(checkpoint, face=face)
+    explained = model.explain(video, top_k=top, max_windows=windows)
+    first = explained.result.predictions[0]
+    if not explained.explanations:
+        if first.status == "unreadable":
+            raise VideoError(first.message, code="E_UNREADABLE")
+        raise DataError(f"{first.input}: {first.message}")
+    write_explanation(explained, out)
+    label = explained.result.label or "no class (abstained)"
+    typer.echo(f"apparent expression: {label} ({explained.result.confidence:.2f}). Because of: {explained.explanations[0].caption.text} Open {out / 'report.html'}")

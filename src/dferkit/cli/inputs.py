@@ -1,0 +1,29 @@
+"""What a user names on the command line → video files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dferkit.pipeline import VIDEO_SUFFIXES
+
+
+def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Files to read with the names that outputs use, and folders without any video.
+
+    A file that is named is always tried, whatever its ending; a folder gives its videos, sorted, also from folders below.
+    """
+    found: dict[Path, str] = {}
+    empty: list[str] = []
+    for path in paths:
+        if path.is_dir():
+            videos = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+            if not videos:
+                empty.append(f"{path.name or path}/ holds no video ({', '.join(VIDEO_SUFFIXES)})")
+            for video in videos:
+                found.setdefault(video, f"{path.name}/{video.relative_to(path).as_posix()}")
+        else:
+            found.setdefault(path, path.name)
+    names = list(found.values())
+    # Two files of one name from different folders keep enough of their path to be told apart.
+    return [(p, n if names.count(n) == 1 else f"{p.parent.name}/{p.name}") for p, n in found.items()], empty

@@ -1,0 +1,71 @@
+"""The command line: verbs in the order of the flow. No science here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import typer
+
+from dferkit.cli import demo, doctor, evaluate, explain, predict, pretrain, report, synth, train
+
+app = typer.Typer(
+    name="dferkit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Read face videos, name the apparent expression, and show why. Everything stays on this machine.\n\n"
+    "Start with [bold]dferkit demo --out demo --quick[/] or [bold]dferkit predict my_video.mp4[/].",
+    epilog="Outputs say what a face looks like, never what a person feels. Not for decisions about people.",
+)
+for verb in (demo.demo, synth.synth, pretrain.pretrain, train.train, evaluate.evaluate, predict.predict, explain.explain, report.report, doctor.doctor):
+    app.command()(verb)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True)
+) -> None:
+    if version:
+        from dferkit import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit()
+
+
+def main() -> None:
+    """Entry point: our errors become one sentence and an exit code, an interruption a hint how to go on."""
+    from dferkit.errors import BackendError, CheckpointError, ConfigError, DataError, DferError
+
+    try:
+        app(standalone_mode=True)
+    except (ConfigError, CheckpointError, BackendError) as error:
+        _end(str(error), 2)
+    except DataError as error:
+        _end(str(error), 3)
+    except DferError as error:
+        _end(str(error), 1)
+    except KeyboardInterrupt:
+        _end("interrupted; the same command goes on from here", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        name = os.path.basename(str(error.filename)) if error.filename else ""
+        _end(f"{name}: {error.strerror}. Free space or choose another folder, then run the same command again", 1)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"dferkit: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

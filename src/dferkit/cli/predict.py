@@ -1,0 +1,77 @@
+"""``dferkit predict``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dferkit.cli.inputs import expand_inputs
+from dferkit.cli.progress import Stages
+
+
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(help="Video files or folders.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for predictions.csv, frames.csv, alignments.csv, run.json.")] = None,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box (shipped with dferkit).")] = "box",
+    window: Annotated[float, typer.Option("--window", help="Seconds per answer.")] = 2.0,
+    stride: Annotated[float | None, typer.Option("--stride", help="Seconds from one answer to the next; by default the window.")] = None,
+    people: Annotated[str, typer.Option("--people", help="largest, or all.")] = "largest",
+    face: Annotated[str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")] = "auto",
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html, which shows faces.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen.")] = False,
+) -> None:
+    """Name the apparent expression in videos, one answer per input and window.
+
+    Ends with 0 when every input got its answer (no face and abstention are answers), 1 when some could not be read, 3 when none could.
+    """
+    from dferkit.pipeline import Settings, load
+    from dferkit.recipes.prediction import predict_files
+
+    settings = Settings(window_seconds=window, stride_seconds=stride, people=people, face=face)
+    files, empty = expand_inputs(inputs)
+    model = load(checkpoint, face=face)
+    started = time.monotonic()
+    with Stages(quiet=quiet) as tell:
+        for sentence in empty:
+            tell.say(sentence)
+        run = predict_files(model, files, settings=settings, out=out, with_report=report, command="dferkit predict", on_progress=lambda a, b: tell("videos", a, b))
+    predictions = run.predictions
+    if not quiet:
+        _show(predictions)
+    unreadable = {p.input for p in predictions if p.status == "unreadable"}
+    counts = Counter(_status(predictions, name) for _, name in files)
+    summary = f"{len(files)} files: " + ", ".join(f"{n} {status}" for status, n in counts.most_common()) + f" · {time.monotonic() - started:.0f} s"
+    if not quiet:
+        print(summary + (f" · {out}" if out else ""), file=sys.stderr)
+    if not files or len(unreadable) == len(files):
+        raise typer.Exit(3)
+    raise typer.Exit(1 if unreadable or empty else 0)
+
+
+def _status(predictions: object, name: str) -> str:
+    found = [p.status for p in predictions if p.input == name]  # type: ignore[attr-defined]
+    return next((s for s in ("unreadable", "truncated", "low_coverage", "ok", "abstain", "too_short") if s in found), found[0] if found else "unreadable")
+
+
+def _show(predictions: object) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from dferkit.reports.notice import INTENDED_USE
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("input", "time", "apparent expression", "status", "note"):
+        table.add_column(column, overflow="fold")
+    for p in predictions:  # type: ignore[attr-defined]
+        span = f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s" if p.end_seconds > p.start_seconds else ""
+        shown = f"{p.label} {p.confidence:.2f}" if p.label else "–"
+        table.add_row(Text(p.input), span, shown, p.status, Text(p.message))
+    Console().print(table)
+    note = "The model in use was trained on rendered faces; on real ones its confidence is not calibrated. "
+    print(note + INTENDED_USE, file=sys.stderr)

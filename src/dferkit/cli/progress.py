@@ -1,0 +1,46 @@
+"""Progress on stderr: one bar per stage, off when nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Stages:
+    """Bars of a run's stages, in the order in which they start; without a terminal one line per finished stage."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._live = self._console.is_terminal and not quiet
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        self._progress = Progress(*columns, console=self._console, disable=not self._live)
+        self._tasks: dict[str, int] = {}
+        self._told: set[str] = set()
+
+    def __enter__(self) -> Stages:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def __call__(self, stage: str, done: int, of: int, note: str = "") -> None:
+        """Report that ``done`` of ``of`` are finished in a stage."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=of, note=note)
+        self._progress.update(self._tasks[stage], completed=done, total=of, note=note)  # type: ignore[arg-type]
+        if not self._live and done >= of and stage not in self._told:
+            self._told.add(stage)
+            self._console.print(f"{stage}: {done} of {of} {note}".rstrip(), highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,66 @@
+"""Answers for files on disk, written as tables and, when asked, as a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dferkit.pipeline import Answer, Batch, ExplanationResult, Model, Settings
+from dferkit.reports.html import write_clip_report
+from dferkit.reports.tables import write_tables
+from dferkit.schema import Explanation
+
+_REPORT_WINDOWS = 12  # a page with more explained windows would pass its size limit
+
+
+def predict_files(
+    model: Model,
+    files: Sequence[tuple[Path, str]],
+    *,
+    settings: Settings,
+    out: Path | None = None,
+    with_report: bool = False,
+    command: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Batch:
+    """Answer every file in turn; a bad one becomes a row and the rest goes on.
+
+    Args:
+        files: Paths with the names that outputs use.
+        out: Gets ``predictions.csv``, ``frames.csv``, ``alignments.csv``, ``run.json`` and, with ``with_report``, ``report.html``.
+    """
+    started = time.monotonic()
+    answers: list[Answer] = []
+    explanations: list[Explanation] = []
+    shown: list[Explanation] = []
+    for number, (path, name) in enumerate(files):
+        for answer in model.answers(path, settings=settings, name=name):
+            if out is not None and answer.reading is not None and model.can_explain:
+                in_report = with_report and len(shown) < _REPORT_WINDOWS
+                explanation = model.explain_answer(answer, with_deletion=in_report)
+                explanations.append(explanation)
+                if in_report:
+                    shown.append(explanation)
+            answers.append(answer)
+        if on_progress:
+            on_progress(number + 1, len(files))
+    batch = Batch(answers=tuple(answers), provenance=model.provenance, labels=model.labels)
+    if out is not None:
+        seconds = {"predict": round(time.monotonic() - started, 2)}
+        about = {"window_seconds": settings.window_seconds, "stride_seconds": settings.stride_seconds, "people": settings.people, "face": settings.face, "front_end": model.detector.name}
+        write_tables(out, batch.predictions, model.provenance, frames=batch.sampled_frames, explanations=explanations, settings=about, seconds=seconds, has_media=with_report, command=command, top_k=5)
+        if with_report:
+            write_clip_report(out / "report.html", shown, about=model.about(), predictions=batch.predictions)
+    return batch
+
+
+def write_explanation(explained: ExplanationResult, out: Path | str) -> None:
+    """The explained windows of one video: page, picture and tables."""
+    from dferkit.reports.figures import write_explanation as write_picture
+
+    out = Path(out)
+    result = explained.result
+    write_clip_report(out / "report.html", explained.explanations, about=explained.about, predictions=result.predictions)
+    write_picture(out / "explanation.png", explained.explanations[0])
+    write_tables(out, result.predictions, result.provenance, frames=result.sampled_frames, explanations=explained.explanations, has_media=True, command="dferkit explain", top_k=explained.top_k)

@@ -1,0 +1,126 @@
+"""``dferkit train``: one model on a user's own manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dferkit.datasets import check_disjoint, choose_split, read_manifest
+from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
+from dferkit.encoders.text import TextEncoder
+from dferkit.errors import ConfigError, ManifestError
+from dferkit.labels import BASIC
+from dferkit.models.build import variant
+from dferkit.models.checkpoint import Checkpoint, save_checkpoint
+from dferkit.models.grace import GraceConfig
+from dferkit.recipes.scoring import answer_features, evaluation_json, score
+from dferkit.reports.tables import clean_json, own_version
+from dferkit.storage import digest_file, write_json
+from dferkit.training.captioned import TOP_K, describe_all, refine_all, training_guides
+from dferkit.training.features import FeatureConfig, extract_features
+from dferkit.training.loop import TrainingConfig, train_grace
+from dferkit.training.table import base_config, clip_set
+
+Report = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """One training run; ``--set model.ratio=0.7 --set training.epochs=50`` changes fields."""
+
+    model: GraceConfig
+    training: TrainingConfig
+
+
+def apply_settings(config: Any, settings: Sequence[str]) -> Any:
+    """A configuration with ``key.sub=value`` changes applied; values are read as YAML scalars.
+
+    Raises:
+        ConfigError: An unknown key (the message names the nearest), or a value of the wrong kind.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting!r}: give key=value, such as training.epochs=50")
+        config = _set(config, key.strip().split("."), yaml.safe_load(text), key)
+    return config
+
+
+def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
+    names = [field.name for field in dataclasses.fields(config)]
+    if path[0] not in names:
+        near = difflib.get_close_matches(path[0], names, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"--set {whole}: unknown key {path[0]!r}; did you mean {near!r}? Known: {', '.join(names)}")
+    old = getattr(config, path[0])
+    if len(path) > 1:
+        if not dataclasses.is_dataclass(old):
+            raise ConfigError(f"--set {whole}: {path[0]!r} has no fields of its own")
+        return replace(config, **{path[0]: _set(old, path[1:], value, whole)})
+    if dataclasses.is_dataclass(old):
+        raise ConfigError(f"--set {whole}: {path[0]!r} holds fields; name one of them, such as {whole}.{dataclasses.fields(old)[0].name}")
+    kind = type(old)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float and is_number:
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"--set {whole}={value!r}: expected a {kind.__name__}, such as {old!r}")
+    return replace(config, **{path[0]: value})
+
+
+def train_manifest(
+    manifest: Path | str,
+    out: Path | str,
+    *,
+    model: str = "grace",
+    encoder: str = "box",
+    face: str = "haar",
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    workers: int | None = None,
+    on_progress: Report | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Train on the train rows (all rows without a split column), measure on the val rows, write ``checkpoints/<model>/``.
+
+    The last weights are kept; nothing is selected on any split. The same command resumes.
+
+    Returns:
+        The checkpoint's folder and the figures of ``train.json``.
+    """
+    out, tell = Path(out), on_progress or (lambda stage, done, of, note: None)
+    records = read_manifest(manifest, labels=BASIC)
+    check_disjoint(records)
+    train_records = choose_split(records, "train")
+    if not train_records:
+        raise ManifestError(f"{Path(manifest).name} has a split column, but no row with split train")
+    val_records = [] if all(r.split is None for r in records) else choose_split(records, "val")
+    config = FeatureConfig(face=face, encoder=encoder)
+    features = extract_features(train_records, out / "cache" / "train", config, workers=workers, on_progress=lambda a, b: tell("faces and tokens", a, b, ""))
+    clips, text_encoder = clip_set(features, BASIC), TextEncoder(BOX_FOLDER / "text")
+    coarse, guides = training_guides(clips.units, clips.target, clips.subjects, BASIC)
+    texts = refine_all(describe_all(clips.units, clips.timestamps, clips.au_names, "box"), guides, text_encoder, for_training=True)
+    run = RunConfig(model=variant(model, base_config(clips, text_encoder)), training=TrainingConfig(seed=seed))
+    run = apply_settings(run, settings)
+    trained = train_grace(run.model, clips.visual, texts.tokens, clips.target, config=run.training, state=out / "state" / model, on_progress=lambda a, b, loss: tell(f"training {model}", a, b, f"loss {loss:.3f}"))
+    about = {
+        "name": model, "encoder": encoder, "encoder_digest": features.encoder_digest, "box_digest": digest_file(BOX_FOLDER / WEIGHTS),
+        "text_encoder_digest": digest_file(BOX_FOLDER / "text" / "model.safetensors"), "caption": {"top_k": TOP_K}, "trained_on": f"{Path(manifest).name} ({len(clips.target)} clips) on a box trained on rendered faces",
+        "calibration": "UNCALIBRATED", "abstain_below": 0.0, "seed": seed, "version": own_version(), "data_digest": digest_file(manifest), "training": dataclasses.asdict(run.training),
+    }  # fmt: skip
+    checkpoint = Checkpoint(model=trained, coarse=coarse, about=about)
+    folder = save_checkpoint(checkpoint, out / "checkpoints" / model)
+    figures: dict[str, Any] = {"model": model, "train_clips": int(len(clips.target)), "classes": {label: int(np.sum(clips.target == i)) for i, label in enumerate(BASIC)}, "failed": len(train_records) - len(clips.target)}
+    if val_records:
+        val = extract_features(val_records, out / "cache" / "val", config, workers=workers)
+        probabilities = answer_features(checkpoint, val, text_encoder)
+        figures["val"] = evaluation_json(score(val_records, {r.clip_id: p for r, p in zip(val.records, probabilities, strict=True)}, BASIC))
+    write_json(out / "train.json", clean_json(figures))
+    return folder, figures
