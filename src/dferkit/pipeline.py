@@ -27,7 +27,16 @@ from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.coarse import unit_statistics
 from dferkit.models.grace import GraceOutput
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
-from dferkit.schema import ActionUnits, Caption, DeletionTest, Explanation, FaceClip, Prediction, TextTokens, VisualTokens
+from dferkit.schema import (
+    ActionUnits,
+    Caption,
+    DeletionTest,
+    Explanation,
+    FaceClip,
+    Prediction,
+    TextTokens,
+    VisualTokens,
+)
 from dferkit.video import clip_window, index_video, plan_windows
 
 NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
@@ -107,7 +116,9 @@ class Batch:
                 prediction=a.prediction,
                 timestamps=a.faces.timestamps,
                 track=a.reading.clip.track if a.reading else None,
-                clip_weight=a.reading.output.motion[0].mean(1).numpy() if a.reading and a.reading.output.motion.shape[1] == len(a.faces.timestamps) else None,
+                clip_weight=a.reading.output.motion[0].mean(1).numpy()
+                if a.reading and a.reading.output.motion.shape[1] == len(a.faces.timestamps)
+                else None,
                 file_frames=a.faces.indices,
             )
             for a in self.answers
@@ -190,20 +201,30 @@ class Model:
         provenance: What every output says of the model.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, box: Path | str = BOX_FOLDER, settings: Settings | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, *, box: Path | str = BOX_FOLDER, settings: Settings | None = None
+    ) -> None:
         self.checkpoint, self.settings = checkpoint, settings or Settings()
         self.labels = checkpoint.labels
         self.box = BoxEncoder(box)
         about = checkpoint.about
         self.encoder = self.box if about["encoder"] == "box" else open_visual_encoder(str(about["encoder"]))
-        for what, found, wanted in (("visual encoder", self.encoder.digest, about["encoder_digest"]), ("box", self.box.digest, about["box_digest"])):
+        for what, found, wanted in (
+            ("visual encoder", self.encoder.digest, about["encoder_digest"]),
+            ("box", self.box.digest, about["box_digest"]),
+        ):
             if found != wanted:
-                raise CheckpointError(f"the checkpoint was trained with another {what} (digest {str(wanted)[:8]}, installed {found[:8]}); train it again or install the version it names")
+                raise CheckpointError(
+                    f"the checkpoint was trained with another {what} (digest {str(wanted)[:8]}, installed {found[:8]}); train it again or install the version it names"
+                )
         self.text_encoder = TextEncoder(Path(box) / "text")
         self.detector = build_detector(self.settings.face)
         self.provenance = Provenance(
-            model=str(about["name"]), weights_sha256=checkpoint.digest, calibration=str(about["calibration"]), trained_on=str(about["trained_on"])
-        )  # fmt: skip
+            model=str(about["name"]),
+            weights_sha256=checkpoint.digest,
+            calibration=str(about["calibration"]),
+            trained_on=str(about["trained_on"]),
+        )
 
     # --- predict ------------------------------------------------------------------------------------------------------
 
@@ -222,10 +243,16 @@ class Model:
             inputs: A path, or several.
             people: ``largest`` or ``all``. window, stride: Seconds; by default those of the model's settings.
         """
-        changes = {key: value for key, value in (("people", people), ("window_seconds", window), ("stride_seconds", stride)) if value is not None}
+        changes = {
+            key: value
+            for key, value in (("people", people), ("window_seconds", window), ("stride_seconds", stride))
+            if value is not None
+        }
         settings = replace(self.settings, **changes)
         if isinstance(inputs, str | Path):
-            return Result(answers=tuple(self.answers(inputs, settings=settings)), provenance=self.provenance, labels=self.labels)
+            return Result(
+                answers=tuple(self.answers(inputs, settings=settings)), provenance=self.provenance, labels=self.labels
+            )
         answers: list[Answer] = []
         for number, path in enumerate(inputs):
             answers += self.answers(path, settings=settings)
@@ -233,7 +260,9 @@ class Model:
                 on_progress(number + 1, len(inputs))
         return Batch(answers=tuple(answers), provenance=self.provenance, labels=self.labels)
 
-    def answers(self, path: Path | str, *, settings: Settings | None = None, name: str | None = None) -> Iterator[Answer]:
+    def answers(
+        self, path: Path | str, *, settings: Settings | None = None, name: str | None = None
+    ) -> Iterator[Answer]:
         """Answers window by window; memory does not grow with the video's length.
 
         Args:
@@ -246,7 +275,12 @@ class Model:
             if settings.whole_clip:
                 windows = [clip_window(index.duration_seconds, NUM_SAMPLES)]
             else:
-                windows = plan_windows(index.duration_seconds, window_seconds=settings.window_seconds, stride_seconds=settings.stride_seconds, num_samples=NUM_SAMPLES)
+                windows = plan_windows(
+                    index.duration_seconds,
+                    window_seconds=settings.window_seconds,
+                    stride_seconds=settings.stride_seconds,
+                    num_samples=NUM_SAMPLES,
+                )
             for faces in read_faces(index, windows, self.detector, people=settings.people, video_name=name):
                 window_number = faces.window.number + 1
                 yield from self._answer_window(name, faces, is_truncated=index.is_truncated)
@@ -268,7 +302,14 @@ class Model:
         visual = box.tokens if self.encoder is self.box else self.encoder.encode([clip])[0]
         caption = self.caption(box.action_units)
         text = self.text_encoder.encode([caption.text])[0]
-        return Reading(clip=clip, action_units=box.action_units, caption=caption, visual=visual, text=text, output=self._forward(visual, text))
+        return Reading(
+            clip=clip,
+            action_units=box.action_units,
+            caption=caption,
+            visual=visual,
+            text=text,
+            output=self._forward(visual, text),
+        )
 
     def caption(self, units: ActionUnits) -> Caption:
         """CATE: the coarse description, rewritten to stress what the coarse classifier's top-k speak of."""
@@ -278,12 +319,25 @@ class Model:
         return refine(coarse, guide, top_k=int(self.checkpoint.about["caption"]["top_k"]))
 
     @torch.inference_mode()
-    def _forward(self, visual: VisualTokens, text: TextTokens, *, text_mask: torch.Tensor | None = None, keep: torch.Tensor | None = None) -> GraceOutput:
+    def _forward(
+        self,
+        visual: VisualTokens,
+        text: TextTokens,
+        *,
+        text_mask: torch.Tensor | None = None,
+        keep: torch.Tensor | None = None,
+    ) -> GraceOutput:
         """The network on one clip, or on several versions of it that differ in ``text_mask`` or ``keep``."""
         versions = len(text_mask) if text_mask is not None else len(keep) if keep is not None else 1
         mask = torch.ones(versions, len(text.pieces), dtype=torch.bool) if text_mask is None else text_mask
         values = visual.values.half().float()  # as training saw them
-        return self.checkpoint.model(values.expand(versions, -1, -1, -1), text.values.expand(versions, -1, -1), mask, text.sentence.expand(versions, -1), visual_keep=keep)
+        return self.checkpoint.model(
+            values.expand(versions, -1, -1, -1),
+            text.values.expand(versions, -1, -1),
+            mask,
+            text.sentence.expand(versions, -1),
+            visual_keep=keep,
+        )
 
     def _judge(self, name: str, faces: WindowFaces, clip: FaceClip, reading: Reading, is_truncated: bool) -> Prediction:
         probabilities = reading.output.logits[0].double().softmax(0).numpy()
@@ -291,44 +345,87 @@ class Model:
         status, notes = "ok", []
         if len(set(faces.indices.tolist())) < num_frames and len(set(faces.indices.tolist())) < 8:
             status = "too_short"
-            notes.append(f"{len(set(faces.indices.tolist()))} frames; the model wants {num_frames}. Repeated frames were used")
+            notes.append(
+                f"{len(set(faces.indices.tolist()))} frames; the model wants {num_frames}. Repeated frames were used"
+            )
         if clip.quality.coverage < LOW_COVERAGE_BELOW:
             status = "low_coverage"
-            notes.append(f"face in {num_faces} of {num_frames} frames ({clip.quality.coverage:.0%}). The result is weak")
+            notes.append(
+                f"face in {num_faces} of {num_frames} frames ({clip.quality.coverage:.0%}). The result is weak"
+            )
         if is_truncated or faces.report.is_truncated:
             status = "truncated"
-            notes.append(f"the file ends early; used {faces.report.num_decoded} of {faces.report.num_requested} frames of this window")
+            notes.append(
+                f"the file ends early; used {faces.report.num_decoded} of {faces.report.num_requested} frames of this window"
+            )
         reason = ""
         if probabilities.max() < float(self.checkpoint.about.get("abstain_below", 0.0)):
             status, reason = "abstain", "little evidence"
             notes.append(f"no class reaches {float(self.checkpoint.about['abstain_below']):.2f}")
         if faces.num_people > 1:
-            notes.append(f"{faces.num_people} people found; used the largest. --people all for each" if len(faces.clips) == 1 else f"{faces.num_people} people found")
+            notes.append(
+                f"{faces.num_people} people found; used the largest. --people all for each"
+                if len(faces.clips) == 1
+                else f"{faces.num_people} people found"
+            )
         return Prediction(
-            input=name, clip_id=f"{name}#{faces.window.number}.{clip.track.track_id}", track_id=clip.track.track_id, window=faces.window.number,
-            start_seconds=faces.window.start_seconds, end_seconds=faces.window.end_seconds, labels=self.labels,
-            label=None if reason else self.labels[int(probabilities.argmax())], probabilities=probabilities, status=status, message=". ".join(notes),
-            num_frames=num_frames, num_face_frames=num_faces, front_end=clip.track.front_end, abstain_reason=reason,
-        )  # fmt: skip
+            input=name,
+            clip_id=f"{name}#{faces.window.number}.{clip.track.track_id}",
+            track_id=clip.track.track_id,
+            window=faces.window.number,
+            start_seconds=faces.window.start_seconds,
+            end_seconds=faces.window.end_seconds,
+            labels=self.labels,
+            label=None if reason else self.labels[int(probabilities.argmax())],
+            probabilities=probabilities,
+            status=status,
+            message=". ".join(notes),
+            num_frames=num_frames,
+            num_face_frames=num_faces,
+            front_end=clip.track.front_end,
+            abstain_reason=reason,
+        )
 
     def _no_face(self, name: str, faces: WindowFaces) -> Prediction:
         found = int(max((clip.track.found.sum() for clip in faces.clips), default=0))
         return Prediction(
-            input=name, clip_id=f"{name}#{faces.window.number}.-1", track_id=-1, window=faces.window.number, start_seconds=faces.window.start_seconds,
-            end_seconds=faces.window.end_seconds, labels=self.labels, label=None, probabilities=None, status="no_face",
-            message=f"no face in {len(faces.timestamps)} sampled frames. Try --face yunet, or give boxes as a CSV", num_frames=len(faces.timestamps),
-            num_face_frames=found, front_end=self.detector.name,
-        )  # fmt: skip
+            input=name,
+            clip_id=f"{name}#{faces.window.number}.-1",
+            track_id=-1,
+            window=faces.window.number,
+            start_seconds=faces.window.start_seconds,
+            end_seconds=faces.window.end_seconds,
+            labels=self.labels,
+            label=None,
+            probabilities=None,
+            status="no_face",
+            message=f"no face in {len(faces.timestamps)} sampled frames. Try --face yunet, or give boxes as a CSV",
+            num_frames=len(faces.timestamps),
+            num_face_frames=found,
+            front_end=self.detector.name,
+        )
 
     def _unreadable(self, name: str, message: str, window: int) -> Prediction:
         return Prediction(
-            input=name, clip_id=f"{name}#{window}.-1", track_id=-1, window=window, start_seconds=0.0, end_seconds=0.0, labels=self.labels, label=None,
-            probabilities=None, status="unreadable", message=message, front_end=self.detector.name,
-        )  # fmt: skip
+            input=name,
+            clip_id=f"{name}#{window}.-1",
+            track_id=-1,
+            window=window,
+            start_seconds=0.0,
+            end_seconds=0.0,
+            labels=self.labels,
+            label=None,
+            probabilities=None,
+            status="unreadable",
+            message=message,
+            front_end=self.detector.name,
+        )
 
     # --- explain ------------------------------------------------------------------------------------------------------
 
-    def explain(self, path: Path | str, *, top_k: int = 5, max_windows: int = 4, with_deletion: bool = True) -> ExplanationResult:
+    def explain(
+        self, path: Path | str, *, top_k: int = 5, max_windows: int = 4, with_deletion: bool = True
+    ) -> ExplanationResult:
         """Which words met which moving parts, for the first ``max_windows`` answered windows.
 
         Raises:
@@ -349,31 +446,51 @@ class Model:
         words, spans, word_of_piece = merge_pieces(reading.caption.text, reading.text.spans)
         alignment = reading.output.alignment
         if alignment is None or alignment.plan.shape[1] != len(reading.text.pieces):
-            raise DataError("this model aligns no words with the video; explain a model with text tokens, such as grace")
-        maps = transport_maps(alignment.plan[0].numpy(), alignment.visual_index[0].numpy(), grid, frames, word_of_piece, len(words))
+            raise DataError(
+                "this model aligns no words with the video; explain a model with text tokens, such as grace"
+            )
+        maps = transport_maps(
+            alignment.plan[0].numpy(), alignment.visual_index[0].numpy(), grid, frames, word_of_piece, len(words)
+        )
         target = int(reading.output.logits[0].argmax())
 
         def with_words(keep: np.ndarray) -> np.ndarray:
             # Punctuation belongs to no word and always stays, so that no version is without text.
             pieces = np.where(word_of_piece >= 0, keep[:, np.maximum(word_of_piece, 0)], True)
-            return self._probability(self._forward(reading.visual, reading.text, text_mask=torch.from_numpy(pieces)), target)
+            return self._probability(
+                self._forward(reading.visual, reading.text, text_mask=torch.from_numpy(pieces)), target
+            )
 
         weights = word_occlusion(with_words, len(words))
         deletion = self._deletion(reading, maps, weights, target, seed) if with_deletion else None
         return Explanation(
-            prediction=answer.prediction, face_clip=reading.clip, caption=reading.caption, action_units=reading.action_units, words=words, word_spans=spans,
-            word_weights=weights, transport=maps, motion=reading.output.motion[0].numpy().reshape(frames, *grid), regions=region_grid(*grid),
-            method=alignment.method, deletion=deletion,
-        )  # fmt: skip
+            prediction=answer.prediction,
+            face_clip=reading.clip,
+            caption=reading.caption,
+            action_units=reading.action_units,
+            words=words,
+            word_spans=spans,
+            word_weights=weights,
+            transport=maps,
+            motion=reading.output.motion[0].numpy().reshape(frames, *grid),
+            regions=region_grid(*grid),
+            method=alignment.method,
+            deletion=deletion,
+        )
 
     def _probability(self, output: GraceOutput, target: int) -> np.ndarray:
         return output.logits.double().softmax(1)[:, target].numpy()
 
-    def _deletion(self, reading: Reading, maps: np.ndarray, weights: np.ndarray, target: int, seed: int) -> DeletionTest:
+    def _deletion(
+        self, reading: Reading, maps: np.ndarray, weights: np.ndarray, target: int, seed: int
+    ) -> DeletionTest:
         shape = reading.output.motion.shape[1:]
 
         def probability(keep: np.ndarray) -> np.ndarray:
-            return self._probability(self._forward(reading.visual, reading.text, keep=torch.from_numpy(keep.reshape(len(keep), *shape))), target)
+            return self._probability(
+                self._forward(reading.visual, reading.text, keep=torch.from_numpy(keep.reshape(len(keep), *shape))),
+                target,
+            )
 
         return deletion_test(probability, evidence_ranking(maps, weights), seed=seed)
 
@@ -386,7 +503,12 @@ class Model:
     def about(self) -> dict[str, object]:
         """What reports say of the model."""
         about = dict(self.checkpoint.about)
-        return {**about, "weights_sha256": self.checkpoint.digest, "front_end": self.detector.name, "labels": list(self.labels)}
+        return {
+            **about,
+            "weights_sha256": self.checkpoint.digest,
+            "front_end": self.detector.name,
+            "labels": list(self.labels),
+        }
 
 
 def evidence_ranking(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:

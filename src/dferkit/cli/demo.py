@@ -12,9 +12,13 @@ from dferkit.cli.progress import Stages
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything the demo makes.")] = Path("demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="Stop after the first explained answer (about 20 seconds).")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Stop after the first explained answer (about 20 seconds).")
+    ] = False,
     clips: Annotated[int, typer.Option("--clips", min=140, help="Rendered clips of the posed profile.")] = 700,
-    natural_clips: Annotated[int, typer.Option("--natural-clips", min=140, help="Rendered clips of the natural profile.")] = 420,
+    natural_clips: Annotated[
+        int, typer.Option("--natural-clips", min=140, help="Rendered clips of the natural profile.")
+    ] = 420,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed gives other people and other clips.")] = 0,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
@@ -31,8 +35,14 @@ def demo(
         tell.say(f"  open {page}")
         if quick:
             return
-        tell.say("The whole flow: render, find faces, describe, train GRACE and its rivals, score, explain (about 5 minutes on 2 cores) …")
-        results = run_demo(out, DemoConfig(clips=clips, natural_clips=natural_clips, seed=seed), workers=workers, on_progress=tell)
+        tell.say(
+            "The whole flow: render, find faces, describe, train GRACE and its rivals, score, explain (about 5 minutes on 2 cores) …"
+        )
+        results = run_demo(
+            out, DemoConfig(clips=clips, natural_clips=natural_clips, seed=seed), workers=workers, on_progress=tell
+        )
     grace, ceiling = results["models"]["grace"], results["ceiling"]["uar"]
     low, high = grace["uar_ci95"]
-    typer.echo(f"GRACE on unseen people: UAR {grace['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}; ceiling {ceiling:.3f}). Open {out / 'report.html'}")
+    typer.echo(
+        f"GRACE on unseen people: UAR {grace['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}; ceiling {ceiling:.3f}). Open {out / 'report.html'}"
+    )

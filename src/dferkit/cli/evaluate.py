@@ -13,8 +13,12 @@ from dferkit.cli.progress import Stages
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="clips.csv with columns video,label[,split,subject].")],
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.csv.")] = Path("runs/evaluate"),
-    face: Annotated[str, typer.Option("--face", help="Face detector: haar, yunet, auto, cropped, or a CSV of boxes.")] = "haar",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.csv.")] = Path(
+        "runs/evaluate"
+    ),
+    face: Annotated[
+        str, typer.Option("--face", help="Face detector: haar, yunet, auto, cropped, or a CSV of boxes.")
+    ] = "haar",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion.
@@ -27,8 +31,12 @@ def evaluate(
 
     loaded = load_checkpoint(BOX_FOLDER / "grace" if checkpoint == "box" else Path(checkpoint))
     with Stages() as tell:
-        scores, predictions = evaluate_manifest(data, loaded, out, face=face, workers=workers, on_progress=lambda a, b: tell("faces and tokens", a, b))
+        scores, predictions = evaluate_manifest(
+            data, loaded, out, face=face, workers=workers, on_progress=lambda a, b: tell("faces and tokens", a, b)
+        )
     unreadable = sum(p.status == "unreadable" for p in predictions)
     low, high = scores.uar_ci95
-    typer.echo(f"UAR {scores.uar:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {scores.war:.3f}, {scores.num_clips} clips, {scores.num_failed} without answer: {out / 'metrics.json'}")
+    typer.echo(
+        f"UAR {scores.uar:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {scores.war:.3f}, {scores.num_clips} clips, {scores.num_failed} without answer: {out / 'metrics.json'}"
+    )
     raise typer.Exit(1 if unreadable else 0)

@@ -10,11 +10,15 @@ import typer
 
 def explain(
     video: Annotated[Path, typer.Argument(help="One video file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, explanation.png and the tables.")] = Path("explanation"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for report.html, explanation.png and the tables.")
+    ] = Path("explanation"),
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
     top: Annotated[int, typer.Option("--top", min=1, help="Cells listed per word in alignments.csv.")] = 5,
     windows: Annotated[int, typer.Option("--windows", min=1, help="At most so many windows are explained.")] = 4,
-    face: Annotated[str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")] = "auto",
+    face: Annotated[
+        str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
+    ] = "auto",
 ) -> None:
     """Show why: which words of the description met which moving parts of the face, and whether the answer depends on them.
 
@@ -33,4 +37,6 @@ def explain(
         raise DataError(f"{first.input}: {first.message}")
     write_explanation(explained, out)
     label = explained.result.label or "no class (abstained)"
-    typer.echo(f"apparent expression: {label} ({explained.result.confidence:.2f}). Because of: {explained.explanations[0].caption.text} Open {out / 'report.html'}")
+    typer.echo(
+        f"apparent expression: {label} ({explained.result.confidence:.2f}). Because of: {explained.explanations[0].caption.text} Open {out / 'report.html'}"
+    )

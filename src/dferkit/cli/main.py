@@ -20,13 +20,24 @@ app = typer.Typer(
     "Start with [bold]dferkit demo --out demo --quick[/] or [bold]dferkit predict my_video.mp4[/].",
     epilog="Outputs say what a face looks like, never what a person feels. Not for decisions about people.",
 )
-for verb in (demo.demo, synth.synth, pretrain.pretrain, train.train, evaluate.evaluate, predict.predict, explain.explain, report.report, doctor.doctor):
+for verb in (
+    demo.demo,
+    synth.synth,
+    pretrain.pretrain,
+    train.train,
+    evaluate.evaluate,
+    predict.predict,
+    explain.explain,
+    report.report,
+    doctor.doctor,
+):
     app.command()(verb)
 
 
 @app.callback(invoke_without_command=True)
 def _version(
-    context: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True)
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
 ) -> None:
     if version:
         from dferkit import __version__

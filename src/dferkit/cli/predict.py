@@ -16,12 +16,21 @@ from dferkit.cli.progress import Stages
 
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Video files or folders.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for predictions.csv, frames.csv, alignments.csv, run.json.")] = None,
-    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box (shipped with dferkit).")] = "box",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for predictions.csv, frames.csv, alignments.csv, run.json."),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box (shipped with dferkit).")
+    ] = "box",
     window: Annotated[float, typer.Option("--window", help="Seconds per answer.")] = 2.0,
-    stride: Annotated[float | None, typer.Option("--stride", help="Seconds from one answer to the next; by default the window.")] = None,
+    stride: Annotated[
+        float | None, typer.Option("--stride", help="Seconds from one answer to the next; by default the window.")
+    ] = None,
     people: Annotated[str, typer.Option("--people", help="largest, or all.")] = "largest",
-    face: Annotated[str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")] = "auto",
+    face: Annotated[
+        str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
+    ] = "auto",
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, which shows faces.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen.")] = False,
 ) -> None:
@@ -39,13 +48,25 @@ def predict(
     with Stages(quiet=quiet) as tell:
         for sentence in empty:
             tell.say(sentence)
-        run = predict_files(model, files, settings=settings, out=out, with_report=report, command="dferkit predict", on_progress=lambda a, b: tell("videos", a, b))
+        run = predict_files(
+            model,
+            files,
+            settings=settings,
+            out=out,
+            with_report=report,
+            command="dferkit predict",
+            on_progress=lambda a, b: tell("videos", a, b),
+        )
     predictions = run.predictions
     if not quiet:
         _show(predictions)
     unreadable = {p.input for p in predictions if p.status == "unreadable"}
     counts = Counter(_status(predictions, name) for _, name in files)
-    summary = f"{len(files)} files: " + ", ".join(f"{n} {status}" for status, n in counts.most_common()) + f" · {time.monotonic() - started:.0f} s"
+    summary = (
+        f"{len(files)} files: "
+        + ", ".join(f"{n} {status}" for status, n in counts.most_common())
+        + f" · {time.monotonic() - started:.0f} s"
+    )
     if not quiet:
         print(summary + (f" · {out}" if out else ""), file=sys.stderr)
     if not files or len(unreadable) == len(files):
@@ -55,7 +76,10 @@ def predict(
 
 def _status(predictions: object, name: str) -> str:
     found = [p.status for p in predictions if p.input == name]  # type: ignore[attr-defined]
-    return next((s for s in ("unreadable", "truncated", "low_coverage", "ok", "abstain", "too_short") if s in found), found[0] if found else "unreadable")
+    return next(
+        (s for s in ("unreadable", "truncated", "low_coverage", "ok", "abstain", "too_short") if s in found),
+        found[0] if found else "unreadable",
+    )
 
 
 def _show(predictions: object) -> None:

@@ -9,8 +9,15 @@ import typer
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder with results.json of a demo, or predictions.csv of a prediction.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; by default DIR/report.html (tables.html where that one shows faces).")] = None,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with results.json of a demo, or predictions.csv of a prediction.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The page; by default DIR/report.html (tables.html where that one shows faces)."
+        ),
+    ] = None,
 ) -> None:
     """Build the page again from the tables alone: no model, no video, no faces."""
     from dferkit.recipes.rebuild import rebuild_report

@@ -13,14 +13,24 @@ from dferkit.cli.progress import Stages
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder for videos, truth and clips.csv.")],
     clips: Annotated[int, typer.Option("--clips", min=1, help="Number of clips.")] = 60,
-    profile: Annotated[str, typer.Option("--profile", help="posed (strong displays) or natural (weak, with speech).")] = "posed",
+    profile: Annotated[
+        str, typer.Option("--profile", help="posed (strong displays) or natural (weak, with speech).")
+    ] = "posed",
     prior: Annotated[str, typer.Option("--prior", help="balanced, or dfew (its class shares).")] = "balanced",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 0,
     size: Annotated[int, typer.Option("--size", help="Height and width in pixels, even.")] = 112,
     seconds: Annotated[float, typer.Option("--seconds", help="Length of a clip.")] = 2.0,
     fps: Annotated[float, typer.Option("--fps", help="Frames a second.")] = 8.0,
-    probe: Annotated[str | None, typer.Option("--probe", help="Probe set: none, blink, speech, head, camera, light (exactly one nuisance on), or order (pairs that differ only in the direction of time).")] = None,
-    sheet: Annotated[bool, typer.Option("--sheet", help="Also write sheet.png, a contact sheet of people and expressions.")] = False,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            "--probe",
+            help="Probe set: none, blink, speech, head, camera, light (exactly one nuisance on), or order (pairs that differ only in the direction of time).",
+        ),
+    ] = None,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also write sheet.png, a contact sheet of people and expressions.")
+    ] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Render face videos of people who do not exist, with known truth.

@@ -26,7 +26,9 @@ def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_la
     rows, columns = _read_rows(path)
     for column in ("video", "label") if needs_label else ("video",):
         if column not in columns:
-            raise ManifestError(f"{path.name}: no column {column!r}; found {', '.join(columns) or 'nothing'}; expected video,label[,split,subject]")
+            raise ManifestError(
+                f"{path.name}: no column {column!r}; found {', '.join(columns) or 'nothing'}; expected video,label[,split,subject]"
+            )
     faults: list[str] = []
     records: list[Record] = []
     seen: dict[str, Record] = {}
@@ -39,7 +41,9 @@ def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_la
             continue
         earlier = seen.get(record.clip_id)
         if earlier is not None:
-            clash = f", there as {earlier.label!r} and here as {record.label!r}" if earlier.label != record.label else ""
+            clash = (
+                f", there as {earlier.label!r} and here as {record.label!r}" if earlier.label != record.label else ""
+            )
             faults.append(f"{where}: video {record.clip_id!r} is listed twice{clash}; keep one row")
         seen[record.clip_id] = record
         records.append(record)
@@ -68,7 +72,9 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(header):
-            raise ManifestError(f"{path.name}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}; quote values that hold commas")
+            raise ManifestError(
+                f"{path.name}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}; quote values that hold commas"
+            )
         rows.append((reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
     return rows, header
 

@@ -18,4 +18,6 @@ def check_disjoint(records: list[Record]) -> None:
             splits.setdefault(record.subject, set()).add(record.split)
     shared = sorted(subject for subject, found in splits.items() if len(found) > 1)
     if shared:
-        raise ManifestError(f"{len(shared)} subjects are in more than one split, such as {', '.join(shared[:5])}; a person belongs to one split only")
+        raise ManifestError(
+            f"{len(shared)} subjects are in more than one split, such as {', '.join(shared[:5])}; a person belongs to one split only"
+        )

@@ -49,7 +49,9 @@ class BoxEncoder:
             settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS)
         except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"the box in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR") from error
+            raise CheckpointError(
+                f"the box in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
+            ) from error
         settings["au_names"], settings["labels"] = tuple(settings["au_names"]), tuple(settings["labels"])
         self.net = BoxNet(BoxNetConfig(**settings))
         try:
@@ -73,9 +75,24 @@ class BoxEncoder:
             output = self.net(torch.stack([_network_input(clip, self.net.config.size) for clip in chosen]))
             for i, clip in enumerate(chosen):
                 values = reduce(output.tokens[i], "(t k) p d -> t p d", "mean", k=TUBELET)
-                tokens = VisualTokens(values=values, grid=self.grid, timestamps=clip.timestamps.reshape(-1, TUBELET).mean(1), encoder=self.name)
+                tokens = VisualTokens(
+                    values=values,
+                    grid=self.grid,
+                    timestamps=clip.timestamps.reshape(-1, TUBELET).mean(1),
+                    encoder=self.name,
+                )
                 intensity = output.action_units[i].clamp(0, 1).numpy().astype(np.float32)
-                readings.append(BoxReading(tokens=tokens, action_units=ActionUnits(names=self.net.config.au_names, intensity=intensity, timestamps=clip.timestamps, source=self.name)))
+                readings.append(
+                    BoxReading(
+                        tokens=tokens,
+                        action_units=ActionUnits(
+                            names=self.net.config.au_names,
+                            intensity=intensity,
+                            timestamps=clip.timestamps,
+                            source=self.name,
+                        ),
+                    )
+                )
         return readings
 
 

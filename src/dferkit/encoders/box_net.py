@@ -92,7 +92,7 @@ class BoxNet(nn.Module):
         self.classes = nn.Linear(2 * config.hidden + 2 * len(config.au_names), len(config.labels))
 
     def forward(self, video: Float[Tensor, "batch frames 3 size size"]) -> BoxOutput:
-        batch, frames = video.shape[:2]
+        batch = len(video)
         maps = self.early(self.stem(rearrange(video, "b t c h w -> (b t) c h w")))
         maps = rearrange(maps, "(b t) c h w -> b t c h w", b=batch)
         # The clip's own mean is the person's zero: without it nothing is learned in minutes.

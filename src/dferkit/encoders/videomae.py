@@ -39,24 +39,44 @@ class VideoMAEEncoder:
         if source is None:
             state = torch.get_rng_state()
             torch.manual_seed(seed)
-            model = VideoMAEModel(VideoMAEConfig(image_size=64, patch_size=8, num_frames=16, hidden_size=96, num_hidden_layers=4, num_attention_heads=4, intermediate_size=192))
+            model = VideoMAEModel(
+                VideoMAEConfig(
+                    image_size=64,
+                    patch_size=8,
+                    num_frames=16,
+                    hidden_size=96,
+                    num_hidden_layers=4,
+                    num_attention_heads=4,
+                    intermediate_size=192,
+                )
+            )
             torch.set_rng_state(state)
             self.name = "videomae-random"
         else:
             try:
-                model, report = VideoMAEModel.from_pretrained(str(source), local_files_only=True, use_safetensors=True, output_loading_info=True)
+                model, report = VideoMAEModel.from_pretrained(
+                    str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
             except (OSError, ValueError) as error:
-                raise CheckpointError(f"no VideoMAE model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})") from error
+                raise CheckpointError(
+                    f"no VideoMAE model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
+                ) from error
             unfilled = sorted(report["missing_keys"])
             if unfilled:
                 # A silently unfilled bias costs points without a word.
-                raise CheckpointError(f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model")
+                raise CheckpointError(
+                    f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"
+                )
             self.name = f"videomae:{Path(source).name}"
         self.model = model.eval()
         config = model.config
         self.dim, self.size = config.hidden_size, config.image_size
         side = config.image_size // config.patch_size
-        self.grid, self.num_frames, self._tubelet = (side, side), config.num_frames // config.tubelet_size, config.tubelet_size
+        self.grid, self.num_frames, self._tubelet = (
+            (side, side),
+            config.num_frames // config.tubelet_size,
+            config.tubelet_size,
+        )
         self._input_frames = config.num_frames
         digest = hashlib.sha256()
         for key, value in sorted(model.state_dict().items()):
@@ -75,12 +95,23 @@ class VideoMAEEncoder:
             hidden = self.model(pixel_values=(video - mean) / std).last_hidden_state
             for i, clip in enumerate(chosen):
                 values = rearrange(hidden[i], "(t p) d -> t p d", t=self.num_frames)
-                stamps = clip.timestamps[np.linspace(0, len(clip.timestamps) - 1, self._input_frames).round().astype(int)]
-                result.append(VisualTokens(values=values, grid=self.grid, timestamps=stamps.reshape(-1, self._tubelet).mean(1), encoder=self.name))
+                stamps = clip.timestamps[
+                    np.linspace(0, len(clip.timestamps) - 1, self._input_frames).round().astype(int)
+                ]
+                result.append(
+                    VisualTokens(
+                        values=values,
+                        grid=self.grid,
+                        timestamps=stamps.reshape(-1, self._tubelet).mean(1),
+                        encoder=self.name,
+                    )
+                )
         return result
 
     def _frames(self, clip: FaceClip) -> torch.Tensor:
         chosen = np.linspace(0, len(clip.images) - 1, self._input_frames).round().astype(int)
         interpolation = cv2.INTER_AREA if clip.images.shape[1] >= self.size else cv2.INTER_LINEAR
-        images = np.stack([cv2.resize(clip.images[i], (self.size, self.size), interpolation=interpolation) for i in chosen])
+        images = np.stack(
+            [cv2.resize(clip.images[i], (self.size, self.size), interpolation=interpolation) for i in chosen]
+        )
         return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255

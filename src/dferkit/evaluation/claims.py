@@ -35,12 +35,16 @@ def on_crop(maps: np.ndarray, box: np.ndarray, frame_size: tuple[int, int], grid
     y = (top + side * (np.arange(grid[0] * fine) + 0.5) / (grid[0] * fine)) / frame_size[1] * rows - 0.5
     map_x, map_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
     flat = maps.reshape(-1, rows, columns).astype(np.float32)
-    sampled = np.stack([cv2.remap(m, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0) for m in flat])
+    sampled = np.stack(
+        [cv2.remap(m, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0) for m in flat]
+    )
     pooled = sampled.reshape(len(flat), grid[0], fine, grid[1], fine).mean((2, 4))
     return pooled.reshape(*maps.shape[:-2], *grid)
 
 
-def truth_on_crop(maps: np.ndarray, boxes: np.ndarray, frame_size: tuple[int, int], grid: tuple[int, int], steps: int) -> np.ndarray:
+def truth_on_crop(
+    maps: np.ndarray, boxes: np.ndarray, frame_size: tuple[int, int], grid: tuple[int, int], steps: int
+) -> np.ndarray:
     """Per-frame maps (frames, rows, columns) on each frame's own crop, averaged to ``steps`` token steps."""
     boxes = _filled(boxes)
     crops = np.stack([on_crop(m, b, frame_size, grid) for m, b in zip(maps, boxes, strict=True)])
@@ -82,7 +86,9 @@ def motion_claim(clips: Sequence[ClipEvidence]) -> dict[str, float]:
     expression, nuisance, kept = [], [], []
     for clip in clips:
         steps, *grid = clip.motion.shape
-        shown = truth_on_crop(clip.truth.flow_expression, clip.boxes, clip.frame_size, (grid[0], grid[1]), steps).ravel()
+        shown = truth_on_crop(
+            clip.truth.flow_expression, clip.boxes, clip.frame_size, (grid[0], grid[1]), steps
+        ).ravel()
         other = truth_on_crop(clip.truth.flow_nuisance, clip.boxes, clip.frame_size, (grid[0], grid[1]), steps).ravel()
         weights = clip.motion.ravel()
         if np.ptp(weights) < 1e-9:
@@ -95,7 +101,11 @@ def motion_claim(clips: Sequence[ClipEvidence]) -> dict[str, float]:
         if other.max() > _MOVING:
             nuisance.append(spearman(weights, other))
     result = {"num_clips": float(len(expression))}
-    for name, values in (("spearman_expression", expression), ("spearman_nuisance", nuisance), ("top10_kept_in_top30", kept)):
+    for name, values in (
+        ("spearman_expression", expression),
+        ("spearman_nuisance", nuisance),
+        ("top10_kept_in_top30", kept),
+    ):
         result[name] = float(np.mean(values)) if values else float("nan")
     result["difference"] = result["spearman_expression"] - result["spearman_nuisance"]
     return result
@@ -126,7 +136,11 @@ def localisation_claim(clips: Sequence[ClipEvidence], *, seed: int = 0) -> dict[
             column = AU_NAMES.index(phrase.action_unit)
             if clip.truth.au[:, column].max() < 0.15 or heat[column].max() <= 0:
                 continue
-            pieces = [i for i, (a, b) in enumerate(clip.tokens.spans) if a < phrase.end_character and b > phrase.start_character]
+            pieces = [
+                i
+                for i, (a, b) in enumerate(clip.tokens.spans)
+                if a < phrase.end_character and b > phrase.start_character
+            ]
             rows = clip.plan[pieces].sum(0)
             if rows.sum() <= 0:
                 continue

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from dferkit.errors import DataError
+from dferkit.faces import CROP_MARGIN
 from dferkit.schema import Explanation, Phrase
 
 REGION_SOURCE = "crop fractions"
@@ -23,8 +24,9 @@ ALIGNMENT_COLUMNS = (
     "region_source", "row", "col", "weight", "rank", "method", "motion", "window",
 )  # fmt: skip
 
-# (region, top, bottom, left, right) as fractions of a standard square crop (``faces.CROP_MARGIN``); the first that
-# holds a point wins. Read off crops of real and rendered frontal faces: brows .30 to .37, eyes .38 to .45, tip of the
+# (region, top, bottom, left, right) as fractions of a square crop with a margin of .15 around the detector's box
+# (``_read_off`` carries places over from ``faces.CROP_MARGIN``); the first
+# that holds a point wins. Read off crops of real and rendered frontal faces: brows .30 to .37, eyes .38 to .45, tip of the
 # nose .60 to .66, mouth .68 to .78. A turned head moves off these places; the fractions do not follow it.
 _BOXES = (
     ("glabella", 0.29, 0.43, 0.43, 0.57),
@@ -36,6 +38,7 @@ _BOXES = (
     ("cheeks", 0.505, 0.81, 0.16, 0.84),
     ("chin", 0.81, 1.00, 0.27, 0.73),
 )
+_READ_AT_MARGIN = 0.15
 REGIONS = ("forehead", "brow", "glabella", "eyes", "nose", "cheeks", "mouth", "chin", OUTSIDE)
 
 _SAMPLES = 12
@@ -59,8 +62,14 @@ def region_grid(rows: int, columns: int) -> tuple[tuple[str, ...], ...]:
 
 def _region_of_cell(row: int, column: int, rows: int, columns: int) -> str:
     inner = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
-    names = [_region_at(y, x) for y in (row + inner) / rows for x in (column + inner) / columns]
+    points = [(_read_off(y), _read_off(x)) for y in (row + inner) / rows for x in (column + inner) / columns]
+    names = [_region_at(y, x) for y, x in points]
     return max(REGIONS, key=names.count)
+
+
+def _read_off(fraction: float) -> float:
+    """A place on a standard crop as a fraction of the crops that ``_BOXES`` was read off."""
+    return 0.5 + (fraction - 0.5) * (1 + 2 * CROP_MARGIN) / (1 + 2 * _READ_AT_MARGIN)
 
 
 def _region_at(y: float, x: float) -> str:

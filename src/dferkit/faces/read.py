@@ -53,7 +53,9 @@ def read_faces(
     """
     if isinstance(detector, BoxFile):
         detector = detector.for_video(video_name or index.path)
-    for window, frames in zip(sorted(windows, key=lambda w: w.start_seconds), decode_windows(index, windows), strict=True):
+    for window, frames in zip(
+        sorted(windows, key=lambda w: w.start_seconds), decode_windows(index, windows), strict=True
+    ):
         tracks = track_faces(frames, detector, people=people)
         yield WindowFaces(
             window=window,

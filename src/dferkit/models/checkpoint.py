@@ -49,7 +49,12 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({key: value.contiguous() for key, value in checkpoint.model.state_dict().items()}, temporary)
     checkpoint.coarse.save(folder / COARSE)
-    settings = {"format": FORMAT, "grace": checkpoint.model.config.as_dict(), "about": dict(checkpoint.about), "sha256": {WEIGHTS: digest_file(folder / WEIGHTS), COARSE: digest_file(folder / COARSE)}}
+    settings = {
+        "format": FORMAT,
+        "grace": checkpoint.model.config.as_dict(),
+        "about": dict(checkpoint.about),
+        "sha256": {WEIGHTS: digest_file(folder / WEIGHTS), COARSE: digest_file(folder / COARSE)},
+    }
     write_json(folder / SETTINGS, settings)
     return folder
 
@@ -67,15 +72,21 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if settings["format"] != FORMAT:
-            raise CheckpointError(f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}")
+            raise CheckpointError(
+                f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}"
+            )
         for name in (WEIGHTS, COARSE):
             digest = settings["sha256"].get(name)
             if digest is None:
-                raise CheckpointError(f"{folder.name}: {SETTINGS} records no digest of {name}; nothing was loaded, copy the whole folder")
+                raise CheckpointError(
+                    f"{folder.name}: {SETTINGS} records no digest of {name}; nothing was loaded, copy the whole folder"
+                )
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder.name}: {name} is missing; copy the whole folder")
             if digest_file(folder / name) != digest:
-                raise CheckpointError(f"{folder.name}: {name} differs from its recorded digest; nothing was loaded, copy it again")
+                raise CheckpointError(
+                    f"{folder.name}: {name} differs from its recorded digest; nothing was loaded, copy it again"
+                )
         model = Grace(GraceConfig.from_dict(settings["grace"]))
         weights = load_file(folder / WEIGHTS)
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
@@ -84,6 +95,10 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         coarse = CoarseClassifier.load(folder / COARSE)
         if not all(bool(np.isfinite(getattr(coarse, name)).all()) for name in ("mean", "scale", "weight", "bias")):
             raise CheckpointError(f"{folder.name}: the coarse classifier holds NaN or infinity; train the model again")
-        return Checkpoint(model=model.eval(), coarse=coarse, about=dict(settings["about"]), digest=settings["sha256"][WEIGHTS])
+        return Checkpoint(
+            model=model.eval(), coarse=coarse, about=dict(settings["about"]), digest=settings["sha256"][WEIGHTS]
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder.name} cannot be read as a checkpoint: {error or type(error).__name__}") from error
+        raise CheckpointError(
+            f"{folder.name} cannot be read as a checkpoint: {error or type(error).__name__}"
+        ) from error

@@ -47,12 +47,20 @@ class CoarseClassifier:
 
     def guide(self, statistics: Float[np.ndarray, " stats"], *, fold: int, is_out_of_fold: bool) -> CoarsePrediction:
         """One clip's prediction, with its proof of origin."""
-        return CoarsePrediction(labels=self.labels, probabilities=self.probabilities(statistics[None])[0], model=self.name, fold=fold, is_out_of_fold=is_out_of_fold)
+        return CoarsePrediction(
+            labels=self.labels,
+            probabilities=self.probabilities(statistics[None])[0],
+            model=self.name,
+            fold=fold,
+            is_out_of_fold=is_out_of_fold,
+        )
 
     def save(self, path: Path | str) -> None:
         """Write as safetensors."""
         with atomic_path(path) as temporary:
-            arrays = {key: np.ascontiguousarray(getattr(self, key), np.float32) for key in ("mean", "scale", "weight", "bias")}
+            arrays = {
+                key: np.ascontiguousarray(getattr(self, key), np.float32) for key in ("mean", "scale", "weight", "bias")
+            }
             # One entry: the order of several differs from run to run, and with it the bytes.
             save_file(arrays, temporary, metadata={"coarse": json.dumps({"labels": self.labels, "name": self.name})})
 
@@ -67,10 +75,21 @@ class CoarseClassifier:
             raise CheckpointError(f"{Path(path).name} is missing from the checkpoint; copy the whole folder")
         with safe_open(path, framework="numpy") as handle:
             meta = json.loads(handle.metadata()["coarse"])
-            return cls(labels=tuple(meta["labels"]), name=meta["name"], **{key: handle.get_tensor(key).astype(np.float64) for key in handle.keys()})  # noqa: SIM118
+            return cls(
+                labels=tuple(meta["labels"]),
+                name=meta["name"],
+                **{key: handle.get_tensor(key).astype(np.float64) for key in handle.keys()},  # noqa: SIM118
+            )
 
 
-def fit_coarse(statistics: Float[np.ndarray, "clips stats"], target: np.ndarray, *, labels: tuple[str, ...] = BASIC, penalty: float = 0.02, name: str = "coarse") -> CoarseClassifier:
+def fit_coarse(
+    statistics: Float[np.ndarray, "clips stats"],
+    target: np.ndarray,
+    *,
+    labels: tuple[str, ...] = BASIC,
+    penalty: float = 0.02,
+    name: str = "coarse",
+) -> CoarseClassifier:
     """Fit by L-BFGS in float64; deterministic.
 
     Args:
@@ -96,7 +115,9 @@ def fit_coarse(statistics: Float[np.ndarray, "clips stats"], target: np.ndarray,
         return loss
 
     optimizer.step(closure)
-    return CoarseClassifier(labels=labels, mean=mean, scale=scale, weight=weight.detach().numpy(), bias=bias.detach().numpy(), name=name)
+    return CoarseClassifier(
+        labels=labels, mean=mean, scale=scale, weight=weight.detach().numpy(), bias=bias.detach().numpy(), name=name
+    )
 
 
 def assign_folds(groups: np.ndarray, *, folds: int = 5) -> np.ndarray:
@@ -112,7 +133,9 @@ def assign_folds(groups: np.ndarray, *, folds: int = 5) -> np.ndarray:
     return np.array([number[g] for g in groups.tolist()])
 
 
-def out_of_fold(statistics: np.ndarray, target: np.ndarray, groups: np.ndarray, *, labels: tuple[str, ...] = BASIC, folds: int = 5) -> list[CoarsePrediction]:
+def out_of_fold(
+    statistics: np.ndarray, target: np.ndarray, groups: np.ndarray, *, labels: tuple[str, ...] = BASIC, folds: int = 5
+) -> list[CoarsePrediction]:
     """Guides for training clips, each from a classifier that never saw its subject."""
     fold_of = assign_folds(groups, folds=folds)
     guides: list[CoarsePrediction | None] = [None] * len(target)

@@ -148,9 +148,17 @@ class Grace(nn.Module):
         self.text_projection = nn.Linear(config.text_dim, dim)
         self.queries = nn.Parameter(torch.randn(config.num_queries, dim) * dim**-0.5) if config.text == "none" else None
         self.aligner = build_aligner(config.aligner, dim)
-        self.word_mlp = nn.Sequential(nn.Linear(3 * dim, dim), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(dim, dim))
+        self.word_mlp = nn.Sequential(
+            nn.Linear(3 * dim, dim), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(dim, dim)
+        )
         self.summary = VisualSummary(config)
-        self.fusion = nn.Sequential(nn.LayerNorm(4 * dim), nn.Dropout(config.dropout), nn.Linear(4 * dim, dim), nn.GELU(), nn.Dropout(config.dropout))
+        self.fusion = nn.Sequential(
+            nn.LayerNorm(4 * dim),
+            nn.Dropout(config.dropout),
+            nn.Linear(4 * dim, dim),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+        )
         self.head = nn.Linear(dim, len(config.labels))
         self.visual_head = nn.Linear(dim, len(config.labels))
         self.temperature = nn.Parameter(torch.tensor(0.1))
@@ -188,7 +196,9 @@ class Grace(nn.Module):
         top = per_word.masked_fill(~word_mask[..., None], -1e4).amax(1)
         text_pooled = torch.einsum("bwd,bw->bd", words, share)
         fused = self.fusion(torch.cat([mean, top, summary, text_pooled], -1))
-        return GraceOutput(self.head(fused), self.visual_head(summary), alignment, motion, fused, text_pooled, visual_pooled)
+        return GraceOutput(
+            self.head(fused), self.visual_head(summary), alignment, motion, fused, text_pooled, visual_pooled
+        )
 
     def _words(self, text: Tensor, text_mask: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
         """Text tokens in the common width (E5), whatever the granularity."""
@@ -199,27 +209,47 @@ class Grace(nn.Module):
             return self.text_projection(self.text_norm(sentence.float()))[:, None], text_mask.new_ones(len(sentence), 1)
         return self.text_projection(self.text_norm(text.float())), text_mask
 
-    def _align(self, words: Tensor, word_mask: Tensor, weighted: Tensor, motion: Tensor, keep: Tensor | None) -> tuple[Alignment | None, Tensor, Tensor]:
+    def _align(
+        self, words: Tensor, word_mask: Tensor, weighted: Tensor, motion: Tensor, keep: Tensor | None
+    ) -> tuple[Alignment | None, Tensor, Tensor]:
         """E4–E8: select, project, align, and carry the video to the words."""
         if not self.config.use_visual:
             return None, torch.zeros_like(words), words.new_zeros(len(words), self.config.dim)
         order = motion if keep is None else motion.masked_fill(~keep, -1.0)
         values, index = select_tokens(weighted, order, ratio=self.config.ratio)
         visual = self.visual_projection(values)
-        live = torch.ones_like(index, dtype=torch.bool) if keep is None else rearrange(keep, "b t p -> b (t p)").gather(1, index)
+        live = (
+            torch.ones_like(index, dtype=torch.bool)
+            if keep is None
+            else rearrange(keep, "b t p -> b (t p)").gather(1, index)
+        )
         live = live | ~live.any(1, keepdim=True)  # with everything deleted the mean tokens stand in
-        mass = rearrange(motion, "b t p -> b (t p)").gather(1, index).detach().clamp_min(1e-3) if self.config.motion_marginals else None
-        alignment = self.aligner(words, visual, text_mask=word_mask, visual_mask=live, visual_mass=mass, visual_index=index)
+        mass = (
+            rearrange(motion, "b t p -> b (t p)").gather(1, index).detach().clamp_min(1e-3)
+            if self.config.motion_marginals
+            else None
+        )
+        alignment = self.aligner(
+            words, visual, text_mask=word_mask, visual_mask=live, visual_mass=mass, visual_index=index
+        )
         rows = alignment.plan.sum(2, keepdim=True).clamp_min(1e-12)
         aligned = torch.bmm(alignment.plan / rows, visual)
         return alignment, aligned * word_mask[..., None], (visual * live[..., None]).sum(1) / live.sum(1, keepdim=True)
 
-    def loss(self, output: GraceOutput, target: Int[Tensor, " batch"], class_weights: Float[Tensor, " classes"] | None = None) -> Float[Tensor, ""]:
+    def loss(
+        self, output: GraceOutput, target: Int[Tensor, " batch"], class_weights: Float[Tensor, " classes"] | None = None
+    ) -> Float[Tensor, ""]:
         """λ1 weighted focal + λ2 contrastive + λ3 auxiliary (E10)."""
         c = self.config
-        total = c.weight_focal * weighted_focal(output.logits, target, gamma=c.gamma, class_weights=class_weights, label_smoothing=c.label_smoothing)
+        total = c.weight_focal * weighted_focal(
+            output.logits, target, gamma=c.gamma, class_weights=class_weights, label_smoothing=c.label_smoothing
+        )
         if c.use_visual and c.weight_auxiliary:
-            total = total + c.weight_auxiliary * auxiliary(output.visual_logits, target, label_smoothing=c.label_smoothing)
+            total = total + c.weight_auxiliary * auxiliary(
+                output.visual_logits, target, label_smoothing=c.label_smoothing
+            )
         if c.use_visual and c.text != "none" and c.weight_contrastive:
-            total = total + c.weight_contrastive * contrastive(output.text_pooled, output.visual_pooled, temperature=self.temperature, same_group=target)
+            total = total + c.weight_contrastive * contrastive(
+                output.text_pooled, output.visual_pooled, temperature=self.temperature, same_group=target
+            )
         return total

@@ -43,12 +43,20 @@ def encode_shards(data: FaceShard, box: BoxEncoder, *, fps: float = 8.0) -> Clip
         units.append(output.action_units.clamp(0, 1))
     times = np.tile(np.arange(data.crops.shape[1]) / fps, (len(data.label), 1))
     return ClipSet(
-        visual=torch.cat(visual), units=torch.cat(units).numpy(), timestamps=times, target=data.label.astype(int), subjects=data.subject.astype(str),
-        au_names=box.net.config.au_names, grid=box.grid, labels=BASIC,
-    )  # fmt: skip
+        visual=torch.cat(visual),
+        units=torch.cat(units).numpy(),
+        timestamps=times,
+        target=data.label.astype(int),
+        subjects=data.subject.astype(str),
+        au_names=box.net.config.au_names,
+        grid=box.grid,
+        labels=BASIC,
+    )
 
 
-def abstention_threshold(probabilities: np.ndarray, target: np.ndarray, *, accuracy: float = _TARGET_ACCURACY) -> tuple[float, float]:
+def abstention_threshold(
+    probabilities: np.ndarray, target: np.ndarray, *, accuracy: float = _TARGET_ACCURACY
+) -> tuple[float, float]:
     """Smallest confidence from which on answers are right at least this often, and the share of clips that get one."""
     confidence, right = probabilities.max(1), probabilities.argmax(1) == target
     for threshold in np.arange(0.15, 0.95, 0.01):
@@ -58,7 +66,15 @@ def abstention_threshold(probabilities: np.ndarray, target: np.ndarray, *, accur
     return 0.95, float((confidence >= 0.95).mean())
 
 
-def build_heads(shards: list[Path], box_folder: Path, work: Path, config: PretrainConfig, *, workers: int, on_progress: Callable[[str, int, int, str], None]) -> None:
+def build_heads(
+    shards: list[Path],
+    box_folder: Path,
+    work: Path,
+    config: PretrainConfig,
+    *,
+    workers: int,
+    on_progress: Callable[[str, int, int, str], None],
+) -> None:
     """Train the coarse classifier and GRACE, measure them on held-out people, write ``grace/``, ``card.json`` and ``CARD.md``."""
     torch.set_num_threads(workers)
     data = read_shards(shards)
@@ -71,23 +87,68 @@ def build_heads(shards: list[Path], box_folder: Path, work: Path, config: Pretra
     settings = TrainingConfig(epochs=config.head_epochs, seed=config.seed)
     rows = {}
     for name in ("grace", "vision_only"):
-        rows[name] = train_row(name, train, test, sides.train.tokens, sides.test.tokens, base, settings, on_progress=lambda a, b, loss, name=name: on_progress(name, a, b, f"loss {loss:.3f}"))  # type: ignore[misc]
+        rows[name] = train_row(
+            name,
+            train,
+            test,
+            sides.train.tokens,
+            sides.test.tokens,
+            base,
+            settings,
+            on_progress=lambda a, b, loss, name=name: on_progress(name, a, b, f"loss {loss:.3f}"),
+        )  # type: ignore[misc]
     natural = data.is_natural[held]
     threshold, coverage = abstention_threshold(rows["grace"].probabilities[natural], test.target[natural])
-    measured = _measure(data, held, test, rows["grace"].probabilities, sides.coarse.probabilities(unit_statistics(test.units.astype(float))), rows["vision_only"].probabilities, train, data.au)
+    measured = _measure(
+        data,
+        held,
+        test,
+        rows["grace"].probabilities,
+        sides.coarse.probabilities(unit_statistics(test.units.astype(float))),
+        rows["vision_only"].probabilities,
+        train,
+        data.au,
+    )
     measured["abstention"] = {"threshold": threshold, "coverage_natural": coverage, "target_accuracy": _TARGET_ACCURACY}
     about: dict[str, Any] = {
-        "name": "box", "encoder": "box", "encoder_digest": digest_file(box_folder / WEIGHTS), "box_digest": digest_file(box_folder / WEIGHTS),
-        "text_encoder_digest": digest_file(box_folder / "text" / "model.safetensors"), "caption": {"top_k": TOP_K}, "trained_on": TRAINED_ON, "calibration": CALIBRATION,
-        "abstain_below": threshold, "seed": config.seed, "generator": fingerprint(), "per_class_recall": measured["posed"]["per_class_recall"],
-    }  # fmt: skip
+        "name": "box",
+        "encoder": "box",
+        "encoder_digest": digest_file(box_folder / WEIGHTS),
+        "box_digest": digest_file(box_folder / WEIGHTS),
+        "text_encoder_digest": digest_file(box_folder / "text" / "model.safetensors"),
+        "caption": {"top_k": TOP_K},
+        "trained_on": TRAINED_ON,
+        "calibration": CALIBRATION,
+        "abstain_below": threshold,
+        "seed": config.seed,
+        "generator": fingerprint(),
+        "per_class_recall": measured["posed"]["per_class_recall"],
+    }
     save_checkpoint(Checkpoint(model=rows["grace"].model, coarse=sides.coarse, about=about), box_folder / "grace")
     network, text = read_json(work / "visual.json"), read_json(work / "text.json")
-    write_json(box_folder / "card.json", {"measured": measured, "video_network": network, "text_encoder": text, "about": about, "clips": {"network": config.clips, "heads": int(len(train.target)), "measured_on": int(len(test.target))}})
+    write_json(
+        box_folder / "card.json",
+        {
+            "measured": measured,
+            "video_network": network,
+            "text_encoder": text,
+            "about": about,
+            "clips": {"network": config.clips, "heads": len(train.target), "measured_on": len(test.target)},
+        },
+    )
     write_card(box_folder)
 
 
-def _measure(data: FaceShard, held: np.ndarray, test: ClipSet, grace: np.ndarray, coarse: np.ndarray, vision: np.ndarray, train: ClipSet, au: np.ndarray) -> dict[str, Any]:
+def _measure(
+    data: FaceShard,
+    held: np.ndarray,
+    test: ClipSet,
+    grace: np.ndarray,
+    coarse: np.ndarray,
+    vision: np.ndarray,
+    train: ClipSet,
+    au: np.ndarray,
+) -> dict[str, Any]:
     """Scores per profile, and per class and rendered skin tone."""
     result: dict[str, Any] = {}
     true_stats = unit_statistics(au.astype(np.float64))
@@ -95,22 +156,43 @@ def _measure(data: FaceShard, held: np.ndarray, test: ClipSet, grace: np.ndarray
     for profile, natural in (("posed", False), ("natural", True)):
         chosen = data.is_natural[held] == natural
         scores = evaluate_predictions(BASIC, test.target[chosen], grace[chosen], subjects=test.subjects[chosen])
-        ceiling_scores = evaluate_predictions(BASIC, test.target[chosen], ceiling.probabilities(true_stats[held][chosen]))
+        ceiling_scores = evaluate_predictions(
+            BASIC, test.target[chosen], ceiling.probabilities(true_stats[held][chosen])
+        )
         result[profile] = {
-            "uar": scores.uar, "war": scores.war, "uar_ci95": list(scores.uar_ci95), "num_clips": int(chosen.sum()), "ceiling_uar": ceiling_scores.uar,
-            "share_of_ceiling": scores.uar / ceiling_scores.uar, "per_class_recall": dict(zip(BASIC, scores.per_class_recall.tolist(), strict=True)),
+            "uar": scores.uar,
+            "war": scores.war,
+            "uar_ci95": list(scores.uar_ci95),
+            "num_clips": int(chosen.sum()),
+            "ceiling_uar": ceiling_scores.uar,
+            "share_of_ceiling": scores.uar / ceiling_scores.uar,
+            "per_class_recall": dict(zip(BASIC, scores.per_class_recall.tolist(), strict=True)),
             "calibration_error": expected_calibration_error(grace[chosen], test.target[chosen]),
-            "coarse_uar": evaluate_predictions(BASIC, test.target[chosen], coarse[chosen]).uar, "vision_only_uar": evaluate_predictions(BASIC, test.target[chosen], vision[chosen]).uar,
-        }  # fmt: skip
+            "coarse_uar": evaluate_predictions(BASIC, test.target[chosen], coarse[chosen]).uar,
+            "vision_only_uar": evaluate_predictions(BASIC, test.target[chosen], vision[chosen]).uar,
+        }
     tones = {}
     for number, tone in enumerate(SKIN_TONES):
         chosen = data.tone[held] == number
         if chosen.any():
             scores = evaluate_predictions(BASIC, test.target[chosen], grace[chosen], subjects=test.subjects[chosen])
-            tones[tone] = {"uar": scores.uar, "uar_ci95": list(scores.uar_ci95), "num_clips": int(chosen.sum()), "per_class_recall": {label: None if np.isnan(r) else float(r) for label, r in zip(BASIC, scores.per_class_recall, strict=True)}}
+            tones[tone] = {
+                "uar": scores.uar,
+                "uar_ci95": list(scores.uar_ci95),
+                "num_clips": int(chosen.sum()),
+                "per_class_recall": {
+                    label: None if np.isnan(r) else float(r)
+                    for label, r in zip(BASIC, scores.per_class_recall, strict=True)
+                },
+            }
     result["skin_tones"] = tones
-    predicted, truth = test.units.reshape(-1, test.units.shape[-1]), au[held].astype(np.float32).reshape(-1, test.units.shape[-1])
-    result["au_correlation"] = {name: float(np.corrcoef(truth[:, i], predicted[:, i])[0, 1]) for i, name in enumerate(test.au_names) if truth[:, i].std() > 0.02}
+    predicted, truth = (
+        test.units.reshape(-1, test.units.shape[-1]),
+        au[held].astype(np.float32).reshape(-1, test.units.shape[-1]),
+    )
+    result["au_correlation"] = {
+        name: float(np.corrcoef(truth[:, i], predicted[:, i])[0, 1])
+        for i, name in enumerate(test.au_names)
+        if truth[:, i].std() > 0.02
+    }
     return result
-
-

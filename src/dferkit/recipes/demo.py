@@ -42,7 +42,16 @@ from dferkit.training.batches import collate
 from dferkit.training.captioned import TOP_K, describe_all
 from dferkit.training.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import TrainingConfig
-from dferkit.training.table import ClipSet, base_config, caption_split, clip_set, guided, shuffle_texts, shuffled_topk, train_row
+from dferkit.training.table import (
+    ClipSet,
+    base_config,
+    caption_split,
+    clip_set,
+    guided,
+    shuffle_texts,
+    shuffled_topk,
+    train_row,
+)
 from dferkit.training.token_files import load_clips, load_texts, save_clips, save_texts
 
 Report = Callable[[str, int, int, str], None]
@@ -70,7 +79,9 @@ class DemoConfig:
     def __post_init__(self) -> None:
         for name in ("clips", "natural_clips"):
             if getattr(self, name) < 140:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 140, or classes are too few to score")
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; give at least 140, or classes are too few to score"
+                )
 
 
 class _Clock:
@@ -92,12 +103,27 @@ def first_answer(out: Path | str, *, seed: int = 0, face: str = "haar") -> Path:
     manifest = render_benchmark(BenchmarkConfig(clips=4, seed=9_000 + seed, size=160), folder / "video", workers=1)
     record = next((r for r in read_manifest(manifest) if r.label != "neutral"), read_manifest(manifest)[0])
     explained = load("box", face=face).explain(record.video)
-    write_clip_report(folder / "report.html", explained.explanations, about=explained.about, predictions=explained.result.predictions, truth={p.clip_id: str(record.label) for p in explained.result.predictions})
-    write_tables(folder, explained.result.predictions, explained.result.provenance, frames=explained.result.sampled_frames, explanations=explained.explanations, has_media=True)
+    write_clip_report(
+        folder / "report.html",
+        explained.explanations,
+        about=explained.about,
+        predictions=explained.result.predictions,
+        truth={p.clip_id: str(record.label) for p in explained.result.predictions},
+    )
+    write_tables(
+        folder,
+        explained.result.predictions,
+        explained.result.provenance,
+        frames=explained.result.sampled_frames,
+        explanations=explained.explanations,
+        has_media=True,
+    )
     return folder / "report.html"
 
 
-def run_demo(out: Path | str, config: DemoConfig | None = None, *, workers: int | None = None, on_progress: Report | None = None) -> dict[str, Any]:
+def run_demo(
+    out: Path | str, config: DemoConfig | None = None, *, workers: int | None = None, on_progress: Report | None = None
+) -> dict[str, Any]:
     """Run or resume the demo.
 
     Returns:
@@ -121,11 +147,28 @@ def run_demo(out: Path | str, config: DemoConfig | None = None, *, workers: int 
     explanations, truth = _explain(out, config, sides["posed"], results, tell)
     clock.lap("explain")
     write_json(out / "results.json", clean_json(results))
-    about = {**load("box", face="haar").about(), "name": "grace", "trained_on": "rendered faces", "benchmark": describe_config(_benchmark(config, "posed"))}
-    write_benchmark_report(out / "report.html", clean_json(results), evaluations, explanations, about=about, truth=truth)
+    about = {
+        **load("box", face="haar").about(),
+        "name": "grace",
+        "trained_on": "rendered faces",
+        "benchmark": describe_config(_benchmark(config, "posed")),
+    }
+    write_benchmark_report(
+        out / "report.html", clean_json(results), evaluations, explanations, about=about, truth=truth
+    )
     clock.lap("report")
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    write_json(out / "run.json", {"seconds": clock.seconds, "peak_memory_mib_largest_process": peak // 1024, "workers": workers, "version": own_version(), "config": clean_json(asdict(config)), "media_inside": True})
+    write_json(
+        out / "run.json",
+        {
+            "seconds": clock.seconds,
+            "peak_memory_mib_largest_process": peak // 1024,
+            "workers": workers,
+            "version": own_version(),
+            "config": clean_json(asdict(config)),
+            "media_inside": True,
+        },
+    )
     return results
 
 
@@ -155,19 +198,42 @@ class _Side:
     num_failed: int
 
 
-def _prepare(out: Path, profile: str, clips: int, config: DemoConfig, workers: int, tell: Report, clock: _Clock) -> _Side:
+def _prepare(
+    out: Path, profile: str, clips: int, config: DemoConfig, workers: int, tell: Report, clock: _Clock
+) -> _Side:
     """Render, find faces, encode once, caption; the token files of every row's inputs."""
     folder = out / profile
-    manifest = render_benchmark(_benchmark(config, profile), folder / "video", workers=workers, on_progress=lambda a, b: tell(f"rendering {profile} videos", a, b, ""))
+    manifest = render_benchmark(
+        _benchmark(config, profile),
+        folder / "video",
+        workers=workers,
+        on_progress=lambda a, b: tell(f"rendering {profile} videos", a, b, ""),
+    )
     clock.lap("render")
     records = read_manifest(manifest)
-    features = extract_features(records, folder / "cache", FeatureConfig(face="haar"), workers=workers, on_progress=lambda a, b: tell(f"faces, action units, tokens ({profile})", a, b, ""))
+    features = extract_features(
+        records,
+        folder / "cache",
+        FeatureConfig(face="haar"),
+        workers=workers,
+        on_progress=lambda a, b: tell(f"faces, action units, tokens ({profile})", a, b, ""),
+    )
     clock.lap("faces and tokens")
     everything = clip_set(features, BASIC)
-    rows = {split: np.array([i for i, r in enumerate(features.records) if r.split == split]) for split in ("train", "test")}
+    rows = {
+        split: np.array([i for i, r in enumerate(features.records) if r.split == split]) for split in ("train", "test")
+    }
     train, test = everything.take(rows["train"]), everything.take(rows["test"])
     wanted = choose_split(records, "test")
-    side = _Side(folder=folder, features=features, train=train, test=test, test_rows=rows["test"], test_records=tuple(features.records[i] for i in rows["test"]), num_failed=len(wanted) - len(rows["test"]))
+    side = _Side(
+        folder=folder,
+        features=features,
+        train=train,
+        test=test,
+        test_rows=rows["test"],
+        test_records=tuple(features.records[i] for i in rows["test"]),
+        num_failed=len(wanted) - len(rows["test"]),
+    )
     _write_tokens(side, profile, config)
     clock.lap("captions")
     return side
@@ -185,10 +251,24 @@ def _write_tokens(side: _Side, profile: str, config: DemoConfig) -> None:
     save_clips(side.test, tokens / "test.safetensors")
     texts = {"box": (sides.train.tokens, sides.test.tokens)}
     if profile == "posed":
-        true = [guided(describe_all(_true_units(side, clips), clips.timestamps, AU_NAMES, "truth"), captioned, encoder, for_training=t).tokens for clips, captioned, t in ((side.train, sides.train, True), (side.test, sides.test, False))]
+        true = [
+            guided(
+                describe_all(_true_units(side, clips), clips.timestamps, AU_NAMES, "truth"),
+                captioned,
+                encoder,
+                for_training=t,
+            ).tokens
+            for clips, captioned, t in ((side.train, sides.train, True), (side.test, sides.test, False))
+        ]
         texts["true_au_captions"] = (true[0], true[1])
-        texts["shuffled_captions"] = (tuple(shuffle_texts(sides.train.tokens, seed=config.seed)), tuple(shuffle_texts(sides.test.tokens, seed=config.seed)))
-        texts["shuffled_topk"] = tuple(shuffled_topk(s, encoder, seed=config.seed, for_training=t).tokens for s, t in ((sides.train, True), (sides.test, False)))  # type: ignore[assignment]
+        texts["shuffled_captions"] = (
+            tuple(shuffle_texts(sides.train.tokens, seed=config.seed)),
+            tuple(shuffle_texts(sides.test.tokens, seed=config.seed)),
+        )
+        texts["shuffled_topk"] = tuple(
+            shuffled_topk(s, encoder, seed=config.seed, for_training=t).tokens
+            for s, t in ((sides.train, True), (sides.test, False))
+        )  # type: ignore[assignment]
     for name, (train_texts, test_texts) in texts.items():
         save_texts(train_texts, tokens / f"{name}-train.safetensors")
         save_texts(test_texts, tokens / f"{name}-test.safetensors")
@@ -230,12 +310,22 @@ def _train_job(job: tuple[str, str, str, str, TrainingConfig]) -> str:
 
 def _save_model(folder: Path, name: str, config: GraceConfig, model: Any) -> None:
     about = {
-        "name": name, "encoder": "box", "encoder_digest": digest_file(BOX_FOLDER / WEIGHTS), "box_digest": digest_file(BOX_FOLDER / WEIGHTS),
-        "text_encoder_digest": digest_file(BOX_FOLDER / "text" / "model.safetensors"), "caption": {"top_k": TOP_K}, "trained_on": f"rendered faces ({folder.name} profile of the demo); no real person",
-        "calibration": "UNCALIBRATED on real faces", "abstain_below": 0.0, "version": own_version(),
-    }  # fmt: skip
+        "name": name,
+        "encoder": "box",
+        "encoder_digest": digest_file(BOX_FOLDER / WEIGHTS),
+        "box_digest": digest_file(BOX_FOLDER / WEIGHTS),
+        "text_encoder_digest": digest_file(BOX_FOLDER / "text" / "model.safetensors"),
+        "caption": {"top_k": TOP_K},
+        "trained_on": f"rendered faces ({folder.name} profile of the demo); no real person",
+        "calibration": "UNCALIBRATED on real faces",
+        "abstain_below": 0.0,
+        "version": own_version(),
+    }
     target = folder.parent / "checkpoints" / (name if folder.name == "posed" else f"{name}-{folder.name}")
-    save_checkpoint(Checkpoint(model=model, coarse=CoarseClassifier.load(folder / "tokens" / "coarse.safetensors"), about=about), target)
+    save_checkpoint(
+        Checkpoint(model=model, coarse=CoarseClassifier.load(folder / "tokens" / "coarse.safetensors"), about=about),
+        target,
+    )
 
 
 def _train_rows(out: Path, config: DemoConfig, workers: int, tell: Report) -> None:
@@ -267,7 +357,9 @@ def _score(out: Path, config: DemoConfig, sides: dict[str, _Side]) -> tuple[dict
     evaluations["coarse"] = _evaluate(posed, _coarse_probabilities(posed), config.seed)
     models = {name: _short(evaluation) for name, evaluation in evaluations.items()}
     for name in TABLE:
-        models[name]["num_parameters"] = sum(p.numel() for p in load_checkpoint(out / "checkpoints" / name).model.parameters())
+        models[name]["num_parameters"] = sum(
+            p.numel() for p in load_checkpoint(out / "checkpoints" / name).model.parameters()
+        )
     ceiling = _ceiling(posed)
     profiles = {profile: _profile_scores(side, config) for profile, side in sides.items()}
     results: dict[str, Any] = {
@@ -280,9 +372,23 @@ def _score(out: Path, config: DemoConfig, sides: dict[str, _Side]) -> tuple[dict
         "skin_tones": _skin_tones(posed, _probabilities(posed, "grace")),
         "ambiguous": _ambiguous(posed),
         "claims": {},
-        "data": {profile: {"benchmark": describe_config(_benchmark(config, profile)), "train_clips": len(side.train.target), "test_clips": len(side.test.target), "test_subjects": len(set(side.test.subjects.tolist())), "failed_test_clips": side.num_failed} for profile, side in sides.items()},
+        "data": {
+            profile: {
+                "benchmark": describe_config(_benchmark(config, profile)),
+                "train_clips": len(side.train.target),
+                "test_clips": len(side.test.target),
+                "test_subjects": len(set(side.test.subjects.tolist())),
+                "failed_test_clips": side.num_failed,
+            }
+            for profile, side in sides.items()
+        },
         "seed": config.seed,
-        "versions": {"dferkit": own_version(), "torch": torch.__version__, "numpy": np.__version__, "box": digest_file(BOX_FOLDER / WEIGHTS)[:16]},
+        "versions": {
+            "dferkit": own_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "box": digest_file(BOX_FOLDER / WEIGHTS)[:16],
+        },
     }
     return results, evaluations
 
@@ -312,11 +418,17 @@ def _profile_scores(side: _Side, config: DemoConfig) -> dict[str, Any]:
     rows["coarse"] = _short(_evaluate(side, _coarse_probabilities(side), config.seed))
     rows["box_without_training"] = _short(_evaluate(side, _box_probabilities(side), config.seed))
     ceiling = _ceiling(side)
-    return {"models": rows, "ceiling": {"uar": ceiling}, "share_of_ceiling": {name: row["uar"] / ceiling for name, row in rows.items()}}
+    return {
+        "models": rows,
+        "ceiling": {"uar": ceiling},
+        "share_of_ceiling": {name: row["uar"] / ceiling for name, row in rows.items()},
+    }
 
 
 def _box_probabilities(side: _Side) -> np.ndarray:
-    return answer_features(load_checkpoint(BOX_FOLDER / "grace"), side.features.take(side.test_rows), TextEncoder(BOX_FOLDER / "text"))
+    return answer_features(
+        load_checkpoint(BOX_FOLDER / "grace"), side.features.take(side.test_rows), TextEncoder(BOX_FOLDER / "text")
+    )
 
 
 def _comparisons(side: _Side, seed: int) -> dict[str, Any]:
@@ -324,10 +436,24 @@ def _comparisons(side: _Side, seed: int) -> dict[str, Any]:
     grace = _probabilities(side, "grace").argmax(1)
     result = {}
     for name in (*TABLE[1:], *CONTROLS):
-        difference, low, high = paired_difference(side.test.target, _probabilities(side, name).argmax(1), grace, len(BASIC), groups=side.test.subjects, seed=seed)
+        difference, low, high = paired_difference(
+            side.test.target,
+            _probabilities(side, name).argmax(1),
+            grace,
+            len(BASIC),
+            groups=side.test.subjects,
+            seed=seed,
+        )
         result[f"grace minus {name}"] = {"difference": difference, "low": low, "high": high}
     for name in ("true_au_captions", "shuffled_captions", "shuffled_topk"):
-        difference, low, high = paired_difference(side.test.target, _probabilities(side, "vision_only").argmax(1), _probabilities(side, name).argmax(1), len(BASIC), groups=side.test.subjects, seed=seed)
+        difference, low, high = paired_difference(
+            side.test.target,
+            _probabilities(side, "vision_only").argmax(1),
+            _probabilities(side, name).argmax(1),
+            len(BASIC),
+            groups=side.test.subjects,
+            seed=seed,
+        )
         result[f"{name} minus vision_only"] = {"difference": difference, "low": low, "high": high}
     return result
 
@@ -338,7 +464,9 @@ def _skin_tones(side: _Side, probabilities: np.ndarray) -> dict[str, Any]:
     result = {}
     for tone in sorted(set(of_clip.tolist())):
         chosen = of_clip == tone
-        scores = evaluate_predictions(BASIC, side.test.target[chosen], probabilities[chosen], subjects=side.test.subjects[chosen].tolist())
+        scores = evaluate_predictions(
+            BASIC, side.test.target[chosen], probabilities[chosen], subjects=side.test.subjects[chosen].tolist()
+        )
         result[tone] = {"uar": scores.uar, "uar_ci95": list(scores.uar_ci95), "num_clips": int(chosen.sum())}
     return result
 
@@ -353,14 +481,20 @@ def _ambiguous(side: _Side) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, chosen in (("ambiguous", mixed), ("clear", ~mixed)):
         if chosen.any():
-            result[name] = {"uar": evaluate_predictions(BASIC, side.test.target[chosen], probabilities[chosen]).uar, "cross_entropy_to_soft_label": float(entropy[chosen].mean()), "num_clips": int(chosen.sum())}
+            result[name] = {
+                "uar": evaluate_predictions(BASIC, side.test.target[chosen], probabilities[chosen]).uar,
+                "cross_entropy_to_soft_label": float(entropy[chosen].mean()),
+                "num_clips": int(chosen.sum()),
+            }
     return result
 
 
 # --- claims and explanations --------------------------------------------------------------------------------------------
 
 
-def _explain(out: Path, config: DemoConfig, side: _Side, results: dict[str, Any], tell: Report) -> tuple[list[Explanation], dict[str, str]]:
+def _explain(
+    out: Path, config: DemoConfig, side: _Side, results: dict[str, Any], tell: Report
+) -> tuple[list[Explanation], dict[str, str]]:
     """The papers' claims on the test clips, and the clips that the report explains."""
     model = Model(load_checkpoint(out / "checkpoints" / "grace"), settings=Settings(whole_clip=True, face="haar"))
     evidence = _evidence(side, model)
@@ -375,7 +509,10 @@ def _explain(out: Path, config: DemoConfig, side: _Side, results: dict[str, Any]
         explanations.append(model.explain_answer(answer, seed=config.seed))
         tell("explaining and checking by deletion", number + 1, config.deletion_clips, "")
     results["claims"]["deletion"] = summarise_deletion([e.deletion for e in explanations if e.deletion is not None])
-    truth = {e.prediction.clip_id: str(next(r.label for r in side.test_records if r.clip_id == e.prediction.input)) for e in explanations}
+    truth = {
+        e.prediction.clip_id: str(next(r.label for r in side.test_records if r.clip_id == e.prediction.input))
+        for e in explanations
+    }
     return explanations[: config.shown_clips], truth
 
 
@@ -403,13 +540,22 @@ def _evidence(side: _Side, model: Model) -> list[ClipEvidence]:
         plan = np.zeros((len(texts[i].pieces), steps * patches))
         if output.alignment is not None:
             plan[:, output.alignment.visual_index[0].numpy()] = output.alignment.plan[0].numpy()
-        units = ActionUnits(names=side.features.au_names, intensity=side.features.units[row], timestamps=side.features.timestamps[row], source="box")
+        units = ActionUnits(
+            names=side.features.au_names,
+            intensity=side.features.units[row],
+            timestamps=side.features.timestamps[row],
+            source="box",
+        )
         width, height = side.features.frame_sizes[row].tolist()
         result.append(
             ClipEvidence(
-                truth=read_truth(side.folder / "video", Path(record.clip_id).stem), motion=output.motion[0].numpy().reshape(steps, *side.features.grid), plan=plan,
-                caption=model.caption(units), tokens=texts[i], boxes=side.features.boxes[row], frame_size=(width, height),
+                truth=read_truth(side.folder / "video", Path(record.clip_id).stem),
+                motion=output.motion[0].numpy().reshape(steps, *side.features.grid),
+                plan=plan,
+                caption=model.caption(units),
+                tokens=texts[i],
+                boxes=side.features.boxes[row],
+                frame_size=(width, height),
             )
-        )  # fmt: skip
+        )
     return result
-

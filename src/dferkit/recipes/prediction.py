@@ -48,8 +48,25 @@ def predict_files(
     batch = Batch(answers=tuple(answers), provenance=model.provenance, labels=model.labels)
     if out is not None:
         seconds = {"predict": round(time.monotonic() - started, 2)}
-        about = {"window_seconds": settings.window_seconds, "stride_seconds": settings.stride_seconds, "people": settings.people, "face": settings.face, "front_end": model.detector.name}
-        write_tables(out, batch.predictions, model.provenance, frames=batch.sampled_frames, explanations=explanations, settings=about, seconds=seconds, has_media=with_report, command=command, top_k=5)
+        about = {
+            "window_seconds": settings.window_seconds,
+            "stride_seconds": settings.stride_seconds,
+            "people": settings.people,
+            "face": settings.face,
+            "front_end": model.detector.name,
+        }
+        write_tables(
+            out,
+            batch.predictions,
+            model.provenance,
+            frames=batch.sampled_frames,
+            explanations=explanations,
+            settings=about,
+            seconds=seconds,
+            has_media=with_report,
+            command=command,
+            top_k=5,
+        )
         if with_report:
             write_clip_report(out / "report.html", shown, about=model.about(), predictions=batch.predictions)
     return batch
@@ -61,6 +78,17 @@ def write_explanation(explained: ExplanationResult, out: Path | str) -> None:
 
     out = Path(out)
     result = explained.result
-    write_clip_report(out / "report.html", explained.explanations, about=explained.about, predictions=result.predictions)
+    write_clip_report(
+        out / "report.html", explained.explanations, about=explained.about, predictions=result.predictions
+    )
     write_picture(out / "explanation.png", explained.explanations[0])
-    write_tables(out, result.predictions, result.provenance, frames=result.sampled_frames, explanations=explained.explanations, has_media=True, command="dferkit explain", top_k=explained.top_k)
+    write_tables(
+        out,
+        result.predictions,
+        result.provenance,
+        frames=result.sampled_frames,
+        explanations=explained.explanations,
+        has_media=True,
+        command="dferkit explain",
+        top_k=explained.top_k,
+    )

@@ -39,7 +39,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         for name in ("clips", "head_clips"):
             if getattr(self, name) < 384:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 384, or people are too few to hold some out")
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; give at least 384, or people are too few to hold some out"
+                )
 
 
 def face_config(config: PretrainConfig, *, for_heads: bool) -> BenchmarkConfig:
@@ -48,7 +50,13 @@ def face_config(config: PretrainConfig, *, for_heads: bool) -> BenchmarkConfig:
     return BenchmarkConfig(clips=clips, namespace="pretrain", seed=2 * config.seed + (2 if for_heads else 1))
 
 
-def pretrain(out: Path | str, config: PretrainConfig | None = None, *, workers: int | None = None, on_progress: Report | None = None) -> Path:
+def pretrain(
+    out: Path | str,
+    config: PretrainConfig | None = None,
+    *,
+    workers: int | None = None,
+    on_progress: Report | None = None,
+) -> Path:
     """Render, train and measure the box.
 
     Args:
@@ -65,18 +73,43 @@ def pretrain(out: Path | str, config: PretrainConfig | None = None, *, workers: 
     _claim(out, config)
     tell = on_progress or (lambda stage, done, of, note: None)
     work, box = out / "work", out / "box"
-    faces = render_shards(work / "faces", face_config(config, for_heads=False), workers=workers, on_progress=lambda a, b: tell("faces", a, b, ""))
+    faces = render_shards(
+        work / "faces",
+        face_config(config, for_heads=False),
+        workers=workers,
+        on_progress=lambda a, b: tell("faces", a, b, ""),
+    )
     if not (box / WEIGHTS).is_file():
         data = read_shards(faces)
         settings = VisualPretrainingConfig(steps=config.visual_steps, seed=config.seed, threads=workers)
-        net = pretrain_visual(data, work / "visual", config=settings, on_progress=lambda a, b, note: tell("video network", a, b, note))
-        write_json(work / "visual.json", {"unseen_people": measure(net, data, split_subjects(data)[1]), "clips": len(data.label), **asdict(settings)})
+        net = pretrain_visual(
+            data, work / "visual", config=settings, on_progress=lambda a, b, note: tell("video network", a, b, note)
+        )
+        write_json(
+            work / "visual.json",
+            {
+                "unseen_people": measure(net, data, split_subjects(data)[1]),
+                "clips": len(data.label),
+                **asdict(settings),
+            },
+        )
         save_box_net(net, box)
         del data
     if not (box / "text" / "model.safetensors").is_file():
-        metrics = pretrain_text_encoder(box / "text", seed=config.seed, steps=config.text_steps, threads=workers, progress=lambda a, b, loss: tell("text encoder", a, b, f"loss {loss:.3f}"))
+        metrics = pretrain_text_encoder(
+            box / "text",
+            seed=config.seed,
+            steps=config.text_steps,
+            threads=workers,
+            progress=lambda a, b, loss: tell("text encoder", a, b, f"loss {loss:.3f}"),
+        )
         write_json(work / "text.json", metrics)
-    heads = render_shards(work / "head-faces", face_config(config, for_heads=True), workers=workers, on_progress=lambda a, b: tell("faces for the heads", a, b, ""))
+    heads = render_shards(
+        work / "head-faces",
+        face_config(config, for_heads=True),
+        workers=workers,
+        on_progress=lambda a, b: tell("faces for the heads", a, b, ""),
+    )
     build_heads(heads, box, work, config, workers=workers, on_progress=tell)
     return box
 
@@ -84,5 +117,7 @@ def pretrain(out: Path | str, config: PretrainConfig | None = None, *, workers: 
 def _claim(out: Path, config: PretrainConfig) -> None:
     marker = out / "pretrain.json"
     if marker.is_file() and read_json(marker) != asdict(config):
-        raise ConfigError(f"{out.name}/ holds a pretraining with other settings; use them again, or give an empty folder")
+        raise ConfigError(
+            f"{out.name}/ holds a pretraining with other settings; use them again, or give an empty folder"
+        )
     write_json(marker, asdict(config))

@@ -26,13 +26,20 @@ def rebuild_report(folder: Path | str, out: Path | str | None = None) -> Path:
     page = Path(out) if out else folder / ("tables.html" if (folder / "report.html").exists() else "report.html")
     if (folder / "results.json").is_file():
         results = read_json(folder / "results.json")
-        write_benchmark_report(page, results, {}, about={"name": "grace", "versions": results.get("versions", {}), "seed": results.get("seed")})
+        write_benchmark_report(
+            page,
+            results,
+            {},
+            about={"name": "grace", "versions": results.get("versions", {}), "seed": results.get("seed")},
+        )
         return page
     if (folder / "predictions.csv").is_file():
         predictions = _predictions(folder / "predictions.csv")
         write_clip_report(page, (), about=_about(folder), predictions=predictions)
         return page
-    raise DataError(f"{folder.name}/ has neither results.json nor predictions.csv; give the folder of a demo or of a prediction")
+    raise DataError(
+        f"{folder.name}/ has neither results.json nor predictions.csv; give the folder of a demo or of a prediction"
+    )
 
 
 def _about(folder: Path) -> dict[str, object]:
@@ -48,9 +55,21 @@ def _predictions(path: Path) -> list[Prediction]:
         text = {key: ("" if value != value else str(value)) for key, value in row.items()}
         rows.append(
             Prediction(
-                input=text["input"], clip_id=text["clip_id"], track_id=int(row["track_id"]), window=int(row["window"]), start_seconds=float(row["t_start"]), end_seconds=float(row["t_end"]),
-                labels=labels, label=text["label"] or None, probabilities=None if np.isnan(values).any() else values, status=text["status"], message=text["message"],
-                num_frames=int(row["n_frames"]), num_face_frames=int(row["n_face_frames"]), front_end=text["front_end"], abstain_reason=text["abstain_reason"],
+                input=text["input"],
+                clip_id=text["clip_id"],
+                track_id=int(row["track_id"]),
+                window=int(row["window"]),
+                start_seconds=float(row["t_start"]),
+                end_seconds=float(row["t_end"]),
+                labels=labels,
+                label=text["label"] or None,
+                probabilities=None if np.isnan(values).any() else values,
+                status=text["status"],
+                message=text["message"],
+                num_frames=int(row["n_frames"]),
+                num_face_frames=int(row["n_face_frames"]),
+                front_end=text["front_end"],
+                abstain_reason=text["abstain_reason"],
             )
-        )  # fmt: skip
+        )
     return rows

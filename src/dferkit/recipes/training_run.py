@@ -64,7 +64,9 @@ def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
             raise ConfigError(f"--set {whole}: {path[0]!r} has no fields of its own")
         return replace(config, **{path[0]: _set(old, path[1:], value, whole)})
     if dataclasses.is_dataclass(old):
-        raise ConfigError(f"--set {whole}: {path[0]!r} holds fields; name one of them, such as {whole}.{dataclasses.fields(old)[0].name}")
+        raise ConfigError(
+            f"--set {whole}: {path[0]!r} holds fields; name one of them, such as {whole}.{dataclasses.fields(old)[0].name}"
+        )
     kind = type(old)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float and is_number:
@@ -103,24 +105,57 @@ def train_manifest(
         raise ManifestError(f"{Path(manifest).name} has a split column, but no row with split train")
     val_records = [] if all(r.split is None for r in records) else choose_split(records, "val")
     config = FeatureConfig(face=face, encoder=encoder)
-    features = extract_features(train_records, out / "cache" / "train", config, workers=workers, on_progress=lambda a, b: tell("faces and tokens", a, b, ""))
+    features = extract_features(
+        train_records,
+        out / "cache" / "train",
+        config,
+        workers=workers,
+        on_progress=lambda a, b: tell("faces and tokens", a, b, ""),
+    )
     clips, text_encoder = clip_set(features, BASIC), TextEncoder(BOX_FOLDER / "text")
     coarse, guides = training_guides(clips.units, clips.target, clips.subjects, BASIC)
-    texts = refine_all(describe_all(clips.units, clips.timestamps, clips.au_names, "box"), guides, text_encoder, for_training=True)
+    texts = refine_all(
+        describe_all(clips.units, clips.timestamps, clips.au_names, "box"), guides, text_encoder, for_training=True
+    )
     run = RunConfig(model=variant(model, base_config(clips, text_encoder)), training=TrainingConfig(seed=seed))
     run = apply_settings(run, settings)
-    trained = train_grace(run.model, clips.visual, texts.tokens, clips.target, config=run.training, state=out / "state" / model, on_progress=lambda a, b, loss: tell(f"training {model}", a, b, f"loss {loss:.3f}"))
+    trained = train_grace(
+        run.model,
+        clips.visual,
+        texts.tokens,
+        clips.target,
+        config=run.training,
+        state=out / "state" / model,
+        on_progress=lambda a, b, loss: tell(f"training {model}", a, b, f"loss {loss:.3f}"),
+    )
     about = {
-        "name": model, "encoder": encoder, "encoder_digest": features.encoder_digest, "box_digest": digest_file(BOX_FOLDER / WEIGHTS),
-        "text_encoder_digest": digest_file(BOX_FOLDER / "text" / "model.safetensors"), "caption": {"top_k": TOP_K}, "trained_on": f"{Path(manifest).name} ({len(clips.target)} clips) on a box trained on rendered faces",
-        "calibration": "UNCALIBRATED", "abstain_below": 0.0, "seed": seed, "version": own_version(), "data_digest": digest_file(manifest), "training": dataclasses.asdict(run.training),
-    }  # fmt: skip
+        "name": model,
+        "encoder": encoder,
+        "encoder_digest": features.encoder_digest,
+        "box_digest": digest_file(BOX_FOLDER / WEIGHTS),
+        "text_encoder_digest": digest_file(BOX_FOLDER / "text" / "model.safetensors"),
+        "caption": {"top_k": TOP_K},
+        "trained_on": f"{Path(manifest).name} ({len(clips.target)} clips) on a box trained on rendered faces",
+        "calibration": "UNCALIBRATED",
+        "abstain_below": 0.0,
+        "seed": seed,
+        "version": own_version(),
+        "data_digest": digest_file(manifest),
+        "training": dataclasses.asdict(run.training),
+    }
     checkpoint = Checkpoint(model=trained, coarse=coarse, about=about)
     folder = save_checkpoint(checkpoint, out / "checkpoints" / model)
-    figures: dict[str, Any] = {"model": model, "train_clips": int(len(clips.target)), "classes": {label: int(np.sum(clips.target == i)) for i, label in enumerate(BASIC)}, "failed": len(train_records) - len(clips.target)}
+    figures: dict[str, Any] = {
+        "model": model,
+        "train_clips": len(clips.target),
+        "classes": {label: int(np.sum(clips.target == i)) for i, label in enumerate(BASIC)},
+        "failed": len(train_records) - len(clips.target),
+    }
     if val_records:
         val = extract_features(val_records, out / "cache" / "val", config, workers=workers)
         probabilities = answer_features(checkpoint, val, text_encoder)
-        figures["val"] = evaluation_json(score(val_records, {r.clip_id: p for r, p in zip(val.records, probabilities, strict=True)}, BASIC))
+        figures["val"] = evaluation_json(
+            score(val_records, {r.clip_id: p for r, p in zip(val.records, probabilities, strict=True)}, BASIC)
+        )
     write_json(out / "train.json", clean_json(figures))
     return folder, figures

@@ -27,7 +27,9 @@ def write_card(folder: Path | str) -> None:
         _INTRO,
         "## What it was trained on\n",
         f"- video network and action-unit describer: {clips['network']} rendered clips (half posed, half natural), {card['video_network']['steps']} steps",
-        f"- text encoder: captions of random action-unit curves; phrase → action unit on held-out wordings {card['text_encoder'].get('phrase_accuracy_held_out', card['text_encoder'].get('phrase_accuracy', float('nan'))):.3f}" if _has_phrase(card) else "- text encoder: captions of random action-unit curves",
+        f"- text encoder: captions of random action-unit curves; phrase → action unit on held-out wordings {card['text_encoder'].get('phrase_accuracy_held_out', card['text_encoder'].get('phrase_accuracy', float('nan'))):.3f}"
+        if _has_phrase(card)
+        else "- text encoder: captions of random action-unit curves",
         f"- GRACE head and coarse classifier: {clips['heads']} further clips of further people",
         f"- generator fingerprint `{card['about']['generator']}`, seed {card['about']['seed']}\n",
         f"## Measured on {clips['measured_on']} clips of people that no part has seen\n",
@@ -36,15 +38,39 @@ def write_card(folder: Path | str) -> None:
     ]
     for profile in ("posed", "natural"):
         m = measured[profile]
-        parts.append(f"| {profile} | {m['uar']:.3f} | {m['uar_ci95'][0]:.3f}–{m['uar_ci95'][1]:.3f} | {m['war']:.3f} | {m['ceiling_uar']:.3f} | {m['share_of_ceiling']:.2f} | {m['vision_only_uar']:.3f} | {m['coarse_uar']:.3f} | {m['calibration_error']:.3f} |")
+        parts.append(
+            f"| {profile} | {m['uar']:.3f} | {m['uar_ci95'][0]:.3f}–{m['uar_ci95'][1]:.3f} | {m['war']:.3f} | {m['ceiling_uar']:.3f} | {m['share_of_ceiling']:.2f} | {m['vision_only_uar']:.3f} | {m['coarse_uar']:.3f} | {m['calibration_error']:.3f} |"
+        )
     labels = list(measured["posed"]["per_class_recall"])
     parts += ["\nRecall per class:\n", _row(["profile", *labels]), _row(["---"] * (len(labels) + 1))]
-    parts += [_row([profile, *(f"{measured[profile]['per_class_recall'][label]:.2f}" for label in labels)]) for profile in ("posed", "natural")]
-    parts += ["\nRecall per rendered skin tone (both profiles; tone1 lightest):\n", _row(["tone", "clips", "UAR", "95 % interval", *labels]), _row(["---"] * (len(labels) + 4))]
+    parts += [
+        _row([profile, *(f"{measured[profile]['per_class_recall'][label]:.2f}" for label in labels)])
+        for profile in ("posed", "natural")
+    ]
+    parts += [
+        "\nRecall per rendered skin tone (both profiles; tone1 lightest):\n",
+        _row(["tone", "clips", "UAR", "95 % interval", *labels]),
+        _row(["---"] * (len(labels) + 4)),
+    ]
     for tone, m in measured["skin_tones"].items():
-        recalls = ("-" if m["per_class_recall"][label] is None else f"{m['per_class_recall'][label]:.2f}" for label in labels)
-        parts.append(_row([tone, str(m["num_clips"]), f"{m['uar']:.3f}", f"{m['uar_ci95'][0]:.3f}–{m['uar_ci95'][1]:.3f}", *recalls]))
-    parts += ["\nCorrelation of the described action units with the truth, frame by frame:\n", ", ".join(f"{name} {value:.2f}" for name, value in measured["au_correlation"].items())]
+        recalls = (
+            "-" if m["per_class_recall"][label] is None else f"{m['per_class_recall'][label]:.2f}" for label in labels
+        )
+        parts.append(
+            _row(
+                [
+                    tone,
+                    str(m["num_clips"]),
+                    f"{m['uar']:.3f}",
+                    f"{m['uar_ci95'][0]:.3f}–{m['uar_ci95'][1]:.3f}",
+                    *recalls,
+                ]
+            )
+        )
+    parts += [
+        "\nCorrelation of the described action units with the truth, frame by frame:\n",
+        ", ".join(f"{name} {value:.2f}" for name, value in measured["au_correlation"].items()),
+    ]
     abstention = measured["abstention"]
     parts += [
         f"\nIt abstains below a confidence of {abstention['threshold']:.2f}: there, answers on held-out natural clips were right in at least {abstention['target_accuracy']:.0%}, and {abstention['coverage_natural']:.0%} of those clips got one.",

@@ -56,7 +56,9 @@ class BenchmarkConfig:
         if not 1 <= self.fps <= 60:
             raise ConfigError(f"fps is {self.fps}; give 1 to 60")
         if not 2 <= self.num_frames <= 3600:
-            raise ConfigError(f"{self.seconds} s at {self.fps} frames a second is {self.num_frames} frames; give 2 to 3600 frames")
+            raise ConfigError(
+                f"{self.seconds} s at {self.fps} frames a second is {self.num_frames} frames; give 2 to 3600 frames"
+            )
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; give 0 or more")
         if self.namespace not in NAMESPACES:
@@ -119,7 +121,9 @@ def plan_clips(config: BenchmarkConfig) -> list[ClipPlan]:
         for i, where in enumerate(rng.permutation(len(members))):
             labels[members[where]] = drawn[i]
     return [
-        ClipPlan(clip_id=f"clip{i:05d}", number=i, label=labels[i], subject=subjects[i], split=split_of(config, subjects[i]))
+        ClipPlan(
+            clip_id=f"clip{i:05d}", number=i, label=labels[i], subject=subjects[i], split=split_of(config, subjects[i])
+        )
         for i in range(config.clips)
     ]
 
@@ -131,15 +135,32 @@ def draw_identity(config: BenchmarkConfig, subject: int) -> Identity:
 
 def draw_clip(config: BenchmarkConfig, plan: ClipPlan, nuisances: Nuisances | None = None) -> Performance:
     """What happens in one clip."""
-    return draw_performance(plan.label, frames=config.num_frames, fps=config.fps, profile=config.profile, rng=generator(config, 1, plan.number), nuisances=nuisances)
+    return draw_performance(
+        plan.label,
+        frames=config.num_frames,
+        fps=config.fps,
+        profile=config.profile,
+        rng=generator(config, 1, plan.number),
+        nuisances=nuisances,
+    )
 
 
 def fingerprint() -> str:
     """Digest of version 1's constants and of one rendered clip's script; it stands in every results file."""
     config = BenchmarkConfig(clips=7)
     scripts = [draw_clip(config, plan) for plan in plan_clips(config)]
-    script = hashlib.sha256(b"".join(np.round(p.au, 4).tobytes() + np.round(p.scene.pose, 4).tobytes() for p in scripts)).hexdigest()
-    return digest_json({"version": VERSION, "prototypes": PROTOTYPES, "splits": SPLIT_SHARES, "namespaces": NAMESPACES, "script": script})[:16]
+    script = hashlib.sha256(
+        b"".join(np.round(p.au, 4).tobytes() + np.round(p.scene.pose, 4).tobytes() for p in scripts)
+    ).hexdigest()
+    return digest_json(
+        {
+            "version": VERSION,
+            "prototypes": PROTOTYPES,
+            "splits": SPLIT_SHARES,
+            "namespaces": NAMESPACES,
+            "script": script,
+        }
+    )[:16]
 
 
 def describe_config(config: BenchmarkConfig) -> dict[str, object]:

@@ -41,7 +41,9 @@ def _points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return s.ravel()[index], y.ravel()[index], index
 
 
-def _positions(identity: Identity, weights: np.ndarray, opening: np.ndarray, pose: np.ndarray, camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _positions(
+    identity: Identity, weights: np.ndarray, opening: np.ndarray, pose: np.ndarray, camera: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Screen positions of the face's points, as shares of the frame: (frames, points, 2) and visibility (frames, points)."""
     s, y, index = _points()
     parts = {key: value.reshape(*value.shape[:-2], -1)[..., index] for key, value in anatomy.fields().items()}
@@ -57,7 +59,10 @@ def _positions(identity: Identity, weights: np.ndarray, opening: np.ndarray, pos
     column = np.clip(((s - anatomy.S_MIN) * PIXELS_PER_CM - 0.5).astype(int), 0, anatomy.CHART_WIDTH - 1)
     relief = identity.relief[row, column] + height
     t = (s + moved[:, 0]) / _REFERENCE_WIDTH
-    head = np.stack([(identity.half_width[row] + relief) * np.sin(t), y + moved[:, 1], (identity.depth[row] + relief) * np.cos(t)], -1)
+    head = np.stack(
+        [(identity.half_width[row] + relief) * np.sin(t), y + moved[:, 1], (identity.depth[row] + relief) * np.cos(t)],
+        -1,
+    )
     turn = np.stack([rotation(p) for p in pose])
     seen = np.einsum("fij,fpj->fpi", turn, head)
     scale = camera[:, 2, None] / HEIGHT_IN_CM

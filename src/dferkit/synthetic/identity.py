@@ -37,7 +37,15 @@ SKIN_TONES = {
     "tone5": (134, 90, 64),
     "tone6": (98, 65, 48),
 }
-_HAIR_COLOURS = ((28, 22, 20), (58, 38, 26), (96, 64, 38), (140, 100, 58), (188, 152, 96), (120, 52, 28), (150, 148, 146))
+_HAIR_COLOURS = (
+    (28, 22, 20),
+    (58, 38, 26),
+    (96, 64, 38),
+    (140, 100, 58),
+    (188, 152, 96),
+    (120, 52, 28),
+    (150, 148, 146),
+)
 _IRIS_COLOURS = ((62, 40, 24), (86, 58, 34), (96, 92, 50), (84, 110, 128), (70, 100, 84))
 CHIN_Y, CROWN_Y, WIDEST_Y = -9.3, 11.6, 1.8
 
@@ -81,11 +89,15 @@ def _profile(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     taper, jaw_power = rng.uniform(0.20, 0.38), rng.uniform(2.4, 3.4)
     up = np.clip((y - WIDEST_Y) / (CROWN_Y - WIDEST_Y), 0, 1)
     down = np.clip((WIDEST_Y - y) / (WIDEST_Y - CHIN_Y), 0, 1)
-    shape = np.where(y > WIDEST_Y, (1 - up**2.5) ** (1 / 2.5), (1 - down**jaw_power) ** (1 / jaw_power) * (1 - taper * down**1.4))
+    shape = np.where(
+        y > WIDEST_Y, (1 - up**2.5) ** (1 / 2.5), (1 - down**jaw_power) ** (1 / jaw_power) * (1 - taper * down**1.4)
+    )
     inside = (y > CHIN_Y) & (y < CROWN_Y)
     half_width = np.where(inside, np.maximum(width * shape, 0.05), 0.05)
     shape_depth = np.where(y > WIDEST_Y, (1 - up**2.4) ** (1 / 2.4), (1 - down**4.0) ** (1 / 4.0) * (1 - 0.12 * down))
-    return half_width.astype(np.float32), np.where(inside, np.maximum(depth * shape_depth, 0.05), 0.05).astype(np.float32)
+    return half_width.astype(np.float32), np.where(inside, np.maximum(depth * shape_depth, 0.05), 0.05).astype(
+        np.float32
+    )
 
 
 def _relief(s: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -114,7 +126,11 @@ def _relief(s: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarra
 def _smooth_noise(rng: np.random.Generator, cell: float) -> np.ndarray:
     """Unit-variance noise with features of ``cell`` cm on the chart."""
     rows, columns = max(int(CHART_HEIGHT / PIXELS_PER_CM / cell), 2), max(int(CHART_WIDTH / PIXELS_PER_CM / cell), 2)
-    return cv2.resize(rng.standard_normal((rows, columns)).astype(np.float32), (CHART_WIDTH, CHART_HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(
+        rng.standard_normal((rows, columns)).astype(np.float32),
+        (CHART_WIDTH, CHART_HEIGHT),
+        interpolation=cv2.INTER_CUBIC,
+    )
 
 
 def _to_pixels(s: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -122,7 +138,9 @@ def _to_pixels(s: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.round(np.stack([(s - S_MIN) * PIXELS_PER_CM, (Y_MAX - y) * PIXELS_PER_CM], -1) * 8).astype(np.int32)
 
 
-def _strokes(rng: np.random.Generator, roots: np.ndarray, angles: np.ndarray, lengths: np.ndarray, width_blur: float) -> np.ndarray:
+def _strokes(
+    rng: np.random.Generator, roots: np.ndarray, angles: np.ndarray, lengths: np.ndarray, width_blur: float
+) -> np.ndarray:
     """Coverage 0 to 1 of short hair strokes that start at ``roots`` (n, 2) in cm."""
     canvas = np.zeros((CHART_HEIGHT, CHART_WIDTH), np.float32)
     tips = roots + np.stack([np.cos(angles), np.sin(angles)], -1) * lengths[:, None]
@@ -142,7 +160,13 @@ def _brows(rng: np.random.Generator) -> np.ndarray:
         t = rng.uniform(0, 1, 260)
         thick = thickness * (1 - 0.65 * t**2)
         s = inner + (outer - inner) * t
-        y = height + tilt * (t - 0.5) + arch * np.sin(np.pi * np.clip(t * 0.95, 0, 1)) - 0.25 * t**3 + rng.uniform(-0.5, 0.5, 260) * thick
+        y = (
+            height
+            + tilt * (t - 0.5)
+            + arch * np.sin(np.pi * np.clip(t * 0.95, 0, 1))
+            - 0.25 * t**3
+            + rng.uniform(-0.5, 0.5, 260) * thick
+        )
         angles = np.deg2rad(np.where(t < 0.25, 65, 20) - 25 * t + rng.normal(0, 9, 260))
         angles = np.where(sign > 0, angles, np.pi - angles)
         total = np.maximum(total, _strokes(rng, np.stack([sign * s, y], -1), angles, rng.uniform(0.35, 0.6, 260), 0.7))
@@ -161,7 +185,9 @@ def _beard(s: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return cover * density * grain
 
 
-def _albedo(s: np.ndarray, y: np.ndarray, rng: np.random.Generator, tone: str, hair: np.ndarray, long_hair: bool) -> np.ndarray:
+def _albedo(
+    s: np.ndarray, y: np.ndarray, rng: np.random.Generator, tone: str, hair: np.ndarray, long_hair: bool
+) -> np.ndarray:
     """Reflectance of the whole chart."""
     base = np.array(SKIN_TONES[tone], np.float32) / 255 * rng.uniform(0.93, 1.05) + rng.normal(0, 0.012, 3)
     skin = np.broadcast_to(base.astype(np.float32), (*s.shape, 3)).copy()
@@ -169,7 +195,9 @@ def _albedo(s: np.ndarray, y: np.ndarray, rng: np.random.Generator, tone: str, h
     skin *= (1 + texture)[..., None]
     blush = rng.uniform(0.02, 0.12) * (gaussian(s, y, 4.0, -0.2, 1.5, 1.3) + 0.7 * gaussian(s, y, 0.0, -0.8, 0.8, 0.8))
     skin *= 1 - blush[..., None] * np.array((0.0, 0.55, 0.45), np.float32)
-    skin *= 1 - (rng.uniform(0.04, 0.20) * gaussian(s, y, 3.0, 2.2, 1.3, 0.55))[..., None] * np.array((0.8, 1.0, 0.9), np.float32)
+    skin *= 1 - (rng.uniform(0.04, 0.20) * gaussian(s, y, 3.0, 2.2, 1.3, 0.55))[..., None] * np.array(
+        (0.8, 1.0, 0.9), np.float32
+    )
     # Lips: thickness profiles above and below the mouth line.
     above, profile = y - mouth_line(s), mouth_profile(s * 0.97)
     upper = rng.uniform(0.45, 0.80) * profile**0.9 * (1 - 0.22 * np.exp(-((s / 0.35) ** 2)))
@@ -183,7 +211,10 @@ def _albedo(s: np.ndarray, y: np.ndarray, rng: np.random.Generator, tone: str, h
     skin *= 1 - 0.55 * near_mouth[..., None]
     above_eye = y - eye_line(s)
     on_lid = np.clip(1.15 - ((np.abs(s) - EYE_S) / EYE_HALF_WIDTH) ** 2, 0, 0.3) / 0.3
-    lash = on_lid * (np.exp(-(((above_eye - 0.06) / 0.10) ** 2)) * rng.uniform(0.6, 0.95) + 0.35 * np.exp(-(((above_eye + 0.06) / 0.07) ** 2)))
+    lash = on_lid * (
+        np.exp(-(((above_eye - 0.06) / 0.10) ** 2)) * rng.uniform(0.6, 0.95)
+        + 0.35 * np.exp(-(((above_eye + 0.06) / 0.07) ** 2))
+    )
     skin *= 1 - np.clip(lash, 0, 0.92)[..., None]
     fold = np.exp(-(((above_eye - rng.uniform(0.42, 0.6)) / 0.09) ** 2)) * on_lid * rng.uniform(0.1, 0.4)
     skin *= 1 - fold[..., None]

@@ -19,17 +19,67 @@ Profile = Literal["posed", "natural"]
 
 # AU -> (probability of use, mean intensity) when the class is shown in full.
 PROTOTYPES: dict[str, dict[str, tuple[float, float]]] = {
-    "anger": {"AU4": (0.95, 0.65), "AU7": (0.75, 0.50), "AU24": (0.55, 0.55), "AU23": (0.50, 0.50), "AU5": (0.35, 0.40), "AU17": (0.40, 0.35), "AU10": (0.22, 0.30), "AU25": (0.15, 0.30)},
-    "disgust": {"AU9": (0.75, 0.60), "AU10": (0.75, 0.55), "AU17": (0.45, 0.40), "AU4": (0.40, 0.40), "AU7": (0.40, 0.40), "AU15": (0.25, 0.30), "AU25": (0.20, 0.30), "AU16": (0.15, 0.30)},
-    "fear": {"AU1": (0.85, 0.55), "AU2": (0.55, 0.40), "AU4": (0.70, 0.45), "AU5": (0.75, 0.60), "AU20": (0.75, 0.55), "AU25": (0.75, 0.45), "AU26": (0.30, 0.35), "AU7": (0.20, 0.30)},
-    "happiness": {"AU12": (1.00, 0.70), "AU6": (0.75, 0.50), "AU25": (0.60, 0.50), "AU7": (0.20, 0.30), "AU26": (0.20, 0.30)},
-    "sadness": {"AU1": (0.75, 0.55), "AU4": (0.75, 0.40), "AU15": (0.80, 0.60), "AU17": (0.60, 0.45), "AU43": (0.25, 0.35), "AU6": (0.15, 0.25)},
-    "surprise": {"AU1": (0.85, 0.60), "AU2": (0.90, 0.65), "AU5": (0.70, 0.55), "AU25": (0.85, 0.50), "AU26": (0.85, 0.60), "AU27": (0.15, 0.50)},
+    "anger": {
+        "AU4": (0.95, 0.65),
+        "AU7": (0.75, 0.50),
+        "AU24": (0.55, 0.55),
+        "AU23": (0.50, 0.50),
+        "AU5": (0.35, 0.40),
+        "AU17": (0.40, 0.35),
+        "AU10": (0.22, 0.30),
+        "AU25": (0.15, 0.30),
+    },
+    "disgust": {
+        "AU9": (0.75, 0.60),
+        "AU10": (0.75, 0.55),
+        "AU17": (0.45, 0.40),
+        "AU4": (0.40, 0.40),
+        "AU7": (0.40, 0.40),
+        "AU15": (0.25, 0.30),
+        "AU25": (0.20, 0.30),
+        "AU16": (0.15, 0.30),
+    },
+    "fear": {
+        "AU1": (0.85, 0.55),
+        "AU2": (0.55, 0.40),
+        "AU4": (0.70, 0.45),
+        "AU5": (0.75, 0.60),
+        "AU20": (0.75, 0.55),
+        "AU25": (0.75, 0.45),
+        "AU26": (0.30, 0.35),
+        "AU7": (0.20, 0.30),
+    },
+    "happiness": {
+        "AU12": (1.00, 0.70),
+        "AU6": (0.75, 0.50),
+        "AU25": (0.60, 0.50),
+        "AU7": (0.20, 0.30),
+        "AU26": (0.20, 0.30),
+    },
+    "sadness": {
+        "AU1": (0.75, 0.55),
+        "AU4": (0.75, 0.40),
+        "AU15": (0.80, 0.60),
+        "AU17": (0.60, 0.45),
+        "AU43": (0.25, 0.35),
+        "AU6": (0.15, 0.25),
+    },
+    "surprise": {
+        "AU1": (0.85, 0.60),
+        "AU2": (0.90, 0.65),
+        "AU5": (0.70, 0.55),
+        "AU25": (0.85, 0.50),
+        "AU26": (0.85, 0.60),
+        "AU27": (0.15, 0.50),
+    },
     "neutral": {},
 }
 # Shares of clips per class in the DFEW folds (11,697 clips, design: published counts), in the order of labels.BASIC.
 DFEW_PRIOR = np.array([2173, 145, 902, 2445, 1894, 1469, 2669]) / 11697
-_NATURAL_EXTRA = {"disgust": {"AU4": (0.6, 0.4), "AU7": (0.6, 0.4), "AU9": (0.35, 0.4)}, "sadness": {"AU4": (0.8, 0.4), "AU7": (0.4, 0.3), "AU15": (0.5, 0.4)}}
+_NATURAL_EXTRA = {
+    "disgust": {"AU4": (0.6, 0.4), "AU7": (0.6, 0.4), "AU9": (0.35, 0.4)},
+    "sadness": {"AU4": (0.8, 0.4), "AU7": (0.4, 0.3), "AU15": (0.5, 0.4)},
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +121,9 @@ class Nuisances:
     @classmethod
     def only(cls, name: str | None) -> Nuisances:
         """Nothing on but ``name``."""
-        none = cls(blink=False, speech=False, head=False, gaze=False, camera=False, light=False, degradation=False, idle=False)
+        none = cls(
+            blink=False, speech=False, head=False, gaze=False, camera=False, light=False, degradation=False, idle=False
+        )
         return none if name is None else replace(none, **{name: True})
 
 
@@ -81,7 +133,9 @@ def _ramp(t: np.ndarray, start: float, duration: float) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def _envelope(t: np.ndarray, seconds: float, profile: Profile, rng: np.random.Generator) -> tuple[np.ndarray, str, float]:
+def _envelope(
+    t: np.ndarray, seconds: float, profile: Profile, rng: np.random.Generator
+) -> tuple[np.ndarray, str, float]:
     """Time course 0 to 1 of the expression: its values, its kind and its onset."""
     if profile == "natural":
         # Slow rises that have begun before the clip does: the first frame is near 40 % of the peak.
@@ -163,14 +217,20 @@ def draw_scene(t: np.ndarray, profile: Profile, nuisances: Nuisances, rng: np.ra
         talking = _ramp(t, on - 0.1, 0.2) * (1 - _ramp(t, off, 0.2))
         rate = rng.uniform(2.5, 5.0)
         for channel, size in enumerate((0.7, 0.55, 0.6, 0.5)):
-            wave = np.sin(2 * np.pi * (rate * (1 + 0.3 * channel)) * t + rng.uniform(0, 6.3)) + _tremor(frames, rng, 0.5, 1)
+            wave = np.sin(2 * np.pi * (rate * (1 + 0.3 * channel)) * t + rng.uniform(0, 6.3)) + _tremor(
+                frames, rng, 0.5, 1
+            )
             speech[:, channel] = np.clip(wave, 0, 1.3) * size * talking * rng.uniform(0.4, 1.0)
     gaze = np.zeros((frames, 2))
     if nuisances.gaze:
         gaze += rng.normal(0, (0.12, 0.06))
         if rng.random() < 0.4:
             gaze += (rng.normal(0, (0.25, 0.12)) * (t > rng.uniform(t[0], t[-1]))[:, None]).clip(-0.45, 0.45)
-    light = np.tile(np.array([rng.uniform(-0.7, 0.7), rng.uniform(0.0, 0.8), 1.0]), (frames, 1)) if nuisances.light else np.tile([0.25, 0.4, 1.0], (frames, 1))
+    light = (
+        np.tile(np.array([rng.uniform(-0.7, 0.7), rng.uniform(0.0, 0.8), 1.0]), (frames, 1))
+        if nuisances.light
+        else np.tile([0.25, 0.4, 1.0], (frames, 1))
+    )
     exposure = np.full(frames, rng.uniform(0.82, 1.2) if nuisances.light else 1.0)
     if nuisances.light and rng.random() < 0.3:
         light[:, 0] += np.linspace(0, rng.uniform(-0.5, 0.5), frames)
@@ -194,7 +254,15 @@ def draw_scene(t: np.ndarray, profile: Profile, nuisances: Nuisances, rng: np.ra
     )
 
 
-def draw_performance(label: str, *, frames: int, fps: float, profile: Profile, rng: np.random.Generator, nuisances: Nuisances | None = None) -> Performance:
+def draw_performance(
+    label: str,
+    *,
+    frames: int,
+    fps: float,
+    profile: Profile,
+    rng: np.random.Generator,
+    nuisances: Nuisances | None = None,
+) -> Performance:
     """Draw one clip of a class.
 
     Args:
@@ -241,7 +309,9 @@ def draw_performance(label: str, *, frames: int, fps: float, profile: Profile, r
     )
 
 
-def event_intervals(au: np.ndarray, times: np.ndarray, *, threshold: float = 0.15) -> list[tuple[str, float, float, float]]:
+def event_intervals(
+    au: np.ndarray, times: np.ndarray, *, threshold: float = 0.15
+) -> list[tuple[str, float, float, float]]:
     """True events: (AU, start, end, peak) of every run of frames at or above ``threshold``."""
     events = []
     step = float(times[1] - times[0]) if len(times) > 1 else 0.0

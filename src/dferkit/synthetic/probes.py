@@ -13,14 +13,28 @@ import numpy as np
 
 from dferkit.errors import ConfigError
 from dferkit.storage import write_json, write_text
-from dferkit.synthetic.benchmark import PROBES, BenchmarkConfig, describe_config, draw_clip, draw_identity, plan_clips, split_of, subject_name
+from dferkit.synthetic.benchmark import (
+    PROBES,
+    BenchmarkConfig,
+    describe_config,
+    draw_clip,
+    draw_identity,
+    plan_clips,
+    split_of,
+    subject_name,
+)
 from dferkit.synthetic.motion import Nuisances
 from dferkit.synthetic.render import render_frames
 from dferkit.synthetic.write import render_benchmark, write_video
 
 
 def render_probe(
-    config: BenchmarkConfig, out: Path | str, name: str, *, workers: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    config: BenchmarkConfig,
+    out: Path | str,
+    name: str,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Clips with one nuisance on (``none``: not even one), by people of the probe namespace.
 
@@ -30,11 +44,17 @@ def render_probe(
     if name not in PROBES:
         raise ConfigError(f"unknown probe {name!r}; choose {', '.join(PROBES)} or order")
     nuisances = Nuisances.only(None if name == "none" else name)
-    return render_benchmark(replace(config, namespace="probe"), out, workers=workers, nuisances=nuisances, on_progress=on_progress)
+    return render_benchmark(
+        replace(config, namespace="probe"), out, workers=workers, nuisances=nuisances, on_progress=on_progress
+    )
 
 
 def render_order_probe(
-    config: BenchmarkConfig, out: Path | str, *, workers: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    config: BenchmarkConfig,
+    out: Path | str,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Pairs of clips with the same frames in opposite order, labelled ``onset`` and ``offset``; ``clips.csv`` has a column ``pair``.
 
@@ -55,7 +75,9 @@ def render_order_probe(
         ramp = np.clip((np.arange(probe.num_frames) + 0.5) / probe.num_frames, 0, 1)[:, None]
         au = (performance.au.max(0, keepdims=True) * (ramp * ramp * (3 - 2 * ramp))).astype(np.float32)
         identity = draw_identity(probe, plan.subject)
-        frames = render_frames(identity, au, performance.asymmetry, performance.scene, size=probe.size, noise_seed=plan.number)
+        frames = render_frames(
+            identity, au, performance.asymmetry, performance.scene, size=probe.size, noise_seed=plan.number
+        )
         for label, images in (("onset", frames), ("offset", frames[::-1])):
             name = f"videos/pair{number:04d}-{label}.mp4"
             write_video(folder / name, images, probe.fps)

@@ -14,7 +14,17 @@ import cv2
 import numpy as np
 
 from dferkit.synthetic import anatomy
-from dferkit.synthetic.anatomy import CHART_HEIGHT, CHART_WIDTH, EYE_HALF_WIDTH, EYE_S, EYE_Y, FIELD_STEP, PIXELS_PER_CM, S_MIN, Y_MAX
+from dferkit.synthetic.anatomy import (
+    CHART_HEIGHT,
+    CHART_WIDTH,
+    EYE_HALF_WIDTH,
+    EYE_S,
+    EYE_Y,
+    FIELD_STEP,
+    PIXELS_PER_CM,
+    S_MIN,
+    Y_MAX,
+)
 from dferkit.synthetic.identity import Identity
 
 HEIGHT_IN_CM = 25.5  # a frame shows this much at scale 1
@@ -102,7 +112,9 @@ def screen_scale(size: int) -> float:
     return size / HEIGHT_IN_CM
 
 
-def _trace(identity: Identity, head: _Head, pose: np.ndarray, camera: np.ndarray, drop: float, grid: int) -> tuple[np.ndarray, ...]:
+def _trace(
+    identity: Identity, head: _Head, pose: np.ndarray, camera: np.ndarray, drop: float, grid: int
+) -> tuple[np.ndarray, ...]:
     """Chart coordinates of the surface seen at each pixel of a ``grid`` × ``grid`` screen.
 
     ``drop`` is how far the jaw has sunk, in cm: the outline below the mouth is stretched by it.
@@ -165,7 +177,9 @@ def _undo(field: np.ndarray, s: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, 
     return qs, qy
 
 
-def _shade(identity: Identity, head: _Head, weights: np.ndarray, height: np.ndarray, scene: Scene, frame: int) -> np.ndarray:
+def _shade(
+    identity: Identity, head: _Head, weights: np.ndarray, height: np.ndarray, scene: Scene, frame: int
+) -> np.ndarray:
     """Lit skin on the chart, (height, width, 3) linear-ish 0 to 1."""
     maps, owners = anatomy.creases()
     depth = weights.mean(0)[owners] * identity.crease_depth
@@ -196,16 +210,23 @@ def _background(size: int, seed: int) -> np.ndarray:
     base = (grey + rng.uniform(-0.12, 0.12, 3)).astype(np.float32)
     picture = np.broadcast_to(base, (size, size, 3)).copy()
     for cells in (3, 6, 14):
-        noise = rng.standard_normal((cells, cells, 1)).astype(np.float32) * 0.08 + rng.standard_normal((cells, cells, 3)).astype(np.float32) * 0.025
+        noise = (
+            rng.standard_normal((cells, cells, 1)).astype(np.float32) * 0.08
+            + rng.standard_normal((cells, cells, 3)).astype(np.float32) * 0.025
+        )
         picture += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
     for _ in range(rng.integers(0, 4)):
         corner = rng.integers(-size // 4, size, 2)
         far = corner + rng.integers(size // 8, size // 2, 2)
-        cv2.rectangle(picture, corner.tolist(), far.tolist(), (rng.uniform(0.1, 0.85) + rng.uniform(-0.1, 0.1, 3)).tolist(), -1)
+        cv2.rectangle(
+            picture, corner.tolist(), far.tolist(), (rng.uniform(0.1, 0.85) + rng.uniform(-0.1, 0.1, 3)).tolist(), -1
+        )
     return np.clip(cv2.GaussianBlur(picture, (0, 0), size / 60), 0, 1)
 
 
-def _ellipse(canvas: np.ndarray, centre: tuple[float, float], axes: tuple[float, float], angle: float, colour: np.ndarray) -> None:
+def _ellipse(
+    canvas: np.ndarray, centre: tuple[float, float], axes: tuple[float, float], angle: float, colour: np.ndarray
+) -> None:
     cv2.ellipse(
         canvas,
         (round(centre[0] * 16), round(centre[1] * 16)),
@@ -231,7 +252,9 @@ def _behind(canvas: np.ndarray, identity: Identity, scene: Scene, frame: int) ->
 
     def project(x: float, y: float, z: float) -> tuple[float, float]:
         right, up, _ = turn @ np.array((x, y, z), np.float32)
-        return size / 2 + (right + scene.camera[frame, 0]) * scale, size / 2 - (up + scene.camera[frame, 1] - 0.6) * scale
+        return size / 2 + (right + scene.camera[frame, 0]) * scale, size / 2 - (
+            up + scene.camera[frame, 1] - 0.6
+        ) * scale
 
     width = float(identity.half_width.max())
     hair = identity.hair_colour * power
@@ -248,7 +271,16 @@ def _behind(canvas: np.ndarray, identity: Identity, scene: Scene, frame: int) ->
     _ellipse(canvas, project(0, 4.4, -1.5), ((width + 0.75) * scale, 8.6 * scale), degrees, hair * 0.8)
 
 
-def _eyes(image: np.ndarray, mask: np.ndarray, s: np.ndarray, y: np.ndarray, scene: Scene, identity: Identity, frame: int, light: float) -> None:
+def _eyes(
+    image: np.ndarray,
+    mask: np.ndarray,
+    s: np.ndarray,
+    y: np.ndarray,
+    scene: Scene,
+    identity: Identity,
+    frame: int,
+    light: float,
+) -> None:
     """Eyeball, iris, pupil and highlight where the lids are open."""
     rows, columns = np.nonzero(mask)
     if not len(rows):
@@ -271,7 +303,9 @@ def _eyes(image: np.ndarray, mask: np.ndarray, s: np.ndarray, y: np.ndarray, sce
     image[rows, columns] = colour
 
 
-def _mouth(image: np.ndarray, mask: np.ndarray, s: np.ndarray, y: np.ndarray, opening: np.ndarray, light: float) -> None:
+def _mouth(
+    image: np.ndarray, mask: np.ndarray, s: np.ndarray, y: np.ndarray, opening: np.ndarray, light: float
+) -> None:
     """Dark cavity, upper and lower teeth, tongue where the lips are open."""
     rows, columns = np.nonzero(mask)
     if not len(rows):
@@ -283,7 +317,9 @@ def _mouth(image: np.ndarray, mask: np.ndarray, s: np.ndarray, y: np.ndarray, op
     gaps = 1 - 0.22 * (np.abs(((np.abs(ps) / 0.62) % 1.0) - 0.5) > 0.44)
     white = np.array((0.84, 0.81, 0.74), np.float32)
     upper = np.clip((py + 4.02) / 0.08, 0, 1) * np.clip((2.1 - np.abs(ps)) / 0.3, 0, 1)
-    lower = np.clip((-3.80 - 0.92 * opening[3] + 0.55 - py) / 0.08, 0, 1) * np.clip((1.6 - np.abs(ps)) / 0.3, 0, 1) * 0.8
+    lower = (
+        np.clip((-3.80 - 0.92 * opening[3] + 0.55 - py) / 0.08, 0, 1) * np.clip((1.6 - np.abs(ps)) / 0.3, 0, 1) * 0.8
+    )
     lower *= py < -3.5 - 0.92 * opening[3] + 0.30
     # Hardly parted lips show a dark line, not teeth.
     visible = np.clip((opening[2] + opening[3] - 0.1) / 0.3, 0, 1)
@@ -305,11 +341,27 @@ def _glasses(image: np.ndarray, identity: Identity, scene: Scene, frame: int) ->
     points = []
     for x in (-EYE_S, EYE_S, -1.3, 1.3):
         right, up, _ = turn @ np.array((x, EYE_Y - 0.1, depth - 0.05 * abs(x)), np.float32)
-        points.append((size / 2 + (right + scene.camera[frame, 0]) * scale, size / 2 - (up + scene.camera[frame, 1] - 0.6) * scale))
+        points.append(
+            (
+                size / 2 + (right + scene.camera[frame, 0]) * scale,
+                size / 2 - (up + scene.camera[frame, 1] - 0.6) * scale,
+            )
+        )
     degrees, width = -np.rad2deg(float(scene.pose[frame, 2])), max(round(0.22 * scale), 1)
     axes = (max(round(1.95 * scale * abs(np.cos(scene.pose[frame, 0])) * 16), 1), round(1.35 * scale * 16))
     for centre in points[:2]:
-        cv2.ellipse(image, (round(centre[0] * 16), round(centre[1] * 16)), axes, degrees, 0, 360, (0.08, 0.07, 0.07), width, cv2.LINE_AA, 4)
+        cv2.ellipse(
+            image,
+            (round(centre[0] * 16), round(centre[1] * 16)),
+            axes,
+            degrees,
+            0,
+            360,
+            (0.08, 0.07, 0.07),
+            width,
+            cv2.LINE_AA,
+            4,
+        )
     bridge = [(round(x), round(y)) for x, y in points[2:]]
     cv2.line(image, bridge[0], bridge[1], (0.08, 0.07, 0.07), width, cv2.LINE_AA)
 
@@ -325,7 +377,16 @@ def side_weights(identity: Identity, au: np.ndarray, asymmetry: np.ndarray, spee
     return (skin[:, None] * sides[None]).astype(np.float32)
 
 
-def render_frames(identity: Identity, au: np.ndarray, asymmetry: np.ndarray, scene: Scene, *, size: int, supersampling: float = 1.5, noise_seed: int = 0) -> np.ndarray:
+def render_frames(
+    identity: Identity,
+    au: np.ndarray,
+    asymmetry: np.ndarray,
+    scene: Scene,
+    *,
+    size: int,
+    supersampling: float = 1.5,
+    noise_seed: int = 0,
+) -> np.ndarray:
     """Render a clip.
 
     Args:
@@ -350,14 +411,24 @@ def render_frames(identity: Identity, au: np.ndarray, asymmetry: np.ndarray, sce
     return frames
 
 
-def _render_one(identity: Identity, head: _Head, weights: np.ndarray, opening: np.ndarray, scene: Scene, i: int, backdrop: np.ndarray) -> np.ndarray:
+def _render_one(
+    identity: Identity,
+    head: _Head,
+    weights: np.ndarray,
+    opening: np.ndarray,
+    scene: Scene,
+    i: int,
+    backdrop: np.ndarray,
+) -> np.ndarray:
     big = len(backdrop)
     field = _displacements(weights, opening)
     drop = float(anatomy.jaw_drop(opening[None])[0])
     # Geometry is smooth: it is traced on a half-size grid and enlarged; the slits are decided at full size.
     s, y, coverage = _trace(identity, head, scene.pose[i], scene.camera[i], drop, big // 2)
     upper, lower = _undo(field["upper"], s, y), _undo(field["lower"], s, y)
-    s, y, coverage, us, uy, ls, ly = (cv2.resize(a, (big, big), interpolation=cv2.INTER_LINEAR) for a in (s, y, coverage, *upper, *lower))
+    s, y, coverage, us, uy, ls, ly = (
+        cv2.resize(a, (big, big), interpolation=cv2.INTER_LINEAR) for a in (s, y, coverage, *upper, *lower)
+    )
     slit_upper = np.where(uy > 0, anatomy.eye_line(us), anatomy.mouth_line(us))
     slit_lower = np.where(ly > 0, anatomy.eye_line(ls), anatomy.mouth_line(ls))
     eye_half = y > 0

@@ -21,8 +21,16 @@ def contact_sheet(config: BenchmarkConfig, *, people: int = 8, size: int = 128) 
         identity = draw_identity(config, subject)
         row = []
         for c, label in enumerate(BASIC):
-            performance = draw_performance(label, frames=config.num_frames, fps=config.fps, profile=config.profile, rng=generator(config, 1, subject * len(BASIC) + c))
-            frames = render_frames(identity, performance.au, performance.asymmetry, performance.scene, size=size, noise_seed=subject)
+            performance = draw_performance(
+                label,
+                frames=config.num_frames,
+                fps=config.fps,
+                profile=config.profile,
+                rng=generator(config, 1, subject * len(BASIC) + c),
+            )
+            frames = render_frames(
+                identity, performance.au, performance.asymmetry, performance.scene, size=size, noise_seed=subject
+            )
             row.append(frames[int(performance.au.sum(1).argmax())])
         rows.append(np.concatenate(row, 1))
     return np.concatenate(rows, 0)

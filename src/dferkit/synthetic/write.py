@@ -46,7 +46,13 @@ def write_video(path: Path, images: np.ndarray, fps: float) -> None:
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
         # Macroblock trees are off: on small pictures x264's AVX-512 code for them reads memory that was never set, and files differ.
-        stream.options = {"preset": "veryfast", "crf": "16", "threads": "1", "flags": "+bitexact", "x264-params": "mbtree=0"}
+        stream.options = {
+            "preset": "veryfast",
+            "crf": "16",
+            "threads": "1",
+            "flags": "+bitexact",
+            "x264-params": "mbtree=0",
+        }
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         container.mux(stream.encode())
@@ -79,12 +85,21 @@ class Truth:
 def _events(performance: Performance, times: np.ndarray) -> list[dict[str, object]]:
     units = load_facs().action_units
     return [
-        {"action_unit": name, "regions": list(units[name].regions), "start_seconds": round(start, 4), "end_seconds": round(end, 4), "peak": round(peak, 4), "phrase": units[name].phrases[0]}
+        {
+            "action_unit": name,
+            "regions": list(units[name].regions),
+            "start_seconds": round(start, 4),
+            "end_seconds": round(end, 4),
+            "peak": round(peak, 4),
+            "phrase": units[name].phrases[0],
+        }
         for name, start, end, peak in event_intervals(performance.au, times)
     ]
 
 
-def _write_truth(path: Path, plan: ClipPlan, performance: Performance, identity: Identity, config: BenchmarkConfig) -> None:
+def _write_truth(
+    path: Path, plan: ClipPlan, performance: Performance, identity: Identity, config: BenchmarkConfig
+) -> None:
     times = np.arange(config.num_frames) / config.fps
     motion = motion_truth(identity, performance, size=config.size)
     events = _events(performance, times)
@@ -94,7 +109,10 @@ def _write_truth(path: Path, plan: ClipPlan, performance: Performance, identity:
         "label": plan.label,
         "is_ambiguous": performance.is_ambiguous,
         "events": events,
-        "captions": {"phrases": "; ".join(told) or "the face stays still", "sentence": ", ".join(dict.fromkeys(str(e["phrase"]) for e in events)) or "the face stays still"},
+        "captions": {
+            "phrases": "; ".join(told) or "the face stays still",
+            "sentence": ", ".join(dict.fromkeys(str(e["phrase"]) for e in events)) or "the face stays still",
+        },
         "au_names": AU_NAMES,
         "regions": REGIONS,
         "labels": BASIC,
@@ -117,7 +135,11 @@ def _write_truth(path: Path, plan: ClipPlan, performance: Performance, identity:
         "visible": motion.visible,
     }
     with atomic_path(path) as temporary:
-        save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, temporary, metadata={"truth": json.dumps(meta, sort_keys=True)})
+        save_file(
+            {key: np.ascontiguousarray(value) for key, value in arrays.items()},
+            temporary,
+            metadata={"truth": json.dumps(meta, sort_keys=True)},
+        )
 
 
 def read_truth(folder: Path | str, clip_id: str) -> Truth:
@@ -132,7 +154,14 @@ def read_truth(folder: Path | str, clip_id: str) -> Truth:
     with safe_open(path, framework="numpy") as handle:
         meta = json.loads(handle.metadata()["truth"])
         arrays = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
-    return Truth(clip_id=clip_id, label=meta["label"], is_ambiguous=meta["is_ambiguous"], events=tuple(meta["events"]), captions=meta["captions"], **arrays)
+    return Truth(
+        clip_id=clip_id,
+        label=meta["label"],
+        is_ambiguous=meta["is_ambiguous"],
+        events=tuple(meta["events"]),
+        captions=meta["captions"],
+        **arrays,
+    )
 
 
 def _render_subject(job: tuple[BenchmarkConfig, str, int, list[ClipPlan], Nuisances | None]) -> list[str]:
@@ -147,7 +176,9 @@ def _render_subject(job: tuple[BenchmarkConfig, str, int, list[ClipPlan], Nuisan
             continue
         identity = identity or draw_identity(config, subject)
         performance = draw_clip(config, plan, nuisances)
-        frames = render_frames(identity, performance.au, performance.asymmetry, performance.scene, size=config.size, noise_seed=plan.number)
+        frames = render_frames(
+            identity, performance.au, performance.asymmetry, performance.scene, size=config.size, noise_seed=plan.number
+        )
         _write_truth(truth, plan, performance, identity, config)
         write_video(video, frames, config.fps)
     return [plan.clip_id for plan in plans]
@@ -185,10 +216,16 @@ def render_benchmark(
         DataError: The folder holds a rendering with other settings.
     """
     folder = Path(out)
-    about = {**describe_config(config), "nuisances": None if nuisances is None else {n: getattr(nuisances, n) for n in nuisances.__slots__}}
+    about = {
+        **describe_config(config),
+        "nuisances": None if nuisances is None else {n: getattr(nuisances, n) for n in nuisances.__slots__},
+    }
     _claim(folder, about)
     plans = plan_clips(config)
-    jobs = [(config, str(folder), subject, [p for p in plans if p.subject == subject], nuisances) for subject in range(config.num_subjects)]
+    jobs = [
+        (config, str(folder), subject, [p for p in plans if p.subject == subject], nuisances)
+        for subject in range(config.num_subjects)
+    ]
     done = 0
     for finished in run_parallel(_render_subject, [job for job in jobs if job[3]], workers or os.cpu_count() or 1):
         done += len(finished)
@@ -206,10 +243,14 @@ def _claim(folder: Path, about: dict[str, object]) -> None:
     if marker.is_file():
         found = read_json(marker)
         if digest_json(found) != digest_json(json.loads(json.dumps(about))):
-            raise DataError(f"{folder.name}/ holds a rendering with other settings; give an empty folder, or the settings in {marker.name}")
+            raise DataError(
+                f"{folder.name}/ holds a rendering with other settings; give an empty folder, or the settings in {marker.name}"
+            )
         return
     if (folder / "clips.csv").exists():
-        raise DataError(f"{folder.name}/ already holds a clips.csv that is not a rendering of ours; give an empty folder")
+        raise DataError(
+            f"{folder.name}/ already holds a clips.csv that is not a rendering of ours; give an empty folder"
+        )
     write_json(marker, about)
 
 
@@ -220,5 +261,15 @@ def _manifest(config: BenchmarkConfig, plans: list[ClipPlan], nuisances: Nuisanc
     rows.writerow(MANIFEST_COLUMNS)
     for plan in plans:
         performance, identity = draw_clip(config, plan, nuisances), tones[plan.subject]
-        rows.writerow([f"videos/{plan.clip_id}.mp4", plan.label, plan.split, identity.subject, identity.skin_tone, str(performance.is_ambiguous).lower(), performance.envelope])
+        rows.writerow(
+            [
+                f"videos/{plan.clip_id}.mp4",
+                plan.label,
+                plan.split,
+                identity.subject,
+                identity.skin_tone,
+                str(performance.is_ambiguous).lower(),
+                performance.envelope,
+            ]
+        )
     return text.getvalue()

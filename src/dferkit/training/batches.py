@@ -35,7 +35,9 @@ def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor) -> Batc
     return Batch(visual.float(), text, mask, torch.stack([t.sentence for t in texts]), target)
 
 
-def epoch_batches(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, batch: int, seed: int, epoch: int) -> Iterator[Batch]:
+def epoch_batches(
+    visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, batch: int, seed: int, epoch: int
+) -> Iterator[Batch]:
     """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out."""
     order = np.random.default_rng([seed, epoch]).permutation(len(target))
     for first in range(0, len(order), batch):

@@ -27,16 +27,36 @@ class Captioned:
 
 def describe_all(intensity: np.ndarray, timestamps: np.ndarray, names: tuple[str, ...], source: str) -> list[Caption]:
     """Coarse captions of (clips, frames, AUs) curves."""
-    return [describe(ActionUnits(names=names, intensity=curves, timestamps=times, source=source)) for curves, times in zip(intensity, timestamps, strict=True)]
+    return [
+        describe(ActionUnits(names=names, intensity=curves, timestamps=times, source=source))
+        for curves, times in zip(intensity, timestamps, strict=True)
+    ]
 
 
-def refine_all(coarse: Sequence[Caption], guides: Sequence[CoarsePrediction], encoder: TextEncoder, *, for_training: bool, top_k: int = TOP_K) -> Captioned:
+def refine_all(
+    coarse: Sequence[Caption],
+    guides: Sequence[CoarsePrediction],
+    encoder: TextEncoder,
+    *,
+    for_training: bool,
+    top_k: int = TOP_K,
+) -> Captioned:
     """CATE's second step and the text tokens."""
-    captions = [refine(caption, guide, top_k=top_k, for_training=for_training) for caption, guide in zip(coarse, guides, strict=True)]
-    return Captioned(coarse=tuple(coarse), guides=tuple(guides), captions=tuple(captions), tokens=tuple(encoder.encode([c.text for c in captions])))
+    captions = [
+        refine(caption, guide, top_k=top_k, for_training=for_training)
+        for caption, guide in zip(coarse, guides, strict=True)
+    ]
+    return Captioned(
+        coarse=tuple(coarse),
+        guides=tuple(guides),
+        captions=tuple(captions),
+        tokens=tuple(encoder.encode([c.text for c in captions])),
+    )
 
 
-def training_guides(units: np.ndarray, target: np.ndarray, subjects: np.ndarray, labels: tuple[str, ...]) -> tuple[CoarseClassifier, list[CoarsePrediction]]:
+def training_guides(
+    units: np.ndarray, target: np.ndarray, subjects: np.ndarray, labels: tuple[str, ...]
+) -> tuple[CoarseClassifier, list[CoarsePrediction]]:
     """The coarse classifier of all training clips, and out-of-fold guides for those same clips."""
     statistics = unit_statistics(units.astype(np.float64))
     return fit_coarse(statistics, target, labels=labels), out_of_fold(statistics, target, subjects, labels=labels)

@@ -15,7 +15,14 @@ from dferkit.faces import CROP_MARGIN, HaarDetector, track_faces, warp_face
 from dferkit.labels import BASIC
 from dferkit.schema import DecodeReport, Frames
 from dferkit.storage import atomic_path
-from dferkit.synthetic.benchmark import CLIPS_PER_SUBJECT, BenchmarkConfig, draw_clip, draw_identity, generator, plan_clips
+from dferkit.synthetic.benchmark import (
+    CLIPS_PER_SUBJECT,
+    BenchmarkConfig,
+    draw_clip,
+    draw_identity,
+    generator,
+    plan_clips,
+)
 from dferkit.synthetic.identity import SKIN_TONES
 from dferkit.synthetic.render import render_frames
 from dferkit.synthetic.write import run_parallel
@@ -24,7 +31,9 @@ SUBJECTS_PER_SHARD = 16
 CROP_SIZE = 80
 NETWORK_SIZE = 64
 WIDE_MARGIN = 0.3125  # wider than in use: room for shifts, scale and roll
-USED_SIZE = CROP_SIZE * (1 + 2 * CROP_MARGIN) / (1 + 2 * WIDE_MARGIN)  # pixels of a stored crop that a clip in use would show
+USED_SIZE = (
+    CROP_SIZE * (1 + 2 * CROP_MARGIN) / (1 + 2 * WIDE_MARGIN)
+)  # pixels of a stored crop that a clip in use would show
 _RENDER_SIZES = (112, 112, 144)
 
 
@@ -54,13 +63,17 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
     cv2.setNumThreads(1)
     detector = HaarDetector()
     plans = plan_clips(config)
-    rows: dict[str, list[np.ndarray | int | bool]] = {key: [] for key in ("crops", "au", "label", "subject", "tone", "is_natural")}
+    rows: dict[str, list[np.ndarray | int | bool]] = {
+        key: [] for key in ("crops", "au", "label", "subject", "tone", "is_natural")
+    }
     for subject in range(number * SUBJECTS_PER_SHARD, min((number + 1) * SUBJECTS_PER_SHARD, config.num_subjects)):
         identity = draw_identity(config, subject)
         for plan in (p for p in plans if p.subject == subject):
             performance = draw_clip(config, plan)
             size = _RENDER_SIZES[int(generator(config, 2, plan.number).integers(len(_RENDER_SIZES)))]
-            images = render_frames(identity, performance.au, performance.asymmetry, performance.scene, size=size, noise_seed=plan.number)
+            images = render_frames(
+                identity, performance.au, performance.asymmetry, performance.scene, size=size, noise_seed=plan.number
+            )
             times = np.arange(len(images)) / config.fps
             frames = Frames(
                 images=images,
@@ -81,11 +94,16 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
             rows["tone"].append(list(SKIN_TONES).index(identity.skin_tone))
             rows["is_natural"].append(config.profile == "natural")
     with atomic_path(path) as temporary:
-        save_file({key: np.ascontiguousarray(np.stack([np.asarray(v) for v in value])) for key, value in rows.items()}, temporary)
+        save_file(
+            {key: np.ascontiguousarray(np.stack([np.asarray(v) for v in value])) for key, value in rows.items()},
+            temporary,
+        )
     return SUBJECTS_PER_SHARD * CLIPS_PER_SUBJECT
 
 
-def render_shards(folder: Path | str, config: BenchmarkConfig, *, workers: int, on_progress: Callable[[int, int], None] | None = None) -> list[Path]:
+def render_shards(
+    folder: Path | str, config: BenchmarkConfig, *, workers: int, on_progress: Callable[[int, int], None] | None = None
+) -> list[Path]:
     """Render ``config.clips`` clips of both profiles (half each) as shards; finished shards are kept.
 
     Returns:
@@ -115,5 +133,7 @@ def read_shards(paths: list[Path]) -> FaceShard:
         with safe_open(path, framework="numpy") as handle:
             for key in handle.keys():  # noqa: SIM118
                 value = handle.get_tensor(key)
-                columns.setdefault(key, []).append(value + offset[path.name.split("-")[0]] if key == "subject" else value)
+                columns.setdefault(key, []).append(
+                    value + offset[path.name.split("-")[0]] if key == "subject" else value
+                )
     return FaceShard(**{key: np.concatenate(value) for key, value in columns.items()})

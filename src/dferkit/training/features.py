@@ -84,31 +84,78 @@ class Features:
         """Some rows."""
         index = np.asarray(chosen, int)
         return Features(
-            records=tuple(self.records[i] for i in index), statuses=self.statuses, visual=self.visual[torch.from_numpy(index)], units=self.units[index],
-            timestamps=self.timestamps[index], boxes=self.boxes[index], frame_sizes=self.frame_sizes[index], au_names=self.au_names, grid=self.grid,
-            encoder=self.encoder, encoder_digest=self.encoder_digest,
-        )  # fmt: skip
+            records=tuple(self.records[i] for i in index),
+            statuses=self.statuses,
+            visual=self.visual[torch.from_numpy(index)],
+            units=self.units[index],
+            timestamps=self.timestamps[index],
+            boxes=self.boxes[index],
+            frame_sizes=self.frame_sizes[index],
+            au_names=self.au_names,
+            grid=self.grid,
+            encoder=self.encoder,
+            encoder_digest=self.encoder_digest,
+        )
 
 
-def read_clip(record: Record, detector: object, *, num_samples: int = 16) -> tuple[FaceClip | None, ClipStatus, tuple[int, int]]:
+def read_clip(
+    record: Record, detector: object, *, num_samples: int = 16
+) -> tuple[FaceClip | None, ClipStatus, tuple[int, int]]:
     """The face clip of a whole labelled video, or the reason why there is none; and the frame's (width, height)."""
     try:
         index = index_video(record.video)
-        faces = next(read_faces(index, [clip_window(index.duration_seconds, num_samples)], detector, size=CLIP_SIZE, video_name=record.clip_id))  # type: ignore[arg-type]
+        faces = next(
+            read_faces(
+                index,
+                [clip_window(index.duration_seconds, num_samples)],
+                detector,
+                size=CLIP_SIZE,
+                video_name=record.clip_id,
+            )
+        )  # type: ignore[arg-type]
     except (VideoError, DataError) as error:
-        return None, ClipStatus(status="unreadable", message=str(error), coverage=0.0, front_end="", end_seconds=0.0), (0, 0)
+        return (
+            None,
+            ClipStatus(status="unreadable", message=str(error), coverage=0.0, front_end="", end_seconds=0.0),
+            (0, 0),
+        )
     size = (index.width, index.height)
     coverage = faces.clips[0].quality.coverage if faces.clips else 0.0
     front_end = getattr(detector, "name", "")
     if coverage < NO_FACE_BELOW:
         message = f"no face in {num_samples} sampled frames. Try --face yunet, or give boxes as a CSV"
-        return None, ClipStatus(status="no_face", message=message, coverage=coverage, front_end=front_end, end_seconds=index.duration_seconds, num_people=0), size
+        return (
+            None,
+            ClipStatus(
+                status="no_face",
+                message=message,
+                coverage=coverage,
+                front_end=front_end,
+                end_seconds=index.duration_seconds,
+                num_people=0,
+            ),
+            size,
+        )
     status, message = "ok", ""
     if index.is_truncated:
         status, message = "truncated", f"the file ends early: used {faces.report.num_decoded} of {num_samples} frames"
     elif coverage < LOW_COVERAGE_BELOW:
-        status, message = "low_coverage", f"face in {round(coverage * num_samples)} of {num_samples} frames ({coverage:.0%}). The result is weak"
-    return faces.clips[0], ClipStatus(status=status, message=message, coverage=coverage, front_end=front_end, end_seconds=index.duration_seconds, num_people=faces.num_people), size
+        status, message = (
+            "low_coverage",
+            f"face in {round(coverage * num_samples)} of {num_samples} frames ({coverage:.0%}). The result is weak",
+        )
+    return (
+        faces.clips[0],
+        ClipStatus(
+            status=status,
+            message=message,
+            coverage=coverage,
+            front_end=front_end,
+            end_seconds=index.duration_seconds,
+            num_people=faces.num_people,
+        ),
+        size,
+    )
 
 
 def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
@@ -134,15 +181,37 @@ def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
     empty = (0, encoder.num_frames, encoder.grid[0] * encoder.grid[1], encoder.dim)
     tensors = {
         "visual": torch.stack([t.values.half() for t in tokens]) if tokens else torch.zeros(empty, dtype=torch.float16),
-        "units": torch.from_numpy(np.stack([r.action_units.intensity for r in readings]) if readings else np.zeros((0, config.num_samples, len(box.net.config.au_names)), np.float32)),
-        "timestamps": torch.from_numpy(np.stack([c.timestamps for c in clips]).astype(np.float64) if clips else np.zeros((0, config.num_samples))),
-        "boxes": torch.from_numpy(np.stack([c.track.boxes for c in clips]).astype(np.float32) if clips else np.zeros((0, config.num_samples, 4), np.float32)),
+        "units": torch.from_numpy(
+            np.stack([r.action_units.intensity for r in readings])
+            if readings
+            else np.zeros((0, config.num_samples, len(box.net.config.au_names)), np.float32)
+        ),
+        "timestamps": torch.from_numpy(
+            np.stack([c.timestamps for c in clips]).astype(np.float64) if clips else np.zeros((0, config.num_samples))
+        ),
+        "boxes": torch.from_numpy(
+            np.stack([c.track.boxes for c in clips]).astype(np.float32)
+            if clips
+            else np.zeros((0, config.num_samples, 4), np.float32)
+        ),
         "frame_sizes": torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2),
         "kept": torch.tensor(kept, dtype=torch.int64),
     }
-    about = {"key": key, "sha256": _digest(tensors), "statuses": statuses, "encoder": encoder.name, "digest": encoder.digest, "grid": list(encoder.grid), "au_names": list(box.net.config.au_names)}
+    about = {
+        "key": key,
+        "sha256": _digest(tensors),
+        "statuses": statuses,
+        "encoder": encoder.name,
+        "digest": encoder.digest,
+        "grid": list(encoder.grid),
+        "au_names": list(box.net.config.au_names),
+    }
     with atomic_path(out) as temporary:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()},
+            temporary,
+            metadata={"about": json.dumps(about, sort_keys=True)},
+        )
     return len(records)
 
 
@@ -224,9 +293,15 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
         raise DataError(f"none of {len(statuses)} videos could be used; the first: {first.message}")
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
     return Features(
-        records=tuple(records), statuses=statuses, visual=joined["visual"], units=joined["units"].numpy(), timestamps=joined["timestamps"].numpy(),
-        boxes=joined["boxes"].numpy(), frame_sizes=joined["frame_sizes"].numpy(), au_names=tuple(about["au_names"]), grid=tuple(about["grid"]),  # type: ignore[arg-type]
-        encoder=str(about["encoder"]), encoder_digest=str(about["digest"]),
-    )  # fmt: skip
-
-
+        records=tuple(records),
+        statuses=statuses,
+        visual=joined["visual"],
+        units=joined["units"].numpy(),
+        timestamps=joined["timestamps"].numpy(),
+        boxes=joined["boxes"].numpy(),
+        frame_sizes=joined["frame_sizes"].numpy(),
+        au_names=tuple(about["au_names"]),
+        grid=tuple(about["grid"]),  # type: ignore[arg-type]
+        encoder=str(about["encoder"]),
+        encoder_digest=str(about["digest"]),
+    )

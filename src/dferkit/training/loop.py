@@ -74,7 +74,9 @@ def train_grace(
         raise DataError(f"{len(target)} training clips; give at least 2")
     if not bool(torch.isfinite(visual).all()):
         bad_clips = (~torch.isfinite(visual).flatten(1).all(1)).nonzero()[:, 0].tolist()
-        raise DataError(f"the visual tokens of {len(bad_clips)} clips are not finite, the first at place {bad_clips[0]}; encode them again")
+        raise DataError(
+            f"the visual tokens of {len(bad_clips)} clips are not finite, the first at place {bad_clips[0]}; encode them again"
+        )
     torch.manual_seed(config.seed)
     model = Grace(model_config)
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -91,7 +93,9 @@ def train_grace(
     for epoch in range(start, config.epochs):
         model.train()
         losses = []
-        for number, batch in enumerate(epoch_batches(visual, texts, labels, batch=config.batch, seed=config.seed, epoch=epoch)):
+        for number, batch in enumerate(
+            epoch_batches(visual, texts, labels, batch=config.batch, seed=config.seed, epoch=epoch)
+        ):
             torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
             progress = (epoch + number / steps_per_epoch) / config.epochs
             for group in optimizer.param_groups:
@@ -105,7 +109,9 @@ def train_grace(
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 bad += 1
                 if bad >= _MOST_BAD_STEPS:
-                    raise DataError(f"the loss was not finite {bad} times in a row in epoch {epoch}; lower the learning rate")
+                    raise DataError(
+                        f"the loss was not finite {bad} times in a row in epoch {epoch}; lower the learning rate"
+                    )
                 continue
             bad = 0
             optimizer.step()

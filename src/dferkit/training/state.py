@@ -14,7 +14,14 @@ from dferkit.errors import CheckpointError
 from dferkit.storage import atomic_path, read_json, write_json
 
 
-def save_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, *, step: int, settings: Mapping[str, Any]) -> None:
+def save_state(
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    settings: Mapping[str, Any],
+) -> None:
     """Write weights and optimizer; ``state.json`` names the newest file and is written last."""
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
@@ -27,7 +34,9 @@ def save_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.
             old.unlink()
 
 
-def load_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, *, settings: Mapping[str, Any]) -> int:
+def load_state(
+    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, *, settings: Mapping[str, Any]
+) -> int:
     """Load what ``save_state`` wrote.
 
     Returns:
@@ -40,10 +49,14 @@ def load_state(folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.
         return 0
     about = read_json(folder / "state.json")
     if about["settings"] != dict(settings):
-        raise CheckpointError(f"{folder.name}/ holds a run with other settings; use the same settings, or another folder")
+        raise CheckpointError(
+            f"{folder.name}/ holds a run with other settings; use the same settings, or another folder"
+        )
     tensors = load_file(folder / f"state-{about['step']:06d}.safetensors")
     for name, module in modules.items():
-        module.load_state_dict({key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")})
+        module.load_state_dict(
+            {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        )
     known = optimizer.state_dict()
     for key, value in tensors.items():
         if key.startswith("optimizer/"):

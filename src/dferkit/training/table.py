@@ -42,18 +42,29 @@ class ClipSet:
         """Some clips."""
         ids = tuple(self.clip_ids[i] for i in chosen) if self.clip_ids else ()
         return replace(
-            self, visual=self.visual[torch.from_numpy(chosen)], units=self.units[chosen], timestamps=self.timestamps[chosen], target=self.target[chosen],
-            subjects=self.subjects[chosen], clip_ids=ids,
-        )  # fmt: skip
+            self,
+            visual=self.visual[torch.from_numpy(chosen)],
+            units=self.units[chosen],
+            timestamps=self.timestamps[chosen],
+            target=self.target[chosen],
+            subjects=self.subjects[chosen],
+            clip_ids=ids,
+        )
 
 
 def clip_set(features: Features, labels: tuple[str, ...]) -> ClipSet:
     """Labelled features; a clip without a subject stands for a person of its own."""
     return ClipSet(
-        visual=features.visual, units=features.units, timestamps=features.timestamps, target=np.array([labels.index(str(r.label)) for r in features.records]),
-        subjects=np.array([r.subject or f"clip:{r.clip_id}" for r in features.records]), au_names=features.au_names, grid=features.grid, labels=labels,
+        visual=features.visual,
+        units=features.units,
+        timestamps=features.timestamps,
+        target=np.array([labels.index(str(r.label)) for r in features.records]),
+        subjects=np.array([r.subject or f"clip:{r.clip_id}" for r in features.records]),
+        au_names=features.au_names,
+        grid=features.grid,
+        labels=labels,
         clip_ids=tuple(r.clip_id for r in features.records),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +89,13 @@ def caption_split(train: ClipSet, test: ClipSet, encoder: TextEncoder) -> TextSi
 
 def base_config(train: ClipSet, encoder: TextEncoder) -> GraceConfig:
     """GRACE for these tokens."""
-    return GraceConfig(visual_dim=train.visual.shape[-1], text_dim=encoder.dim, num_frames=train.visual.shape[1], grid=train.grid, labels=train.labels)
+    return GraceConfig(
+        visual_dim=train.visual.shape[-1],
+        text_dim=encoder.dim,
+        num_frames=train.visual.shape[1],
+        grid=train.grid,
+        labels=train.labels,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +120,9 @@ def train_row(
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Row:
     """Train the named variant and answer the test clips."""
-    model = train_grace(variant(name, base), train.visual, texts, train.target, config=config, state=state, on_progress=on_progress)
+    model = train_grace(
+        variant(name, base), train.visual, texts, train.target, config=config, state=state, on_progress=on_progress
+    )
     return Row(name=name, model=model, probabilities=predict_probabilities(model, test.visual, test_texts))
 
 

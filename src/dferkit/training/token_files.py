@@ -22,7 +22,11 @@ def save_texts(tokens: Sequence[TextTokens], path: Path | str) -> None:
     words = [[list(t.pieces), [list(s) for s in t.spans]] for t in tokens]
     with atomic_path(path) as temporary:
         save_file(
-            {"values": torch.cat([t.values for t in tokens]), "sentence": torch.stack([t.sentence for t in tokens]), "lengths": lengths},
+            {
+                "values": torch.cat([t.values for t in tokens]),
+                "sentence": torch.stack([t.sentence for t in tokens]),
+                "lengths": lengths,
+            },
             temporary,
             metadata={"words": json.dumps(words), "encoder": tokens[0].encoder},
         )
@@ -35,25 +39,51 @@ def load_texts(path: Path | str) -> list[TextTokens]:
         values, sentence, lengths = (handle.get_tensor(name) for name in ("values", "sentence", "lengths"))
     parts = values.split(lengths.tolist())
     return [
-        TextTokens(values=part, sentence=whole, pieces=tuple(pieces), spans=tuple((a, b) for a, b in spans), encoder=encoder)
+        TextTokens(
+            values=part, sentence=whole, pieces=tuple(pieces), spans=tuple((a, b) for a, b in spans), encoder=encoder
+        )
         for part, whole, (pieces, spans) in zip(parts, sentence, words, strict=True)
     ]
 
 
 def save_clips(clips: ClipSet, path: Path | str) -> None:
     """Write a clip set; ``load_clips`` gives the same back."""
-    about = {"subjects": clips.subjects.tolist(), "au_names": clips.au_names, "grid": clips.grid, "labels": clips.labels, "clip_ids": clips.clip_ids}
-    tensors = {"visual": clips.visual, "units": torch.from_numpy(clips.units), "timestamps": torch.from_numpy(clips.timestamps), "target": torch.from_numpy(clips.target)}
+    about = {
+        "subjects": clips.subjects.tolist(),
+        "au_names": clips.au_names,
+        "grid": clips.grid,
+        "labels": clips.labels,
+        "clip_ids": clips.clip_ids,
+    }
+    tensors = {
+        "visual": clips.visual,
+        "units": torch.from_numpy(clips.units),
+        "timestamps": torch.from_numpy(clips.timestamps),
+        "target": torch.from_numpy(clips.target),
+    }
     with atomic_path(path) as temporary:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata={"about": json.dumps(about)})
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()},
+            temporary,
+            metadata={"about": json.dumps(about)},
+        )
 
 
 def load_clips(path: Path | str) -> ClipSet:
     """The clip set of a file."""
     with safe_open(path, framework="pt") as handle:
         about = json.loads(handle.metadata()["about"])
-        visual, units, timestamps, target = (handle.get_tensor(name) for name in ("visual", "units", "timestamps", "target"))
+        visual, units, timestamps, target = (
+            handle.get_tensor(name) for name in ("visual", "units", "timestamps", "target")
+        )
     return ClipSet(
-        visual=visual, units=units.numpy(), timestamps=timestamps.numpy(), target=target.numpy(), subjects=np.array(about["subjects"]),
-        au_names=tuple(about["au_names"]), grid=tuple(about["grid"]), labels=tuple(about["labels"]), clip_ids=tuple(about["clip_ids"]),
-    )  # fmt: skip
+        visual=visual,
+        units=units.numpy(),
+        timestamps=timestamps.numpy(),
+        target=target.numpy(),
+        subjects=np.array(about["subjects"]),
+        au_names=tuple(about["au_names"]),
+        grid=tuple(about["grid"]),
+        labels=tuple(about["labels"]),
+        clip_ids=tuple(about["clip_ids"]),
+    )

@@ -58,7 +58,12 @@ def augment(crops: np.ndarray, rng: np.random.Generator, *, strength: float = 1.
     out = _resample(crops, angle, scale, strength * rng.uniform(-4.0, 4.0, 2), is_mirrored=bool(rng.random() < 0.5))
     if rng.random() < 0.2 * strength:
         low = int(rng.integers(28, NETWORK_SIZE))
-        out = np.stack([cv2.resize(cv2.resize(x, (low, low), interpolation=cv2.INTER_AREA), (NETWORK_SIZE, NETWORK_SIZE)) for x in out])
+        out = np.stack(
+            [
+                cv2.resize(cv2.resize(x, (low, low), interpolation=cv2.INTER_AREA), (NETWORK_SIZE, NETWORK_SIZE))
+                for x in out
+            ]
+        )
     if rng.random() < 0.15 * strength:
         sigma = float(rng.uniform(0.3, 1.2))
         out = np.stack([cv2.GaussianBlur(x, (0, 0), sigma) for x in out])
@@ -87,7 +92,12 @@ def _resample(crops: np.ndarray, angle: float, scale: float, shift: np.ndarray, 
     middle = (NETWORK_SIZE - 1) / 2
     matrix[:, 2] = (CROP_SIZE - 1) / 2 + shift - matrix[:, :2] @ (middle, middle)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.stack([cv2.warpAffine(crop, matrix, (NETWORK_SIZE, NETWORK_SIZE), flags=flags, borderMode=cv2.BORDER_REPLICATE) for crop in crops])
+    return np.stack(
+        [
+            cv2.warpAffine(crop, matrix, (NETWORK_SIZE, NETWORK_SIZE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            for crop in crops
+        ]
+    )
 
 
 def network_input(crops: np.ndarray) -> Tensor:
@@ -112,20 +122,31 @@ def predict_clips(net: BoxNet, crops: np.ndarray, *, batch: int = 32) -> BoxOutp
     """The network's answer for many clips."""
     net.eval()
     parts = [net(network_input(crops[i : i + batch])) for i in range(0, len(crops), batch)]
-    return BoxOutput(torch.cat([p.tokens for p in parts]), torch.cat([p.action_units for p in parts]), torch.cat([p.logits for p in parts]))
+    return BoxOutput(
+        torch.cat([p.tokens for p in parts]),
+        torch.cat([p.action_units for p in parts]),
+        torch.cat([p.logits for p in parts]),
+    )
 
 
 def measure(net: BoxNet, data: FaceShard, clips: np.ndarray) -> dict[str, float]:
     """UAR by profile and mean correlation of the action units on unseen people."""
     result: dict[str, float] = {}
     output = predict_clips(net, data.crops[clips])
-    truth, said = data.au[clips].astype(np.float32).reshape(-1, len(net.config.au_names)), output.action_units.numpy().reshape(-1, len(net.config.au_names))
+    truth, said = (
+        data.au[clips].astype(np.float32).reshape(-1, len(net.config.au_names)),
+        output.action_units.numpy().reshape(-1, len(net.config.au_names)),
+    )
     shown = truth.std(0) > 0.02
-    result["au_correlation"] = float(np.mean([np.corrcoef(truth[:, i], said[:, i])[0, 1] for i in np.flatnonzero(shown)]))
+    result["au_correlation"] = float(
+        np.mean([np.corrcoef(truth[:, i], said[:, i])[0, 1] for i in np.flatnonzero(shown)])
+    )
     for name, natural in (("posed", False), ("natural", True)):
         chosen = data.is_natural[clips] == natural
         if chosen.any():
-            result[f"uar_{name}"] = float(uar(confusion_matrix(data.label[clips][chosen], output.logits.numpy()[chosen].argmax(1), len(BASIC))))
+            result[f"uar_{name}"] = float(
+                uar(confusion_matrix(data.label[clips][chosen], output.logits.numpy()[chosen].argmax(1), len(BASIC)))
+            )
     return result
 
 
@@ -192,7 +213,9 @@ def _schedule(progress: float, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def _batch(data: FaceShard, train: np.ndarray, config: VisualPretrainingConfig, step: int) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(
+    data: FaceShard, train: np.ndarray, config: VisualPretrainingConfig, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Clips of one step: every clip once per epoch, in an order and with augmentations fixed by (seed, step)."""
     if step < config.easy_steps:
         train = train[~data.is_natural[train]]
