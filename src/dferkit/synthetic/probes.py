@@ -59,7 +59,7 @@ def render_order_probe(
     """Pairs of clips with the same frames in opposite order, labelled ``onset`` and ``offset``; ``clips.csv`` has a column ``pair``.
 
     Only here must shuffling the frames cost: in the benchmark the order of frames carries no label. Pictures carry no information
-    about their order (no noise or compression history), because both clips are encoded from the same frames.
+    about their order (no noise or compression history): both clips decode to the same pictures, each coded without its neighbours.
     """
     del workers  # pairs are few and quick
     folder = Path(out)
@@ -80,7 +80,7 @@ def render_order_probe(
         )
         for label, images in (("onset", frames), ("offset", frames[::-1])):
             name = f"videos/pair{number:04d}-{label}.mp4"
-            write_video(folder / name, images, probe.fps)
+            write_video(folder / name, images, probe.fps, is_each_alone=True)
             rows.writerow((name, label, split_of(probe, plan.subject), subject_name(probe, plan.subject), number))
         if on_progress:
             on_progress(2 * (number + 1), 2 * len(plans))

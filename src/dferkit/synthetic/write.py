@@ -38,17 +38,22 @@ _DICTIONARY = Path(__file__).with_name("data_dictionary.md")
 MANIFEST_COLUMNS = ("video", "label", "split", "subject", "skin_tone", "is_ambiguous", "envelope")
 
 
-def write_video(path: Path, images: np.ndarray, fps: float) -> None:
-    """Encode uint8 RGB frames as H.264 in MP4; the same frames give the same bytes."""
+def write_video(path: Path, images: np.ndarray, fps: float, *, is_each_alone: bool = False) -> None:
+    """Encode uint8 RGB frames as H.264 in MP4; the same frames give the same bytes.
+
+    Args:
+        is_each_alone: Every frame is coded without its neighbours, so that it decodes to the same picture in any order.
+    """
     with atomic_path(path) as temporary, av.open(str(temporary), "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        # Macroblock trees are off: on small pictures x264's AVX-512 code for them reads memory that was never set, and files differ.
+        # Macroblock trees are off: on small pictures x264's AVX-512 code for them reads memory that was never set, and
+        # files differ.
         stream.options = {
             "preset": "veryfast",
-            "crf": "16",
+            **({"qp": "14", "g": "1"} if is_each_alone else {"crf": "16"}),
             "threads": "1",
             "flags": "+bitexact",
             "x264-params": "mbtree=0",
