@@ -51,11 +51,11 @@ def _version(
 
 def main() -> None:
     """Entry point: our errors become one sentence and an exit code, an interruption a hint how to go on."""
-    from dferkit.errors import BackendError, CheckpointError, ConfigError, DataError, DferError
+    from dferkit.errors import BackendError, CheckpointError, ConfigError, DataError, DferError, ManifestError
 
     try:
         app(standalone_mode=True)
-    except (ConfigError, CheckpointError, BackendError) as error:
+    except (ConfigError, CheckpointError, BackendError, ManifestError) as error:
         _end(str(error), 2)
     except DataError as error:
         _end(str(error), 3)

@@ -1,0 +1,37 @@
+"""Real files and the real command line; the box does the work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dferkit.synthetic import BenchmarkConfig, render_benchmark
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def dferkit(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, without a terminal."""
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "dferkit.cli.main", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    return dferkit
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small rendered benchmark: the folder with ``clips.csv``."""
+    folder = tmp_path_factory.mktemp("clips")
+    render_benchmark(BenchmarkConfig(clips=84, seed=77), folder, workers=2)
+    return folder
