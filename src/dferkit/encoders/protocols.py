@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dferkit.schema import FaceClip, VisualTokens
 
 
+@runtime_checkable
 class VisualEncoder(Protocol):
     """Face clips → visual tokens.
 

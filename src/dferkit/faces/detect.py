@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ Image = UInt8[np.ndarray, "height width 3"]
 _SPECS = ("auto", "haar", "yunet", "cropped")
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds faces in an upright RGB picture.
 

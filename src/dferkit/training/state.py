@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -52,7 +53,10 @@ def load_state(
         raise CheckpointError(
             f"{folder.name}/ holds a run with other settings; use the same settings, or another folder"
         )
-    tensors = load_file(folder / f"state-{about['step']:06d}.safetensors")
+    try:
+        tensors = load_file(folder / f"state-{about['step']:06d}.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the state in {folder.name}/ is damaged ({error}); delete that folder to start again") from error
     for name, module in modules.items():
         module.load_state_dict(
             {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
