@@ -42,6 +42,7 @@ from dferkit.video import clip_window, index_video, plan_windows
 NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
 NUM_SAMPLES = 16
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".3gp")
+DELETED, DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
 IN_USE = {"ok", "low_coverage", "truncated", "too_short", "abstain"}
 
 
@@ -308,7 +309,7 @@ class Model:
             caption=caption,
             visual=visual,
             text=text,
-            output=self._forward(visual, text),
+            output=self._forward([visual], text),
         )
 
     def caption(self, units: ActionUnits) -> Caption:
@@ -320,24 +321,16 @@ class Model:
 
     @torch.inference_mode()
     def _forward(
-        self,
-        visual: VisualTokens,
-        text: TextTokens,
-        *,
-        text_mask: torch.Tensor | None = None,
-        keep: torch.Tensor | None = None,
+        self, visuals: Sequence[VisualTokens], text: TextTokens, *, text_mask: torch.Tensor | None = None
     ) -> GraceOutput:
-        """The network on one clip, or on several versions of it that differ in ``text_mask`` or ``keep``."""
-        versions = len(text_mask) if text_mask is not None else len(keep) if keep is not None else 1
+        """The network on several versions of a clip: other tokens, or other words left out by ``text_mask``."""
+        versions = max(len(visuals), 0 if text_mask is None else len(text_mask))
         mask = torch.ones(versions, len(text.pieces), dtype=torch.bool) if text_mask is None else text_mask
-        values = visual.values.half().float()  # as training saw them
-        return self.checkpoint.model(
-            values.expand(versions, -1, -1, -1),
-            text.values.expand(versions, -1, -1),
-            mask,
-            text.sentence.expand(versions, -1),
-            visual_keep=keep,
-        )
+        # Half precision and back, as training saw them.
+        values = torch.stack([v.values for v in visuals]).half().float().expand(versions, -1, -1, -1)
+        summary = torch.stack([v.summary for v in visuals]).half().float().expand(versions, -1, -1)
+        words, sentence = text.values.expand(versions, -1, -1), text.sentence.expand(versions, -1)
+        return self.checkpoint.model(values, words, mask, sentence, summary=summary)
 
     def _judge(self, name: str, faces: WindowFaces, clip: FaceClip, reading: Reading, is_truncated: bool) -> Prediction:
         probabilities = reading.output.logits[0].double().softmax(0).numpy()
@@ -458,7 +451,7 @@ class Model:
             # Punctuation belongs to no word and always stays, so that no version is without text.
             pieces = np.where(word_of_piece >= 0, keep[:, np.maximum(word_of_piece, 0)], True)
             return self._probability(
-                self._forward(reading.visual, reading.text, text_mask=torch.from_numpy(pieces)), target
+                self._forward([reading.visual], reading.text, text_mask=torch.from_numpy(pieces)), target
             )
 
         weights = word_occlusion(with_words, len(words))
@@ -471,8 +464,10 @@ class Model:
             words=words,
             word_spans=spans,
             word_weights=weights,
-            transport=maps,
-            motion=reading.output.motion[0].numpy().reshape(frames, *grid),
+            transport=over_frames(maps, len(reading.clip.images), axis=1) / (len(reading.clip.images) / frames),
+            motion=over_frames(
+                reading.output.motion[0].numpy().reshape(frames, *grid), len(reading.clip.images), axis=0
+            ),
             regions=region_grid(*grid),
             method=alignment.method,
             deletion=deletion,
@@ -484,15 +479,18 @@ class Model:
     def _deletion(
         self, reading: Reading, maps: np.ndarray, weights: np.ndarray, target: int, seed: int
     ) -> DeletionTest:
-        shape = reading.output.motion.shape[1:]
+        """Take the movement out of cells of the video itself, and ask the whole model again.
+
+        Deletion acts on pixels, not on tokens: a token can carry what its neighbours showed. The caption stays.
+        """
 
         def probability(keep: np.ndarray) -> np.ndarray:
-            return self._probability(
-                self._forward(reading.visual, reading.text, keep=torch.from_numpy(keep.reshape(len(keep), *shape))),
-                target,
-            )
+            clips = [without_movement(reading.clip, mask) for mask in keep]
+            return self._probability(self._forward(self.encoder.encode(clips), reading.text), target)
 
-        return deletion_test(probability, evidence_ranking(maps, weights), seed=seed)
+        return deletion_test(
+            probability, evidence_ranking(maps, weights), fractions=DELETED, num_orders=DELETION_ORDERS, seed=seed
+        )
 
     @property
     def can_explain(self) -> bool:
@@ -517,6 +515,27 @@ def evidence_ranking(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
     if not support.any():
         support = np.ones_like(weights)
     return np.tensordot(support / support.sum(), maps, axes=1)
+
+
+def over_frames(values: np.ndarray, num_frames: int, *, axis: int) -> np.ndarray:
+    """Values of token steps, given to each of the frames that a step spans."""
+    steps = values.shape[axis]
+    return values.take(np.minimum(np.arange(num_frames) * steps // num_frames, steps - 1), axis)
+
+
+def without_movement(clip: FaceClip, keep: np.ndarray) -> FaceClip:
+    """The clip with its cells marked False replaced by what they show on average over the clip.
+
+    Args:
+        keep: (steps, rows, columns) over time and crop; a step spans frames / steps frames.
+    """
+    frames, size = clip.images.shape[:2]
+    steps, rows, columns = keep.shape
+    in_time = np.repeat(np.arange(steps), -(-frames // steps))[:frames]
+    down, across = (np.minimum(np.arange(size) * n // size, n - 1) for n in (rows, columns))
+    pixels = keep[in_time][:, down][:, :, across]
+    mean = np.round(clip.images.mean(0)).astype(np.uint8)
+    return replace(clip, images=np.where(pixels[..., None], clip.images, mean))
 
 
 def load(name: Path | str = "box", *, face: str = "auto", box: Path | str = BOX_FOLDER) -> Model:

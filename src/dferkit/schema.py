@@ -219,9 +219,10 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisualTokens:
-    """Visual tokens of one clip; patches run row by row over ``grid``."""
+    """Visual tokens of one clip; patches run row by row over ``grid``. ``summary`` is the encoder's own vector per token step."""
 
     values: Float[Tensor, "frames patches dim"]
+    summary: Float[Tensor, "frames summary_dim"]
     grid: tuple[int, int]
     timestamps: Float[np.ndarray, " frames"]
     encoder: str

@@ -20,7 +20,7 @@ PACKAGE = Path(dferkit.__file__).parent
 # it stands.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("storage",),
+    ("storage", "parallel"),
     ("schema",),
     ("labels",),
     ("facs",),

@@ -60,6 +60,7 @@ class BoxEncoder:
             raise CheckpointError(f"{WEIGHTS} does not belong to its {SETTINGS}: {error}") from error
         self.net.eval()
         self.digest = digest_file(folder / WEIGHTS)
+        self.summary_dim = self.net.config.hidden
         self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES // TUBELET
 
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
@@ -75,8 +76,10 @@ class BoxEncoder:
             output = self.net(torch.stack([_network_input(clip, self.net.config.size) for clip in chosen]))
             for i, clip in enumerate(chosen):
                 values = reduce(output.tokens[i], "(t k) p d -> t p d", "mean", k=TUBELET)
+                summary = reduce(output.hidden[i], "(t k) d -> t d", "mean", k=TUBELET)
                 tokens = VisualTokens(
                     values=values,
+                    summary=summary,
                     grid=self.grid,
                     timestamps=clip.timestamps.reshape(-1, TUBELET).mean(1),
                     encoder=self.name,

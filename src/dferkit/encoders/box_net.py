@@ -67,9 +67,10 @@ class _Block(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class BoxOutput:
-    """What the network says of a batch of clips."""
+    """What the network says of a batch of clips. ``hidden`` is what its own heads read."""
 
     tokens: Float[Tensor, "batch frames patches dim"]
+    hidden: Float[Tensor, "batch frames hidden"]
     action_units: Float[Tensor, "batch frames aus"]
     logits: Float[Tensor, "batch classes"]
 
@@ -103,7 +104,7 @@ class BoxNet(nn.Module):
         units = self.action_units(hidden)
         pooled = torch.cat([hidden.mean(1), hidden.amax(1), units.mean(1), units.amax(1)], -1)
         tokens = rearrange(maps, "(b t) d h w -> b t (h w) d", b=batch)
-        return BoxOutput(tokens, units, self.classes(pooled))
+        return BoxOutput(tokens, hidden, units, self.classes(pooled))
 
 
 def box_loss(output: BoxOutput, action_units: Float[Tensor, "batch frames aus"], labels: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ class VisualEncoder(Protocol):
 
     Attributes:
         name: Written into every output. digest: SHA-256 of the weights.
-        dim: Width of a token. num_frames: Token steps in time per clip. grid: Rows and columns of tokens.
+        dim: Width of a token. summary_dim: Width of the encoder's own vector per token step. num_frames: Token steps in time per clip. grid: Rows and columns of tokens.
     """
 
     name: str
     digest: str
     dim: int
+    summary_dim: int
     num_frames: int
     grid: tuple[int, int]
 

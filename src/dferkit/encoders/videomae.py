@@ -70,6 +70,7 @@ class VideoMAEEncoder:
             self.name = f"videomae:{Path(source).name}"
         self.model = model.eval()
         config = model.config
+        self.summary_dim = config.hidden_size
         self.dim, self.size = config.hidden_size, config.image_size
         side = config.image_size // config.patch_size
         self.grid, self.num_frames, self._tubelet = (
@@ -101,6 +102,7 @@ class VideoMAEEncoder:
                 result.append(
                     VisualTokens(
                         values=values,
+                        summary=values.mean(1),
                         grid=self.grid,
                         timestamps=stamps.reshape(-1, self._tubelet).mean(1),
                         encoder=self.name,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dferkit.alignment import AlignerConfig, build_aligner
-from dferkit.errors import ConfigError
+from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.losses import auxiliary, contrastive, weighted_focal
 from dferkit.motion import apply_motion, motion_weights, select_tokens
@@ -31,6 +31,7 @@ class GraceConfig:
 
     Attributes:
         visual_dim, text_dim: Width of the encoders' tokens.
+        summary_dim: Width of the visual encoder's own vector per token step; 0 takes the mean of the tokens.
         num_frames, grid: Token grid of the visual encoder.
         aligner: How words meet patches (E6, E7).
         text: ``tokens`` (the paper), ``sentence`` (one vector per caption) or ``none`` (vision only: the words' place is
@@ -45,6 +46,7 @@ class GraceConfig:
     """
 
     visual_dim: int = 96
+    summary_dim: int = 0
     text_dim: int = 128
     num_frames: int = 8
     grid: tuple[int, int] = (8, 8)
@@ -57,9 +59,8 @@ class GraceConfig:
     ratio: float = 0.5
     motion_marginals: bool = False
     dim: int = 96
-    reduced: int = 12
     num_queries: int = 24
-    dropout: float = 0.2
+    dropout: float = 0.3
     gamma: float = 1.0
     label_smoothing: float = 0.1
     class_balance: float = 0.999
@@ -113,23 +114,26 @@ class GraceOutput:
 
 
 class VisualSummary(nn.Module):
-    """The video as one vector that still knows where things are.
+    """The video as one vector: steps in time weighted by their motion, their mean and maximum.
 
-    Deviation: E9 pools the weighted tokens to their mean. A mean forgets the place, and with frozen tokens of a small encoder the
-    place is what tells a brow from a lip, so each frame is reduced, flattened and only then averaged over time (with its maximum).
+    With ``summary_dim`` 0 a step is the mean of its weighted tokens, as in E9. Deviation: with an encoder that has a vector of its own
+    per step (``VisualTokens.summary``), that is used instead, because a mean of patches forgets which of them moved.
     """
 
     def __init__(self, config: GraceConfig) -> None:
         super().__init__()
-        patches = config.grid[0] * config.grid[1]
-        self.reduce = nn.Linear(config.visual_dim, config.reduced)
-        self.frame = nn.Linear(config.reduced * patches, config.dim)
-        self.norm = nn.LayerNorm(config.dim)
-        self.out = nn.Sequential(nn.Linear(2 * config.dim, config.dim), nn.GELU(), nn.Dropout(config.dropout))
+        width = config.summary_dim or config.visual_dim
+        self.step = nn.Sequential(
+            nn.LayerNorm(width), nn.Dropout(config.dropout), nn.Linear(width, config.dim), nn.GELU()
+        )
+        self.out = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(2 * config.dim, config.dim), nn.GELU())
 
-    def forward(self, tokens: Float[Tensor, "batch frames patches dim"]) -> Float[Tensor, "batch out"]:
-        frames = F.gelu(self.norm(self.frame(rearrange(self.reduce(tokens), "b t p r -> b t (p r)"))))
-        return self.out(torch.cat([frames.mean(1), frames.amax(1)], -1))
+    def forward(
+        self, steps: Float[Tensor, "batch frames width"], weights: Float[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch out"]:
+        """``weights`` have mean 1 per clip."""
+        hidden = self.step(steps)
+        return self.out(torch.cat([(hidden * weights[..., None]).mean(1), hidden.amax(1)], -1))
 
 
 class Grace(nn.Module):
@@ -170,12 +174,14 @@ class Grace(nn.Module):
         text_mask: Bool[Tensor, "batch words"],
         sentence: Float[Tensor, "batch text_dim"],
         *,
+        summary: Float[Tensor, "batch frames summary_dim"] | None = None,
         visual_keep: Bool[Tensor, "batch frames patches"] | None = None,
     ) -> GraceOutput:
         """Run GRACE.
 
         Args:
             text: Token vectors of the caption; ``text_mask`` is True for real ones. sentence: One vector per caption.
+            summary: The encoder's own vector per token step, when the configuration has a ``summary_dim``.
             visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
         """
         tokens = visual.float()
@@ -187,7 +193,11 @@ class Grace(nn.Module):
             motion = motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
         weighted = apply_motion(self.visual_norm(tokens), motion, torch.sigmoid(self.strength)) + self.place + self.time
         words, word_mask = self._words(text, text_mask, sentence)
-        summary = self.summary(weighted) if self.config.use_visual else words.new_zeros(len(words), self.config.dim)
+        pooled = (
+            self._pool(weighted, summary, motion)
+            if self.config.use_visual
+            else words.new_zeros(len(words), self.config.dim)
+        )
         alignment, aligned, visual_pooled = self._align(words, word_mask, weighted, motion, visual_keep)
         # E9: the product with the word is what makes the plan matter; a linear pooling would cancel it.
         per_word = self.word_mlp(torch.cat([words, aligned, words * aligned], -1))
@@ -195,10 +205,21 @@ class Grace(nn.Module):
         mean = torch.einsum("bwd,bw->bd", per_word, share)
         top = per_word.masked_fill(~word_mask[..., None], -1e4).amax(1)
         text_pooled = torch.einsum("bwd,bw->bd", words, share)
-        fused = self.fusion(torch.cat([mean, top, summary, text_pooled], -1))
+        fused = self.fusion(torch.cat([mean, top, pooled, text_pooled], -1))
         return GraceOutput(
-            self.head(fused), self.visual_head(summary), alignment, motion, fused, text_pooled, visual_pooled
+            self.head(fused), self.visual_head(pooled), alignment, motion, fused, text_pooled, visual_pooled
         )
+
+    def _pool(self, weighted: Tensor, summary: Tensor | None, motion: Tensor) -> Tensor:
+        """The video as one vector; motion weights count in time here, in space within ``weighted``."""
+        of_steps = motion.mean(2)
+        share = torch.sigmoid(self.strength)
+        weights = 1 - share + share * of_steps
+        if self.config.summary_dim == 0:
+            return self.summary(weighted.mean(2), torch.ones_like(weights))  # E3 has weighted the tokens already
+        if summary is None:
+            raise DataError("this model reads the visual encoder's own vectors (VisualTokens.summary); give summary")
+        return self.summary(summary.float(), weights)
 
     def _words(self, text: Tensor, text_mask: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
         """Text tokens in the common width (E5), whatever the granularity."""

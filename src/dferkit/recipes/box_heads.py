@@ -36,14 +36,16 @@ _TARGET_ACCURACY = 0.8
 
 def encode_shards(data: FaceShard, box: BoxEncoder, *, fps: float = 8.0) -> ClipSet:
     """Tokens and action units of rendered crops, as ``BoxEncoder.read`` would give them."""
-    visual, units = [], []
+    visual, summary, units = [], [], []
     for first in range(0, len(data.label), 64):
         output = predict_clips(box.net, data.crops[first : first + 64])
         visual.append(reduce(output.tokens, "b (t k) p d -> b t p d", "mean", k=TUBELET).half())
+        summary.append(reduce(output.hidden, "b (t k) d -> b t d", "mean", k=TUBELET).half())
         units.append(output.action_units.clamp(0, 1))
     times = np.tile(np.arange(data.crops.shape[1]) / fps, (len(data.label), 1))
     return ClipSet(
         visual=torch.cat(visual),
+        summary=torch.cat(summary),
         units=torch.cat(units).numpy(),
         timestamps=times,
         target=data.label.astype(int),

@@ -9,9 +9,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.grace import GraceConfig
+from dferkit.parallel import run_parallel
 from dferkit.pipeline import Model, Settings, load
 from dferkit.recipes.scoring import answer_features, evaluation_json
 from dferkit.reports.html import write_benchmark_report, write_clip_report
@@ -72,7 +71,7 @@ class DemoConfig:
     clips: int = 700
     natural_clips: int = 420
     seed: int = 0
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=24))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig())
     deletion_clips: int = 40
     shown_clips: int = 4
 
@@ -333,15 +332,9 @@ def _train_rows(out: Path, config: DemoConfig, workers: int, tell: Report) -> No
     todo = [job for job in jobs if not _row_path(Path(job[0]), job[1]).is_file()]
     done = len(jobs) - len(todo)
     tell("training GRACE and its rivals", done, len(jobs), "")
-    if workers <= 1:
-        for job in todo:
-            done += 1
-            tell("training GRACE and its rivals", done, len(jobs), _train_job(job))
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        for future in as_completed([pool.submit(_train_job, job) for job in todo]):
-            done += 1
-            tell("training GRACE and its rivals", done, len(jobs), future.result())
+    for name in run_parallel(_train_job, todo, workers, in_order=False):
+        done += 1
+        tell("training GRACE and its rivals", done, len(jobs), name)
 
 
 def _probabilities(side: _Side, name: str) -> np.ndarray:
@@ -533,9 +526,17 @@ def _evidence(side: _Side, model: Model) -> list[ClipEvidence]:
     result = []
     for i, record in enumerate(side.test_records):
         row = int(side.test_rows[i])
-        batch = collate(side.features.visual[row : row + 1], [texts[i]], torch.zeros(1, dtype=torch.long))
+        features = side.features
+        batch = collate(
+            features.visual[row : row + 1],
+            [texts[i]],
+            torch.zeros(1, dtype=torch.long),
+            summary=features.summary[row : row + 1],
+        )
         with torch.inference_mode():
-            output = model.checkpoint.model(batch.visual, batch.text, batch.text_mask, batch.sentence)
+            output = model.checkpoint.model(
+                batch.visual, batch.text, batch.text_mask, batch.sentence, summary=batch.summary
+            )
         steps, patches = output.motion.shape[1:]
         plan = np.zeros((len(texts[i].pieces), steps * patches))
         if output.alignment is not None:

@@ -33,7 +33,7 @@ class PretrainConfig:
     head_clips: int = 1920
     visual_steps: int = 5500
     text_steps: int = 1200
-    head_epochs: int = 30
+    head_epochs: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:

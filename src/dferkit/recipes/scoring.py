@@ -47,7 +47,7 @@ def answer_features(checkpoint: Checkpoint, features: Features, encoder: TextEnc
         for_training=False,
         top_k=int(checkpoint.about["caption"]["top_k"]),
     )
-    return predict_probabilities(checkpoint.model, features.visual, side.tokens)
+    return predict_probabilities(checkpoint.model, features.visual, side.tokens, summary=features.summary)
 
 
 def clip_predictions(

@@ -124,6 +124,7 @@ def train_manifest(
         clips.visual,
         texts.tokens,
         clips.target,
+        summary=clips.summary,
         config=run.training,
         state=out / "state" / model,
         on_progress=lambda a, b, loss: tell(f"training {model}", a, b, f"loss {loss:.3f}"),

@@ -6,13 +6,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import cv2
@@ -23,6 +20,7 @@ from safetensors.numpy import save_file
 from dferkit.errors import DataError
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.labels import BASIC
+from dferkit.parallel import run_parallel
 from dferkit.storage import atomic_path, digest_json, read_json, write_json, write_text
 from dferkit.synthetic.anatomy import REGIONS, SPEECH_CHANNELS
 from dferkit.synthetic.benchmark import BenchmarkConfig, ClipPlan, describe_config, draw_clip, draw_identity, plan_clips
@@ -30,9 +28,6 @@ from dferkit.synthetic.flow import motion_truth
 from dferkit.synthetic.identity import Identity
 from dferkit.synthetic.motion import Nuisances, Performance, event_intervals
 from dferkit.synthetic.render import render_frames
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 _DICTIONARY = Path(__file__).with_name("data_dictionary.md")
 MANIFEST_COLUMNS = ("video", "label", "split", "subject", "skin_tone", "is_ambiguous", "envelope")
@@ -187,15 +182,6 @@ def _render_subject(job: tuple[BenchmarkConfig, str, int, list[ClipPlan], Nuisan
         _write_truth(truth, plan, performance, identity, config)
         write_video(video, frames, config.fps)
     return [plan.clip_id for plan in plans]
-
-
-def run_parallel(function: Callable[[Job], Result], jobs: list[Job], workers: int) -> Iterable[Result]:
-    """Results in the order of the jobs; one worker runs in this process."""
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(function, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        yield from pool.map(function, jobs)
 
 
 def render_benchmark(

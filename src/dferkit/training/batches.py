@@ -22,9 +22,10 @@ class Batch:
     text_mask: Bool[Tensor, "batch words"]
     sentence: Float[Tensor, "batch text_dim"]
     target: Int[Tensor, " batch"]
+    summary: Float[Tensor, "batch frames summary_dim"] | None = None
 
 
-def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor) -> Batch:
+def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summary: Tensor | None = None) -> Batch:
     """Pad the texts of a batch to the longest."""
     words = max(len(t.pieces) for t in texts)
     dim = texts[0].values.shape[1]
@@ -32,11 +33,19 @@ def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor) -> Batc
     for i, tokens in enumerate(texts):
         text[i, : len(tokens.values)] = tokens.values
         mask[i, : len(tokens.values)] = True
-    return Batch(visual.float(), text, mask, torch.stack([t.sentence for t in texts]), target)
+    whole = None if summary is None else summary.float()
+    return Batch(visual.float(), text, mask, torch.stack([t.sentence for t in texts]), target, whole)
 
 
 def epoch_batches(
-    visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, batch: int, seed: int, epoch: int
+    visual: Tensor,
+    texts: Sequence[TextTokens],
+    target: Tensor,
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    summary: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out."""
     order = np.random.default_rng([seed, epoch]).permutation(len(target))
@@ -45,4 +54,5 @@ def epoch_batches(
         if len(chosen) < batch // 2 and first:
             return
         index = torch.from_numpy(chosen)
-        yield collate(visual[index], [texts[i] for i in chosen], target[index])
+        part = None if summary is None else summary[index]
+        yield collate(visual[index], [texts[i] for i in chosen], target[index], summary=part)

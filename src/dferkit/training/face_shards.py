@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from dferkit.faces import CROP_MARGIN, HaarDetector, track_faces, warp_face
 from dferkit.labels import BASIC
+from dferkit.parallel import run_parallel
 from dferkit.schema import DecodeReport, Frames
 from dferkit.storage import atomic_path
 from dferkit.synthetic.benchmark import (
@@ -25,7 +26,6 @@ from dferkit.synthetic.benchmark import (
 )
 from dferkit.synthetic.identity import SKIN_TONES
 from dferkit.synthetic.render import render_frames
-from dferkit.synthetic.write import run_parallel
 
 SUBJECTS_PER_SHARD = 16
 CROP_SIZE = 80

@@ -21,9 +21,9 @@ from dferkit.encoders.open import open_visual_encoder
 from dferkit.errors import DataError, VideoError
 from dferkit.faces import build_detector
 from dferkit.faces.read import CLIP_SIZE, read_faces
+from dferkit.parallel import run_parallel
 from dferkit.schema import FaceClip, Record
 from dferkit.storage import atomic_path, digest_file, digest_json
-from dferkit.synthetic.write import run_parallel
 from dferkit.video import clip_window, index_video
 
 CLIPS_PER_SHARD = 60
@@ -63,7 +63,7 @@ class Features:
 
     Attributes:
         records: Of the rows below. statuses: Of all records asked for, by clip id.
-        visual: float16 (clips, frames, patches, dim). units: (clips, 16, AUs) of the describer, 0 to 1.
+        visual: float16 (clips, frames, patches, dim). summary: float16 (clips, frames, summary_dim). units: (clips, 16, AUs) of the describer, 0 to 1.
         timestamps: (clips, 16) seconds. boxes: (clips, 16, 4) and frame_sizes (clips, 2) width, height, to map truth onto crops.
         au_names, grid: Of the box and of the visual encoder. encoder, encoder_digest: Who made the tokens.
     """
@@ -71,6 +71,7 @@ class Features:
     records: tuple[Record, ...]
     statuses: dict[str, ClipStatus]
     visual: Tensor
+    summary: Tensor
     units: np.ndarray
     timestamps: np.ndarray
     boxes: np.ndarray
@@ -87,6 +88,7 @@ class Features:
             records=tuple(self.records[i] for i in index),
             statuses=self.statuses,
             visual=self.visual[torch.from_numpy(index)],
+            summary=self.summary[torch.from_numpy(index)],
             units=self.units[index],
             timestamps=self.timestamps[index],
             boxes=self.boxes[index],
@@ -181,6 +183,9 @@ def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
     empty = (0, encoder.num_frames, encoder.grid[0] * encoder.grid[1], encoder.dim)
     tensors = {
         "visual": torch.stack([t.values.half() for t in tokens]) if tokens else torch.zeros(empty, dtype=torch.float16),
+        "summary": torch.stack([t.summary.half() for t in tokens])
+        if tokens
+        else torch.zeros((0, encoder.num_frames, encoder.summary_dim), dtype=torch.float16),
         "units": torch.from_numpy(
             np.stack([r.action_units.intensity for r in readings])
             if readings
@@ -283,7 +288,7 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
     for part, path in shards:
         with safe_open(path, framework="pt") as handle:
             about = json.loads(handle.metadata()["about"])
-            for name in ("visual", "units", "timestamps", "boxes", "frame_sizes"):
+            for name in ("visual", "summary", "units", "timestamps", "boxes", "frame_sizes"):
                 columns.setdefault(name, []).append(handle.get_tensor(name))
             records += [part[i] for i in handle.get_tensor("kept").tolist()]
         for record, status in zip(part, about["statuses"], strict=True):  # type: ignore[call-overload]
@@ -296,6 +301,7 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
         records=tuple(records),
         statuses=statuses,
         visual=joined["visual"],
+        summary=joined["summary"],
         units=joined["units"].numpy(),
         timestamps=joined["timestamps"].numpy(),
         boxes=joined["boxes"].numpy(),

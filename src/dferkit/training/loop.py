@@ -31,10 +31,10 @@ class TrainingConfig:
         token_drop: Share of visual tokens replaced by the clip's mean.
     """
 
-    epochs: int = 30
+    epochs: int = 20
     batch: int = 32
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.05
+    learning_rate: float = 7e-4
+    weight_decay: float = 0.3
     warmup_share: float = 0.1
     seed: int = 0
     token_noise: float = 0.3
@@ -54,6 +54,7 @@ def train_grace(
     texts: Sequence[TextTokens],
     target: np.ndarray,
     *,
+    summary: Tensor | None = None,
     config: TrainingConfig | None = None,
     state: Path | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
@@ -63,7 +64,7 @@ def train_grace(
     Every random draw is a function of (seed, epoch, step), so a run that was interrupted and goes on from ``state`` ends with the same bytes.
 
     Args:
-        visual: float16 (clips, frames, patches, dim). target: (clips,) index into the model's labels.
+        visual: float16 (clips, frames, patches, dim). summary: The encoder's vector per token step, if the model reads one. target: (clips,) index into the model's labels.
         on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
@@ -94,13 +95,14 @@ def train_grace(
         model.train()
         losses = []
         for number, batch in enumerate(
-            epoch_batches(visual, texts, labels, batch=config.batch, seed=config.seed, epoch=epoch)
+            epoch_batches(visual, texts, labels, batch=config.batch, seed=config.seed, epoch=epoch, summary=summary)
         ):
             torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
             progress = (epoch + number / steps_per_epoch) / config.epochs
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _schedule(min(progress, 1.0), config.warmup_share)
-            output = model(_disturb(batch.visual, config), batch.text, batch.text_mask, batch.sentence)
+            whole = None if batch.summary is None else _add_noise(batch.summary, (1,), config)
+            output = model(_disturb(batch.visual, config), batch.text, batch.text_mask, batch.sentence, summary=whole)
             loss = model.loss(output, batch.target, class_weights)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -139,20 +141,28 @@ def _schedule(progress: float, warmup: float) -> float:
 def _disturb(visual: Tensor, config: TrainingConfig) -> Tensor:
     """Noise and dropped tokens, so that a few hundred clips are not learned by heart."""
     if config.token_noise:
-        visual = visual + torch.randn_like(visual) * visual.std((1, 2), keepdim=True) * config.token_noise
+        visual = _add_noise(visual, (1, 2), config)
     if config.token_drop:
         dropped = torch.rand(visual.shape[:3]) < config.token_drop
         visual = torch.where(dropped[..., None], visual.mean((1, 2), keepdim=True), visual)
     return visual
 
 
+def _add_noise(values: Tensor, axes: tuple[int, ...], config: TrainingConfig) -> Tensor:
+    return values + torch.randn_like(values) * values.std(axes, keepdim=True) * config.token_noise
+
+
 @torch.inference_mode()
-def predict_probabilities(model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, batch: int = 32) -> np.ndarray:
+def predict_probabilities(
+    model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, summary: Tensor | None = None, batch: int = 32
+) -> np.ndarray:
     """Class probabilities (clips, classes), float64."""
     model.eval()
     parts = []
     for first in range(0, len(texts), batch):
         chosen = texts[first : first + batch]
-        data = collate(visual[first : first + batch], chosen, torch.zeros(len(chosen), dtype=torch.long))
-        parts.append(model(data.visual, data.text, data.text_mask, data.sentence).logits.double().softmax(1))
+        part = None if summary is None else summary[first : first + batch]
+        data = collate(visual[first : first + batch], chosen, torch.zeros(len(chosen), dtype=torch.long), summary=part)
+        output = model(data.visual, data.text, data.text_mask, data.sentence, summary=data.summary)
+        parts.append(output.logits.double().softmax(1))
     return torch.cat(parts).numpy()

@@ -56,7 +56,9 @@ def load_state(
     try:
         tensors = load_file(folder / f"state-{about['step']:06d}.safetensors")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"the state in {folder.name}/ is damaged ({error}); delete that folder to start again") from error
+        raise CheckpointError(
+            f"the state in {folder.name}/ is damaged ({error}); delete that folder to start again"
+        ) from error
     for name, module in modules.items():
         module.load_state_dict(
             {key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{name}/")}

@@ -29,6 +29,7 @@ class ClipSet:
     """
 
     visual: Tensor
+    summary: Tensor
     units: np.ndarray
     timestamps: np.ndarray
     target: np.ndarray
@@ -44,6 +45,7 @@ class ClipSet:
         return replace(
             self,
             visual=self.visual[torch.from_numpy(chosen)],
+            summary=self.summary[torch.from_numpy(chosen)],
             units=self.units[chosen],
             timestamps=self.timestamps[chosen],
             target=self.target[chosen],
@@ -56,6 +58,7 @@ def clip_set(features: Features, labels: tuple[str, ...]) -> ClipSet:
     """Labelled features; a clip without a subject stands for a person of its own."""
     return ClipSet(
         visual=features.visual,
+        summary=features.summary,
         units=features.units,
         timestamps=features.timestamps,
         target=np.array([labels.index(str(r.label)) for r in features.records]),
@@ -93,6 +96,7 @@ def base_config(train: ClipSet, encoder: TextEncoder) -> GraceConfig:
         visual_dim=train.visual.shape[-1],
         text_dim=encoder.dim,
         num_frames=train.visual.shape[1],
+        summary_dim=train.summary.shape[-1],
         grid=train.grid,
         labels=train.labels,
     )
@@ -121,9 +125,20 @@ def train_row(
 ) -> Row:
     """Train the named variant and answer the test clips."""
     model = train_grace(
-        variant(name, base), train.visual, texts, train.target, config=config, state=state, on_progress=on_progress
+        variant(name, base),
+        train.visual,
+        texts,
+        train.target,
+        summary=train.summary,
+        config=config,
+        state=state,
+        on_progress=on_progress,
     )
-    return Row(name=name, model=model, probabilities=predict_probabilities(model, test.visual, test_texts))
+    return Row(
+        name=name,
+        model=model,
+        probabilities=predict_probabilities(model, test.visual, test_texts, summary=test.summary),
+    )
 
 
 def shuffle_texts(tokens: Sequence[TextTokens], *, seed: int) -> list[TextTokens]:

@@ -57,6 +57,7 @@ def save_clips(clips: ClipSet, path: Path | str) -> None:
     }
     tensors = {
         "visual": clips.visual,
+        "summary": clips.summary,
         "units": torch.from_numpy(clips.units),
         "timestamps": torch.from_numpy(clips.timestamps),
         "target": torch.from_numpy(clips.target),
@@ -73,11 +74,12 @@ def load_clips(path: Path | str) -> ClipSet:
     """The clip set of a file."""
     with safe_open(path, framework="pt") as handle:
         about = json.loads(handle.metadata()["about"])
-        visual, units, timestamps, target = (
-            handle.get_tensor(name) for name in ("visual", "units", "timestamps", "target")
+        visual, summary, units, timestamps, target = (
+            handle.get_tensor(name) for name in ("visual", "summary", "units", "timestamps", "target")
         )
     return ClipSet(
         visual=visual,
+        summary=summary,
         units=units.numpy(),
         timestamps=timestamps.numpy(),
         target=target.numpy(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -123,9 +123,10 @@ def predict_clips(net: BoxNet, crops: np.ndarray, *, batch: int = 32) -> BoxOutp
     net.eval()
     parts = [net(network_input(crops[i : i + batch])) for i in range(0, len(crops), batch)]
     return BoxOutput(
-        torch.cat([p.tokens for p in parts]),
-        torch.cat([p.action_units for p in parts]),
-        torch.cat([p.logits for p in parts]),
+        **{
+            name: torch.cat([getattr(p, name) for p in parts])
+            for name in ("tokens", "hidden", "action_units", "logits")
+        }
     )
 
 
@@ -186,7 +187,8 @@ def pretrain_visual(
             net.train()
             with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
                 output = net(video)
-            loss = box_loss(BoxOutput(output.tokens, output.action_units.float(), output.logits.float()), units, labels)
+            full = replace(output, action_units=output.action_units.float(), logits=output.logits.float())
+            loss = box_loss(full, units, labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
