@@ -12,7 +12,7 @@ from dferkit.labels import BASIC
 from dferkit.models.grace import Grace, GraceConfig
 from dferkit.schema import TextTokens
 
-SMALL = GraceConfig(visual_dim=16, text_dim=12, num_frames=4, grid=(3, 3), dim=24, reduced=4, num_queries=5)
+SMALL = GraceConfig(visual_dim=16, text_dim=12, num_frames=4, grid=(3, 3), dim=24, num_queries=5)
 
 
 def small_model(seed: int = 0, **changes: object) -> Grace:

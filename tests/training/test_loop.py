@@ -59,7 +59,7 @@ def test_it_learns(name: str) -> None:
         visual,
         texts,
         target,
-        config=TrainingConfig(epochs=25, batch=14),
+        config=TrainingConfig(epochs=40, batch=14, learning_rate=5e-3, weight_decay=0.01, token_noise=0.1),
         on_progress=lambda a, b, loss: losses.append(loss),
     )
     probabilities = predict_probabilities(model, visual, texts)

@@ -437,7 +437,11 @@ def _comparisons(side: _Side, seed: int) -> dict[str, Any]:
             groups=side.test.subjects,
             seed=seed,
         )
-        result[f"grace minus {name}"] = {"difference": difference, "low": low, "high": high}
+        result[f"grace minus {name}"] = {
+            "difference": round(difference, 12),
+            "low": round(low, 12),
+            "high": round(high, 12),
+        }
     for name in ("true_au_captions", "shuffled_captions", "shuffled_topk"):
         difference, low, high = paired_difference(
             side.test.target,
@@ -447,7 +451,11 @@ def _comparisons(side: _Side, seed: int) -> dict[str, Any]:
             groups=side.test.subjects,
             seed=seed,
         )
-        result[f"{name} minus vision_only"] = {"difference": difference, "low": low, "high": high}
+        result[f"{name} minus vision_only"] = {
+            "difference": round(difference, 12),
+            "low": round(low, 12),
+            "high": round(high, 12),
+        }
     return result
 
 

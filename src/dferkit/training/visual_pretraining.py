@@ -26,11 +26,14 @@ class VisualPretrainingConfig:
 
     Attributes:
         use_bfloat16: None chooses by the processor (it trains about three times faster where there are AMX tiles).
+        first_cycle: Steps of the first rise and fall of the learning rate; the rest is a second one from ``second_rate``.
         easy_steps: So long only posed clips are shown: weak displays teach nothing to a network that knows nothing.
         full_strength_step: From here on augmentation has its full strength.
     """
 
-    steps: int = 5500
+    steps: int = 8700
+    first_cycle: int = 5500
+    second_rate: float = 1.2e-3
     batch: int = 20
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -183,7 +186,7 @@ def pretrain_visual(
             video, units, labels = following.result()
             following = ahead.submit(_batch, data, train, config, step + 1)
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(step / config.steps, config.warmup_share)
+                group["lr"] = _rate(step, config)
             net.train()
             with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
                 output = net(video)
@@ -206,6 +209,14 @@ def pretrain_visual(
             elif on_progress and step % 20 == 0:
                 on_progress(step, config.steps, f"loss {float(loss.detach()):.3f}")
     return average.eval()
+
+
+def _rate(step: int, config: VisualPretrainingConfig) -> float:
+    """Learning rate: two cycles, each with a linear rise and a cosine fall."""
+    first = min(config.first_cycle, config.steps)
+    if step < first:
+        return config.learning_rate * _schedule(step / first, config.warmup_share)
+    return config.second_rate * _schedule((step - first) / (config.steps - first), config.warmup_share)
 
 
 def _schedule(progress: float, warmup: float) -> float:
