@@ -21,7 +21,7 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.errors import CheckpointError, ConfigError, DataError, VideoError
 from dferkit.explain import deletion_test, merge_pieces, region_grid, transport_maps, word_occlusion
 from dferkit.faces import build_detector
-from dferkit.faces.read import WindowFaces, read_faces
+from dferkit.faces.read import LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.coarse import unit_statistics
@@ -39,7 +39,6 @@ from dferkit.schema import (
 )
 from dferkit.video import clip_window, index_video, plan_windows
 
-NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
 NUM_SAMPLES = 16
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".3gp")
 DELETED, DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10

@@ -16,6 +16,8 @@ from dferkit.schema import DecodeReport, FaceClip
 from dferkit.video import VideoIndex, Window, decode_windows
 
 CLIP_SIZE = 112
+# Shares of the sampled frames with a face: below the first there is no answer, below the second a weak one.
+NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,14 +20,13 @@ from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.errors import DataError, VideoError
 from dferkit.faces import build_detector
-from dferkit.faces.read import CLIP_SIZE, read_faces
+from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, read_faces
 from dferkit.parallel import run_parallel
 from dferkit.schema import FaceClip, Record
 from dferkit.storage import atomic_path, digest_file, digest_json
 from dferkit.video import clip_window, index_video
 
 CLIPS_PER_SHARD = 60
-NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
