@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 _RIDGE = {torch.float32: 1e-9, torch.float64: 1e-13}
+# Entries whose squares leave the normal range of the number type; processors handle such numbers slowly.
+_SMALLEST = {torch.float32: 1e-18, torch.float64: 1e-150}
 
 
 @torch.no_grad()
@@ -52,7 +54,7 @@ def _solve(
     rows, columns = plan.sum(2), plan.sum(1)
     row_weight, column_weight = rows * (1.0 + row_slack), columns * (1.0 + column_slack)
     inverse = torch.where(columns > 0, 1.0 / column_weight, 0.0)  # Masked columns take no part.
-    half = plan * inverse.sqrt()[:, None, :]
+    half = torch.threshold_(plan * inverse.sqrt()[:, None, :], _SMALLEST[plan.dtype], 0.0)
     # diag(r) − P diag(1/c) Pᵀ is a graph Laplacian. Building the diagonal from the off-diagonal makes its row sums
     # exactly zero, which keeps rounding out of the direction (α + t, β − t).
     system = torch.bmm(half, half.transpose(1, 2)).double().neg_()

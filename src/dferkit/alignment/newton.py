@@ -12,6 +12,7 @@ batch is solved together, and marginals may be relaxed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,14 +22,17 @@ from torch import Tensor
 from dferkit.alignment.problem import Settings, Solution, divergence, exponent, safe_log, wanted_marginal
 
 _WARM_SWEEPS = 6  # Sinkhorn sweeps before the first step; each costs a tenth of it.
+_BLIND_SWEEPS = 4  # The first are made without a look at their error.
 _WORTH_A_STEP = 6  # Further sweeps are made instead of steps as long as so few are expected to end it.
 _FAR = 20.0  # Log-scaling at which the kernel is centred anew, and the longest step.
-# Logarithm below which a kernel entry is 0: even scalings at their limit leave it no weight, and numbers below the
-# normal range, which processors handle slowly, are kept out of the products.
+# Logarithm below which a kernel entry is 0: even scalings at their limit leave it no weight. Exponentials of less, and
+# products with numbers below the normal range, are ten times slower on processors.
 _NEGLIGIBLE = {torch.float32: -70.0, torch.float64: -600.0}
 _TINY = {torch.float32: 1e-37, torch.float64: 1e-300}
 _NOISE = {torch.float32: 1e-4, torch.float64: 1e-10}  # Errors below may stop falling because of rounding alone.
-_MAX_HALVINGS = 12
+_MAX_STALLED = 3
+_STALE_ABOVE = 0.2  # A step that leaves more of the error than this asks for a new Hessian.
+_MAX_SHORTENINGS = 12
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,7 +80,7 @@ class _State:
         rebuilt = exponent(
             self.cost[which], self.row_center[which], self.column_center[which], self.settings.epsilon
         )
-        self.kernel[which] = torch.threshold_(rebuilt, _NEGLIGIBLE[u.dtype], -torch.inf).exp_()
+        self.kernel[which] = _exp_(rebuilt)
 
 
 @torch.no_grad()
@@ -118,7 +122,7 @@ def _start(cost: Tensor, a: Tensor, b: Tensor, settings: Settings, kernel: Tenso
     column = nearest / (1.0 + settings.visual_slack)
     torch.sub((column * settings.epsilon)[:, None, :], cost, out=kernel).mul_(1.0 / settings.epsilon)
     row = torch.where(a > 0, -kernel.amax(2), 0.0) / (1.0 + settings.text_slack)
-    torch.threshold_(kernel.add_(row[:, :, None]), _NEGLIGIBLE[cost.dtype], -torch.inf).exp_()
+    _exp_(kernel.add_(row[:, :, None]))
     return _State(
         cost=cost,
         a=a,
@@ -140,6 +144,9 @@ def _sweep(state: _State) -> tuple[Tensor, Tensor, int]:
     done = torch.zeros_like(before, dtype=torch.bool)
     for sweep in range(1, settings.max_iterations + 1):
         sums = state.row_sums(state.column_scaling(state.column_sums(u)))
+        if sweep < _BLIND_SWEEPS:
+            u = state.row_scaling(sums)
+            continue
         log_u = torch.where(live, u, 1.0).log()
         error = (u * sums - state.wanted_rows(log_u)).abs().sum(1)
         done = done | (error <= 0.5 * settings.tolerance)
@@ -159,8 +166,9 @@ def _descend(state: _State, x: Tensor, done: Tensor, max_steps: int) -> tuple[Te
     settings, dtype = state.settings, state.a.dtype
     u = _exp(x, state.a)
     sums = state.column_sums(u)
-    best, stalled = torch.full_like(x[:, 0], torch.inf), torch.zeros_like(x[:, 0])
-    scratch = torch.empty_like(state.kernel) if not bool(done.all()) and max_steps > 0 else None
+    best, before = torch.full_like(x[:, 0], torch.inf), torch.zeros_like(x[:, 0])
+    stalled = torch.zeros_like(before)
+    factor = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
     for step in range(max_steps):
         v = state.column_scaling(sums)
         is_far = ~done & (x.abs().amax(1) > _FAR)
@@ -171,25 +179,30 @@ def _descend(state: _State, x: Tensor, done: Tensor, max_steps: int) -> tuple[Te
             sums = state.column_sums(u)
             v = state.column_scaling(sums)
         rows = (u * state.row_sums(v)).double()
-        wanted = state.wanted_rows(x).double()
+        wanted = state.wanted_rows(x)
         gradient = rows - wanted
         error = gradient.abs().sum(1)
-        stalled = torch.where((error > 0.5 * best) & (error < _NOISE[dtype]), stalled + 1, torch.zeros_like(stalled))
+        stalled = torch.where((error > 0.5 * best) & (error < _NOISE[dtype]), stalled + 1, 0.0)
         best = torch.minimum(best, error)
-        done = done | (error <= 0.5 * settings.tolerance) | (stalled >= 3)
+        done = done | (error <= 0.5 * settings.tolerance) | (stalled >= _MAX_STALLED)
         if bool(done.all()):
             return x, sums, step
-        direction = _direction(state, u, v, sums, rows, wanted, gradient, error, scratch)
+        # A Hessian that still contracts well is used again: its product and factor are most of a step.
+        stale = ~done & ~(error <= _STALE_ABOVE * before)
+        before = error
+        if bool(stale.any()):
+            _factorise(state, factor, stale, u, (v / sums).sqrt(), rows, wanted, error)
+        direction = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         slope = (gradient * direction).sum(1)
         length = (_FAR / direction.abs().amax(1).clamp_min(1e-30)).clamp(max=1.0).masked_fill(done, 0.0)
         value = state.value(x, sums)
-        for _ in range(_MAX_HALVINGS):
-            tried = x + length[:, None] * direction
+        # The last term forgives the rounding of the value near the optimum.
+        slack = 10 * torch.finfo(dtype).eps * value.abs().clamp_min(1.0)
+        for _ in range(_MAX_SHORTENINGS):
+            tried = torch.where(done[:, None], x, x + length[:, None] * direction)
             u = _exp(tried, state.a)
             sums = state.column_sums(u)
-            # The last term forgives the rounding of the value near the optimum.
-            limit = value + 1e-4 * length * slope + 10 * torch.finfo(dtype).eps * value.abs().clamp_min(1.0)
-            is_bad = ~done & ~(state.value(tried, sums) <= limit)
+            is_bad = ~done & ~(state.value(tried, sums) <= value + 1e-4 * length * slope + slack)
             if not bool(is_bad.any()):
                 break
             length = torch.where(is_bad, length * 0.3, length)
@@ -197,35 +210,38 @@ def _descend(state: _State, x: Tensor, done: Tensor, max_steps: int) -> tuple[Te
     return x, sums, max_steps
 
 
-def _direction(
-    state: _State,
-    u: Tensor,
-    v: Tensor,
-    sums: Tensor,
-    rows: Tensor,
-    wanted: Tensor,
-    gradient: Tensor,
-    error: Tensor,
-    scratch: Tensor | None,
-) -> Tensor:
-    """Newton's direction −H⁻¹ gradient, with a ridge that vanishes with the error."""
-    settings = state.settings
-    # P diag(1 / column sums) Pᵀ in two halves that cannot overflow: K √(v / s) ≤ √b / u.
-    half = torch.mul(state.kernel, (v / sums).sqrt()[:, None, :], out=scratch)
-    between = torch.bmm(half, half.transpose(1, 2)).mul_(u[:, :, None]).mul_(u[:, None, :]).double()
+def _factorise(
+    state: _State, factor: Tensor, which: Tensor, u: Tensor, weight: Tensor, rows: Tensor, wanted: Tensor, error: Tensor
+) -> None:
+    """Renew the Cholesky factors of the elements ``which``: of the Hessian, with a ridge that vanishes with the error."""
+    settings, kernel, live = state.settings, state.kernel, state.a > 0
+    is_all = bool(which.all())
+    if not is_all:
+        kernel, u, weight, rows, wanted, error, live = (
+            part[which] for part in (kernel, u, weight, rows, wanted, error, live)
+        )
+    # P diag(1 / column sums) Pᵀ in two halves that cannot overflow, K √(v / s) ≤ √b / u, and whose squares are kept
+    # in the normal range.
+    half = torch.threshold_(kernel * weight[:, None, :], _TINY[u.dtype] ** 0.5, 0.0)
+    hessian = torch.bmm(half, half.transpose(1, 2)).mul_(u[:, :, None]).mul_(u[:, None, :]).double()
     shrink = 1.0 / (1.0 + settings.visual_slack)
+    hessian.mul_(-shrink)
     # The off-diagonal makes the diagonal: a graph Laplacian whose row sums are exactly zero.
-    hessian = between.mul_(-shrink)
-    hessian.diagonal(dim1=1, dim2=2).zero_()
-    diagonal = -hessian.sum(2) + (1.0 - shrink) * rows + settings.text_slack * wanted
-    ridge = (1e-9 + 1e-2 * error.clamp(max=1.0))[:, None] * rows.clamp_min(1e-12)
-    hessian.diagonal(dim1=1, dim2=2).copy_(diagonal + ridge + (state.a <= 0))
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    diagonal.zero_()
+    ridge = (1e-9 + 1e-2 * error.clamp(max=1.0))[:, None]
+    diagonal.copy_((1.0 - shrink + ridge) * rows + settings.text_slack * wanted - hessian.sum(2) + ~live)
     if settings.text_slack == 0 and settings.visual_slack == 0:
-        hessian += rows[:, :, None] * rows[:, None, :]  # A shift of all potentials changes nothing; this settles it.
-    factor, failed = torch.linalg.cholesky_ex(hessian)
-    newton_step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
-    plain_step = -gradient / (rows + settings.text_slack * wanted).clamp_min(1e-30)
-    return torch.where(((failed == 0) & newton_step.isfinite().all(1))[:, None], newton_step, plain_step)
+        # A shift of all potentials changes nothing; this settles it.
+        hessian.baddbmm_(rows[:, :, None], rows[:, None, :])
+    found, failed = torch.linalg.cholesky_ex(hessian)
+    if bool(failed.any()):  # Rounding left it indefinite: the step of a Sinkhorn sweep then.
+        plain = torch.diag_embed((rows + settings.text_slack * wanted).clamp_min(1e-30).sqrt() + ~live)
+        found = torch.where((failed != 0)[:, None, None], plain, found)
+    if is_all:
+        factor.copy_(found)
+    else:
+        factor[which] = found
 
 
 def _scaling(mass: Tensor, log_mass: Tensor, sums: Tensor, center: Tensor, slack: float) -> Tensor:
@@ -234,6 +250,12 @@ def _scaling(mass: Tensor, log_mass: Tensor, sums: Tensor, center: Tensor, slack
         return mass / sums
     log_scaling = log_mass - (sums.double().log() + slack * center) / (1.0 + slack)
     return torch.where(mass > 0, log_scaling.exp().to(mass.dtype), 0.0)
+
+
+def _exp_(kernel: Tensor) -> Tensor:
+    """Exponential in place; exactly 0 where it is negligible."""
+    lowest = _NEGLIGIBLE[kernel.dtype]
+    return torch.threshold_(kernel.clamp_min_(lowest).exp_(), 1.01 * math.exp(lowest), 0.0)
 
 
 def _exp(x: Tensor, mass: Tensor) -> Tensor:

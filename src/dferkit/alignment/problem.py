@@ -86,4 +86,5 @@ def divergence(excess: Tensor, slack: float) -> Tensor:
 
 def exponent(cost: Tensor, text: Tensor, visual: Tensor, epsilon: float) -> Tensor:
     """p + q − cost / ε in float64 (potentials of hundreds cancel), given back in the type of the cost."""
-    return (cost.double().mul_(-1.0 / epsilon).add_(text[:, :, None]).add_(visual[:, None, :])).to(cost.dtype)
+    scaled = cost.double() * (-1.0 / epsilon)
+    return scaled.add_(text[:, :, None]).add_(visual[:, None, :]).to(cost.dtype)

@@ -156,4 +156,4 @@ def marginal_error(
 
 def inner(one: Tensor, other: Tensor) -> Tensor:
     """Inner product of every batch element, without a temporary matrix."""
-    return torch.bmm(one.flatten(1)[:, None, :], other.flatten(1)[:, :, None])[:, 0, 0]
+    return torch.linalg.vecdot(one.flatten(1), other.flatten(1))
