@@ -168,6 +168,7 @@ def _descend(state: _State, x: Tensor, done: Tensor, max_steps: int) -> tuple[Te
     sums = state.column_sums(u)
     best, before = torch.full_like(x[:, 0], torch.inf), torch.zeros_like(x[:, 0])
     stalled = torch.zeros_like(before)
+    is_near = torch.ones_like(done)  # Nothing to gain from one more step where the sweeps sufficed.
     factor = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
     for step in range(max_steps):
         v = state.column_scaling(sums)
@@ -184,11 +185,13 @@ def _descend(state: _State, x: Tensor, done: Tensor, max_steps: int) -> tuple[Te
         error = gradient.abs().sum(1)
         stalled = torch.where((error > 0.5 * best) & (error < _NOISE[dtype]), stalled + 1, 0.0)
         best = torch.minimum(best, error)
-        done = done | (error <= 0.5 * settings.tolerance) | (stalled >= _MAX_STALLED)
+        # The step after the tolerance is reached needs no new Hessian, and makes the gradient of the plan much better.
+        done = done | (is_near & (error <= 0.5 * settings.tolerance)) | (stalled >= _MAX_STALLED)
+        is_near = error <= 0.5 * settings.tolerance
         if bool(done.all()):
             return x, sums, step
         # A Hessian that still contracts well is used again: its product and factor are most of a step.
-        stale = ~done & ~(error <= _STALE_ABOVE * before)
+        stale = ~done & ~is_near & ~(error <= _STALE_ABOVE * before)
         before = error
         if bool(stale.any()):
             _factorise(state, factor, stale, u, (v / sums).sqrt(), rows, wanted, error)

@@ -127,7 +127,7 @@ class _ImplicitPlan(torch.autograd.Function):
                 cotangent = None if of_plan is None else filled(of_plan[part], a, b, 0.0, is_masked=ctx.is_masked)
                 if of_transport_cost is not None:
                     weight = of_transport_cost[part, None, None]
-                    weighted = weight * filled(cost[part], a, b, 0.0, is_masked=ctx.is_masked)
+                    weighted = filled(cost[part] * weight, a, b, 0.0, is_masked=ctx.is_masked)
                     cotangent = weighted if cotangent is None else weighted.add_(cotangent)
                 out = torch.empty_like(plan[part]) if of_cost is None else of_cost[part]
                 of_text[part], of_visual[part] = plan_gradient(
