@@ -31,6 +31,7 @@ class AlignerConfig:
     Attributes:
         method: One of ``METHODS``.
         epsilon, tolerance, max_iterations: Of ``transport``, see ``transport_plan``.
+        visual_relaxation: Of ``transport``: small lets visual tokens that no word is near go unmatched; None matches all.
         temperature: Of ``cosine``: similarities are divided by it before the softmax.
         attention_dim: Width of the learned queries and keys of ``cross_attention``; 0 means that of the tokens.
         is_plan_differentiable: Let gradient flow through the plan; False holds it constant, as most published code
@@ -41,6 +42,7 @@ class AlignerConfig:
     epsilon: float = 0.1
     tolerance: float = 1e-5
     max_iterations: int = 1000
+    visual_relaxation: float | None = None
     temperature: float = 0.1
     attention_dim: int = 0
     is_plan_differentiable: bool = True
@@ -48,9 +50,9 @@ class AlignerConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"method is {self.method!r}, but must be one of {', '.join(METHODS)}")
-        for name in ("epsilon", "tolerance", "temperature"):
+        for name in ("epsilon", "tolerance", "temperature", "visual_relaxation"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, but must be a finite number above 0")
         if self.max_iterations < 1:
             raise ConfigError(f"max_iterations is {self.max_iterations}, but must be at least 1")
@@ -147,6 +149,7 @@ class TransportAligner(Aligner):
             text_mask=text_mask,
             visual_mask=visual_mask,
             visual_mass=visual_mass,
+            visual_relaxation=self.config.visual_relaxation,
             tolerance=self.config.tolerance,
             max_iterations=self.config.max_iterations,
         )

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dferkit.alignment.eager import not_compiled
 from dferkit.alignment.implicit import plan_gradient
 from dferkit.alignment.problem import Solution, block_slices, divergence, exponent, safe_log
 from dferkit.alignment.request import Request, blocks, check_request, filled
@@ -35,6 +36,7 @@ class TransportScore:
     converged: Bool[Tensor, " batch"]
 
 
+@not_compiled
 def transport_score(
     cost: Float[Tensor, "batch words visual"],
     *,

@@ -14,12 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dferkit.alignment.eager import not_compiled
 from dferkit.alignment.implicit import plan_gradient
 from dferkit.alignment.problem import block_slices, wanted_marginal
 from dferkit.alignment.request import Request, blocks, check_request, filled
 from dferkit.schema import TransportPlan
 
 
+@not_compiled
 def transport_plan(
     cost: Float[Tensor, "batch words visual"],
     *,
