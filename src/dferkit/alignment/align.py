@@ -31,7 +31,8 @@ class AlignerConfig:
     Attributes:
         method: One of ``METHODS``.
         epsilon, tolerance, max_iterations: Of ``transport``, see ``transport_plan``.
-        visual_relaxation: Of ``transport``: small lets visual tokens that no word is near go unmatched; None matches all.
+        visual_relaxation: Of ``transport``: price of not matching visual tokens, in units of the cost; small lets those
+            that no word is near go unmatched, 0 stands for a hard marginal.
         temperature: Of ``cosine``: similarities are divided by it before the softmax.
         attention_dim: Width of the learned queries and keys of ``cross_attention``; 0 means that of the tokens.
         is_plan_differentiable: Let gradient flow through the plan; False holds it constant, as most published code
@@ -42,7 +43,7 @@ class AlignerConfig:
     epsilon: float = 0.1
     tolerance: float = 1e-5
     max_iterations: int = 1000
-    visual_relaxation: float | None = None
+    visual_relaxation: float = 0.0
     temperature: float = 0.1
     attention_dim: int = 0
     is_plan_differentiable: bool = True
@@ -50,10 +51,12 @@ class AlignerConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"method is {self.method!r}, but must be one of {', '.join(METHODS)}")
-        for name in ("epsilon", "tolerance", "temperature", "visual_relaxation"):
+        for name in ("epsilon", "tolerance", "temperature"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, but must be a finite number above 0")
+        if not (math.isfinite(self.visual_relaxation) and self.visual_relaxation >= 0):
+            raise ConfigError(f"visual_relaxation is {self.visual_relaxation}, but must be a finite number, 0 or more")
         if self.max_iterations < 1:
             raise ConfigError(f"max_iterations is {self.max_iterations}, but must be at least 1")
         if self.attention_dim < 0:
@@ -149,7 +152,7 @@ class TransportAligner(Aligner):
             text_mask=text_mask,
             visual_mask=visual_mask,
             visual_mass=visual_mass,
-            visual_relaxation=self.config.visual_relaxation,
+            visual_relaxation=self.config.visual_relaxation or None,
             tolerance=self.config.tolerance,
             max_iterations=self.config.max_iterations,
         )

@@ -77,9 +77,7 @@ class _State:
         self.row_center[which] += torch.where(self.a > 0, u, 1.0).double().log()[which]
         self.column_center[which] += torch.where(v > 0, v, 1.0).double().log()[which]
         # Only these elements: a rebuilt kernel is rounded anew, and a finished plan must stay as it is.
-        rebuilt = exponent(
-            self.cost[which], self.row_center[which], self.column_center[which], self.settings.epsilon
-        )
+        rebuilt = exponent(self.cost[which], self.row_center[which], self.column_center[which], self.settings.epsilon)
         self.kernel[which] = _exp_(rebuilt)
 
 
@@ -92,27 +90,31 @@ def newton(
     *,
     plan: Float[Tensor, "batch words visual"],
 ) -> Solution:
-    """Solve a block, see ``problem.Solver``; iterations are sweeps and steps together."""
-    if cost.shape[1] > cost.shape[2]:
+    """Solve a block, see ``problem.Solver``; iterations are sweeps and steps together.
+
+    Words end with exactly their marginal; the visual tokens carry the error.
+    """
+    is_flipped = cost.shape[1] > cost.shape[2]
+    if is_flipped:
         short = cost.transpose(1, 2).contiguous()
-        found = newton(short, visual_mass, text_mass, settings.flipped(), plan=(flipped := torch.empty_like(short)))
-        plan.copy_(flipped.transpose(1, 2))
-        return Solution(
-            text_potential=found.visual_potential,
-            visual_potential=found.text_potential,
-            num_iterations=found.num_iterations,
-        )
-    state = _start(cost, text_mass, visual_mass, settings, plan)
+        state = _start(short, visual_mass, text_mass, settings.flipped(), torch.empty_like(short))
+    else:
+        state = _start(cost, text_mass, visual_mass, settings, plan)
     u, done, sweeps = _sweep(state)
     x = torch.where(state.a > 0, u, 1.0).double().log()
     x, sums, steps = _descend(state, x, done, settings.max_iterations - sweeps)
     u, v = _exp(x, state.a), state.column_scaling(sums)
-    plan.mul_(u[:, :, None]).mul_(v[:, None, :])
-    return Solution(
-        text_potential=state.row_center + x,
-        visual_potential=state.column_center + torch.where(v > 0, v, 1.0).double().log(),
-        num_iterations=sweeps + steps,
+    if not is_flipped:
+        u = state.row_scaling(state.row_sums(v))
+    state.kernel.mul_(u[:, :, None]).mul_(v[:, None, :])
+    row, column = (
+        center + torch.where(scaling > 0, scaling, 1.0).double().log()
+        for center, scaling in ((state.row_center, u), (state.column_center, v))
     )
+    if is_flipped:
+        plan.copy_(state.kernel.transpose(1, 2))
+        row, column = column, row
+    return Solution(text_potential=row, visual_potential=column, num_iterations=sweeps + steps)
 
 
 def _start(cost: Tensor, a: Tensor, b: Tensor, settings: Settings, kernel: Tensor) -> _State:
