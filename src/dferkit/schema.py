@@ -245,6 +245,10 @@ class TextTokens:
     spans: tuple[tuple[int, int], ...]
     encoder: str
 
+    def pieces_within(self, start: int, end: int) -> list[int]:
+        """Numbers of the pieces that overlap the characters from ``start`` to before ``end``."""
+        return [i for i, (first, last) in enumerate(self.spans) if first < end and last > start]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransportPlan:

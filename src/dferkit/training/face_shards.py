@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from dferkit.evaluation.claims import on_crop
 from dferkit.faces import CROP_MARGIN, HaarDetector, track_faces, warp_face
 from dferkit.labels import BASIC
 from dferkit.parallel import run_parallel
@@ -24,6 +25,7 @@ from dferkit.synthetic.benchmark import (
     generator,
     plan_clips,
 )
+from dferkit.synthetic.flow import motion_truth
 from dferkit.synthetic.identity import SKIN_TONES
 from dferkit.synthetic.render import render_frames
 
@@ -35,6 +37,7 @@ USED_SIZE = (
     CROP_SIZE * (1 + 2 * CROP_MARGIN) / (1 + 2 * WIDE_MARGIN)
 )  # pixels of a stored crop that a clip in use would show
 _RENDER_SIZES = (112, 112, 144)
+HEAT_GRID = (8, 8)  # of the box's tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +47,7 @@ class FaceShard:
     Attributes:
         crops: uint8 (clips, frames, 80, 80, 3) RGB. au: (clips, frames, AUs). label: (clips,) index into ``labels.BASIC``.
         subject: (clips,) number of the person within profile and seed. tone: (clips,) index into ``SKIN_TONES``.
-        is_natural: (clips,).
+        is_natural: (clips,). heat: float16 (clips, AUs, 8, 8) how far each action unit moves what a cell of a crop in use shows, largest cell 1.
     """
 
     crops: np.ndarray
@@ -53,6 +56,7 @@ class FaceShard:
     subject: np.ndarray
     tone: np.ndarray
     is_natural: np.ndarray
+    heat: np.ndarray
 
 
 def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
@@ -64,7 +68,7 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
     detector = HaarDetector()
     plans = plan_clips(config)
     rows: dict[str, list[np.ndarray | int | bool]] = {
-        key: [] for key in ("crops", "au", "label", "subject", "tone", "is_natural")
+        key: [] for key in ("crops", "au", "label", "subject", "tone", "is_natural", "heat")
     }
     for subject in range(number * SUBJECTS_PER_SHARD, min((number + 1) * SUBJECTS_PER_SHARD, config.num_subjects)):
         identity = draw_identity(config, subject)
@@ -93,6 +97,10 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
             rows["subject"].append(subject)
             rows["tone"].append(list(SKIN_TONES).index(identity.skin_tone))
             rows["is_natural"].append(config.profile == "natural")
+            heat = motion_truth(identity, performance, size=size).heat
+            rows["heat"].append(
+                on_crop(heat, np.nanmean(tracks[0].boxes, 0), (size, size), HEAT_GRID).astype(np.float16)
+            )
     with atomic_path(path) as temporary:
         save_file(
             {key: np.ascontiguousarray(np.stack([np.asarray(v) for v in value])) for key, value in rows.items()},
