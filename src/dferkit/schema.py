@@ -351,6 +351,11 @@ class DeletionTest:
     random_probability: Float[np.ndarray, "orders steps"]
     drop: float
 
+    @property
+    def num_beaten(self) -> int:
+        """Random orders that lower the probability less than the ranked one does."""
+        return int((self.random_probability.mean(1) > self.ranked_probability.mean()).sum())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:

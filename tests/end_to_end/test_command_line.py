@@ -114,6 +114,12 @@ def test_unknown_checkpoint_and_detector_are_wrong_usage(run, inputs):
     assert "haar" in done.stderr
 
 
+def test_a_report_without_a_folder_is_refused(run, inputs):
+    done = run("predict", inputs / "good.mp4", "--report")
+    assert done.returncode == 2
+    assert "give --out DIR" in done.stderr
+
+
 def test_evaluate_refuses_unknown_labels_with_the_nearest_name(run, clips, tmp_path):
     text = (clips / "clips.csv").read_text().replace(",happiness,", ",hapiness,")
     broken = clips / "broken.csv"

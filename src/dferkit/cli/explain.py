@@ -27,6 +27,7 @@ def explain(
     from dferkit.errors import DataError, VideoError
     from dferkit.pipeline import load
     from dferkit.recipes.prediction import write_explanation
+    from dferkit.reports.clip_page import deletion_verdict
 
     model = load(checkpoint, face=face)
     explained = model.explain(video, top_k=top, max_windows=windows)
@@ -37,6 +38,9 @@ def explain(
         raise DataError(f"{first.input}: {first.message}")
     write_explanation(explained, out)
     label = explained.result.label or "no class (abstained)"
-    typer.echo(
-        f"apparent expression: {label} ({explained.result.confidence:.2f}). Because of: {explained.explanations[0].caption.text} Open {out / 'report.html'}"
-    )
+    shown = explained.explanations[0]
+    typer.echo(f"apparent expression: {label} ({explained.result.confidence:.2f})")
+    typer.echo(f"movements seen: {shown.caption.text}")
+    if shown.deletion is not None:
+        typer.echo(f"deletion test: {deletion_verdict(shown.deletion)}")
+    typer.echo(f"The confidence is not calibrated on real faces. Open {out / 'report.html'}")

@@ -38,8 +38,12 @@ def predict(
 
     Ends with 0 when every input got its answer (no face and abstention are answers), 1 when some could not be read, 3 when none could.
     """
+    from dferkit.errors import ConfigError
     from dferkit.pipeline import Settings, load
     from dferkit.recipes.prediction import predict_files
+
+    if report and out is None:
+        raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
     settings = Settings(window_seconds=window, stride_seconds=stride, people=people, face=face)
     files, empty = expand_inputs(inputs)
