@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_grace import SMALL, labelled_clips
 
-from dferkit.errors import CheckpointError
+from dferkit.errors import CheckpointError, ConfigError
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space, save_joint_space
@@ -156,3 +156,11 @@ def test_a_space_of_another_size_or_none_is_one_sentence(tmp_path) -> None:
     save_joint_space(Grace(replace(SMALL, dim=16)).space, tmp_path)
     with pytest.raises(CheckpointError, match="does not fit"):
         Grace(SMALL).space.start_from(load_joint_space(tmp_path))
+
+
+def test_settings_that_the_joint_space_cannot_serve_are_refused() -> None:
+    joint = Grace(SMALL).space.state_dict()
+    with pytest.raises(ConfigError, match="leave model.dim at 24"):
+        train_grace(replace(SMALL, dim=16), *labelled_clips(), joint=joint)
+    with pytest.raises(ConfigError, match="choose uniform or motion"):
+        train_grace(replace(SMALL, visual_mass="learned"), *labelled_clips())

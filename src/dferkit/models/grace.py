@@ -43,7 +43,7 @@ class GraceConfig:
         motion: Motion weighting (E2). motion_strength: Start of the learned strength of E3, 0 to 1.
         ratio: Share of visual tokens kept (E4).
         visual_mass: How much of the words' mass a visual token receives: ``uniform``, ``motion`` (∝ its motion weight) or ``learned``
-            (a linear layer of the joint space, trained where the truth is known; GRACE's own loss does not change it).
+            (a linear layer of the joint space, trained where the truth is known; GRACE's own loss trains what it reads, not the layer).
         dim: Common width (E5). num_queries: Learned queries when there is no text.
         gamma, label_smoothing: Of the focal loss. class_balance: β of the effective number.
         weight_focal, weight_contrastive, weight_auxiliary: λ1, λ2, λ3 (E10).

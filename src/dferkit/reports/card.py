@@ -74,7 +74,8 @@ def write_card(folder: Path | str) -> None:
     if "localisation" in measured:
         parts.append(
             f"\nWords and patches: a phrase sends {measured['localisation']['grace']['mass_inside']:.0%} of its transport mass to cells that its action unit "
-            f"moves, {measured['localisation']['grace']['times_uniform']:.1f} times as much as a uniform plan would."
+            f"moves, where a uniform plan would send {measured['localisation']['grace']['uniform']:.0%}; on average over phrases "
+            f"{measured['localisation']['grace']['times_uniform']:.1f} times as much."
         )
     abstention = measured["abstention"]
     parts += [

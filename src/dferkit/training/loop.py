@@ -71,6 +71,7 @@ def train_grace(
         DataError: Too few clips, tokens that are not finite, or a loss that is not: ten times in a row, or for a whole epoch.
     """
     config = config or TrainingConfig()
+    _check_joint(model_config, joint)
     if len(target) < 2:
         raise DataError(f"{len(target)} training clips; give at least 2")
     if not bool(torch.isfinite(visual).all()):
@@ -127,6 +128,21 @@ def train_grace(
         if on_progress:
             on_progress(epoch + 1, config.epochs, float(np.mean(losses)))
     return model.eval()
+
+
+def _check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None:
+    """Refuse what would train without a word of the reason why it is poor."""
+    if joint is None:
+        if config.visual_mass == "learned":
+            raise ConfigError(
+                "visual_mass is learned, but no trained joint space goes with this encoder; choose uniform or motion"
+            )
+        return
+    width = joint["visual_projection.weight"].shape[0]
+    if config.dim != width:
+        raise ConfigError(
+            f"dim is {config.dim}, but the joint space of the box has width {width}; leave model.dim at {width}"
+        )
 
 
 def _schedule(progress: float, warmup: float) -> float:
