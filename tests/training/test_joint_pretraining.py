@@ -160,7 +160,7 @@ def test_a_space_of_another_size_or_none_is_one_sentence(tmp_path) -> None:
 
 def test_settings_that_the_joint_space_cannot_serve_are_refused() -> None:
     joint = Grace(SMALL).space.state_dict()
-    with pytest.raises(ConfigError, match="leave model.dim at 24"):
+    with pytest.raises(ConfigError, match=r"leave model\.dim at 24"):
         train_grace(replace(SMALL, dim=16), *labelled_clips(), joint=joint)
     with pytest.raises(ConfigError, match="choose uniform or motion"):
         train_grace(replace(SMALL, visual_mass="learned"), *labelled_clips())
