@@ -48,10 +48,25 @@ def _evidence(motion: np.ndarray, flow: np.ndarray, nuisance: np.ndarray) -> Cli
 
 def _localise(plan: np.ndarray, heat: np.ndarray) -> dict[str, float]:
     phrases = tuple(
-        Phrase(text=t, action_unit=a, regions=(), start_seconds=0, end_seconds=2, intensity=0.8, start_character=s, end_character=s + len(t))
+        Phrase(
+            text=t,
+            action_unit=a,
+            regions=(),
+            start_seconds=0,
+            end_seconds=2,
+            intensity=0.8,
+            start_character=s,
+            end_character=s + len(t),
+        )
         for t, a, s in (("smile", "AU12", 0), ("frown", "AU4", 7))
     )
-    tokens = TextTokens(values=torch.zeros(2, 4), sentence=torch.zeros(4), pieces=("smile", "frown"), spans=((0, 5), (7, 12)), encoder="x")
+    tokens = TextTokens(
+        values=torch.zeros(2, 4),
+        sentence=torch.zeros(4),
+        pieces=("smile", "frown"),
+        spans=((0, 5), (7, 12)),
+        encoder="x",
+    )
     caption = Caption(text="smile; frown", phrases=phrases, source="template")
     peak = np.full(23, 0.8)
     return localisation_claim(phrase_masses(caption, tokens, plan, heat.reshape(23, -1), peak))

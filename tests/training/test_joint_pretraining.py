@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from small_grace import SMALL, labelled_clips
 
-from dferkit.errors import CheckpointError, ConfigError
+from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space, save_joint_space
 from dferkit.schema import Caption, Phrase, TextTokens
+from dferkit.training.face_shards import read_shards
 from dferkit.training.joint_pretraining import (
     JointPretrainingConfig,
     KnownClips,
@@ -154,8 +156,23 @@ def test_a_space_of_another_size_or_none_is_one_sentence(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="dferkit pretrain"):
         load_joint_space(tmp_path)
     save_joint_space(Grace(replace(SMALL, dim=16)).space, tmp_path)
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match=r"does not fit .*mass\.weight|does not fit .*projection"):
         Grace(SMALL).space.start_from(load_joint_space(tmp_path))
+
+
+def test_a_space_with_nan_is_refused(tmp_path) -> None:
+    space = Grace(SMALL).space
+    with torch.no_grad():
+        space.mass.weight[0, 0] = torch.nan
+    save_joint_space(space, tmp_path)
+    with pytest.raises(CheckpointError, match="NaN"):
+        load_joint_space(tmp_path)
+
+
+def test_shards_of_another_version_are_one_sentence(tmp_path) -> None:
+    save_file({"crops": np.zeros((1, 2), np.uint8)}, tmp_path / "posed-000.safetensors")
+    with pytest.raises(DataError, match=r"posed-000\.safetensors was rendered by another version .*heat"):
+        read_shards([tmp_path / "posed-000.safetensors"])
 
 
 def test_settings_that_the_joint_space_cannot_serve_are_refused() -> None:

@@ -48,12 +48,16 @@ class JointSpace(nn.Module):
         """Take over trained weights.
 
         Raises:
-            CheckpointError: They are of another size.
+            CheckpointError: They have other names or sizes.
         """
-        try:
-            self.load_state_dict({name: value.float() for name, value in weights.items()})
-        except RuntimeError as error:
-            raise CheckpointError(f"{WEIGHTS} does not fit these encoders: {error}") from error
+        own = self.state_dict()
+        for name in sorted(own.keys() | weights.keys()):
+            found, wanted = (tuple(w[name].shape) if name in w else "missing" for w in (weights, own))
+            if found != wanted:
+                raise CheckpointError(
+                    f"{WEIGHTS} does not fit these encoders ({name} is {found}, expected {wanted}); use the box that it came with"
+                )
+        self.load_state_dict({name: value.float() for name, value in weights.items()})
 
 
 def save_joint_space(space: JointSpace, folder: Path | str) -> None:
@@ -66,11 +70,13 @@ def load_joint_space(folder: Path | str) -> dict[str, Tensor]:
     """Weights of a box folder.
 
     Raises:
-        CheckpointError: The file is missing or damaged.
+        CheckpointError: The file is missing or damaged, or holds NaN.
     """
+    remedy = "reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
     try:
-        return load_file(Path(folder) / WEIGHTS)
+        weights = load_file(Path(folder) / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"the box in {Path(folder).name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
-        ) from error
+        raise CheckpointError(f"the box in {Path(folder).name}/ cannot be read ({error}); {remedy}") from error
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+        raise CheckpointError(f"{WEIGHTS} of the box in {Path(folder).name}/ holds NaN or infinity; {remedy}")
+    return weights

@@ -82,6 +82,10 @@ def build_heads(
     on_progress: Callable[[str, int, int, str], None],
 ) -> None:
     """Train the coarse classifier and GRACE, measure them on held-out people, write ``grace/``, ``card.json`` and ``CARD.md``."""
+
+    def tell(name: str) -> Callable[[int, int, float], None]:
+        return lambda a, b, loss: on_progress(name, a, b, f"loss {loss:.3f}")
+
     torch.set_num_threads(workers)
     data = read_shards(shards)
     box, encoder = BoxEncoder(box_folder), TextEncoder(box_folder / "text")
@@ -95,7 +99,7 @@ def build_heads(
         base,
         known[0],
         JointPretrainingConfig(seed=config.seed),
-        on_progress=lambda a, b, loss: on_progress("words and patches", a, b, f"loss {loss:.3f}"),
+        on_progress=tell("words and patches"),
     )
     save_joint_space(aligned.space, box_folder)
     joint = load_joint_space(box_folder)  # as it will be in use
@@ -111,8 +115,8 @@ def build_heads(
             base,
             settings,
             joint=joint,
-            on_progress=lambda a, b, loss, name=name: on_progress(name, a, b, f"loss {loss:.3f}"),
-        )  # type: ignore[misc]
+            on_progress=tell(name),
+        )
     natural = data.is_natural[held]
     threshold, coverage = abstention_threshold(rows["grace"].probabilities[natural], test.target[natural])
     measured = _measure(

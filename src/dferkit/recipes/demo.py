@@ -32,7 +32,7 @@ from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.pipeline import Model, Settings, load
-from dferkit.recipes.provenance import about_checkpoint
+from dferkit.recipes.provenance import about_checkpoint, box_digests
 from dferkit.recipes.scoring import answer_features, evaluation_json
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.tables import clean_json, own_version, write_tables
@@ -174,7 +174,7 @@ def run_demo(
 
 def _claim(out: Path, config: DemoConfig) -> None:
     marker = out / "demo.json"
-    wanted = clean_json({**asdict(config), "box": digest_file(BOX_FOLDER / WEIGHTS)})
+    wanted = clean_json({**asdict(config), **box_digests(BOX_FOLDER)})
     if marker.is_file() and read_json(marker) != wanted:
         raise ConfigError(f"{out.name}/ holds a demo with other settings or of another version; give an empty folder")
     write_json(marker, wanted)

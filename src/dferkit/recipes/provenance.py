@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from dferkit.encoders.box import WEIGHTS
+from dferkit.models.joint_space import WEIGHTS as JOINT_WEIGHTS
 from dferkit.reports.tables import own_version
 from dferkit.storage import digest_file
 from dferkit.training.captioned import TOP_K
 
 UNCALIBRATED = "UNCALIBRATED on real faces"
+
+
+def box_digests(box: Path) -> dict[str, str]:
+    """SHA-256 of what a head is trained on top of, under the names that ``about`` of a checkpoint uses."""
+    return {
+        "box_digest": digest_file(box / WEIGHTS),
+        "text_encoder_digest": digest_file(box / "text" / "model.safetensors"),
+        "joint_space_digest": digest_file(box / JOINT_WEIGHTS),
+    }
 
 
 def about_checkpoint(
@@ -28,13 +38,12 @@ def about_checkpoint(
     Args:
         box: Folder of the box. encoder_digest: Of the visual encoder when it is not the box's.
     """
-    box_digest = digest_file(box / WEIGHTS)
+    digests = box_digests(box)
     return {
         "name": name,
         "encoder": encoder,
-        "encoder_digest": encoder_digest or box_digest,
-        "box_digest": box_digest,
-        "text_encoder_digest": digest_file(box / "text" / "model.safetensors"),
+        "encoder_digest": encoder_digest or digests["box_digest"],
+        **digests,
         "caption": {"top_k": TOP_K},
         "trained_on": trained_on,
         "calibration": UNCALIBRATED,

@@ -27,7 +27,7 @@ from dferkit.reports.tables import clean_json
 from dferkit.storage import digest_file, write_json
 from dferkit.training.captioned import describe_all, refine_all, training_guides
 from dferkit.training.features import FeatureConfig, extract_features
-from dferkit.training.loop import TrainingConfig, train_grace
+from dferkit.training.loop import TrainingConfig, check_joint, train_grace
 from dferkit.training.table import base_config, clip_set
 
 Report = Callable[[str, int, int, str], None]
@@ -106,6 +106,16 @@ def train_manifest(
     if not train_records:
         raise ManifestError(f"{Path(manifest).name} has a split column, but no row with split train")
     val_records = [] if all(r.split is None for r in records) else choose_split(records, "val")
+    joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None  # it fits the box's tokens only
+
+    def planned(base: GraceConfig) -> RunConfig:
+        run: RunConfig = apply_settings(
+            RunConfig(model=variant(model, base), training=TrainingConfig(seed=seed)), settings
+        )
+        check_joint(run.model, joint)
+        return run
+
+    planned(GraceConfig())  # a wrong setting is refused before hours of reading videos
     config = FeatureConfig(face=face, encoder=encoder)
     features = extract_features(
         train_records,
@@ -119,10 +129,7 @@ def train_manifest(
     texts = refine_all(
         describe_all(clips.units, clips.timestamps, clips.au_names, "box"), guides, text_encoder, for_training=True
     )
-    joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None  # it fits the box's tokens only
-    base = base_config(clips, text_encoder, has_joint=joint is not None)
-    run = RunConfig(model=variant(model, base), training=TrainingConfig(seed=seed))
-    run = apply_settings(run, settings)
+    run = planned(base_config(clips, text_encoder, has_joint=joint is not None))
     trained = train_grace(
         run.model,
         clips.visual,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from dferkit.errors import DataError
 from dferkit.evaluation.claims import on_crop
 from dferkit.faces import CROP_MARGIN, HaarDetector, track_faces, warp_face
 from dferkit.labels import BASIC
@@ -134,11 +135,20 @@ def render_shards(
 
 
 def read_shards(paths: list[Path]) -> FaceShard:
-    """All shards as one, in memory (about 310 kB a clip)."""
+    """All shards as one, in memory (about 310 kB a clip).
+
+    Raises:
+        DataError: A shard was written by another version.
+    """
+    wanted = {field.name for field in fields(FaceShard)}
     columns: dict[str, list[np.ndarray]] = {}
     offset = {"posed": 0, "natural": 1_000_000}
     for path in paths:
         with safe_open(path, framework="numpy") as handle:
+            if missing := sorted(wanted - set(handle.keys())):
+                raise DataError(
+                    f"{path.name} was rendered by another version (no {', '.join(missing)}); delete its folder and run the same command again"
+                )
             for key in handle.keys():  # noqa: SIM118
                 value = handle.get_tensor(key)
                 columns.setdefault(key, []).append(

@@ -15,6 +15,7 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.losses import class_weights_effective
 from dferkit.models.grace import Grace, GraceConfig, GraceOutput
 from dferkit.schema import TextTokens
+from dferkit.storage import digest_arrays
 from dferkit.training.batches import collate, epoch_batches
 from dferkit.training.state import load_state, save_state
 
@@ -71,7 +72,7 @@ def train_grace(
         DataError: Too few clips, tokens that are not finite, or a loss that is not: ten times in a row, or for a whole epoch.
     """
     config = config or TrainingConfig()
-    _check_joint(model_config, joint)
+    check_joint(model_config, joint)
     if len(target) < 2:
         raise DataError(f"{len(target)} training clips; give at least 2")
     if not bool(torch.isfinite(visual).all()):
@@ -87,7 +88,13 @@ def train_grace(
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    settings = {"model": model_config.as_dict(), "training": asdict(config), "clips": len(target)}
+    settings = {
+        "model": model_config.as_dict(),
+        "training": asdict(config),
+        "clips": len(target),
+        "data": digest_arrays({"visual": visual.numpy(), "target": np.asarray(target, np.int64)}),
+        "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
+    }
     start = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     labels = torch.from_numpy(np.asarray(target)).long()
     counts = torch.bincount(labels, minlength=len(model_config.labels))
@@ -130,8 +137,12 @@ def train_grace(
     return model.eval()
 
 
-def _check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None:
-    """Refuse what would train without a word of the reason why it is poor."""
+def check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None:
+    """Refuse what would train without a word of the reason why it is poor.
+
+    Raises:
+        ConfigError: The model asks for a joint space that is not there, or for another width than that of the one given.
+    """
     if joint is None:
         if config.visual_mass == "learned":
             raise ConfigError(
