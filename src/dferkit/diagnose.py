@@ -176,7 +176,7 @@ def check_box(folder: Path | str | None = None) -> Check:
     from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
     from dferkit.encoders.text import TextEncoder
     from dferkit.models.checkpoint import load_checkpoint
-    from dferkit.storage import digest_file
+    from dferkit.recipes.provenance import box_digests
 
     folder = Path(folder or BOX_FOLDER)
     if not folder.is_dir():
@@ -188,11 +188,10 @@ def check_box(folder: Path | str | None = None) -> Check:
     TextEncoder(folder / "text")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     details = {"weights_sha256": checkpoint.digest, "visual_sha256": encoder.digest, "bytes": size}
-    found = {"box_digest": encoder.digest, "text_encoder_digest": digest_file(folder / "text" / "model.safetensors")}
-    for key, digest in found.items():
+    for key, digest in box_digests(folder).items():
         wanted = checkpoint.about.get(key)
         if wanted is not None and wanted != digest:
-            what = "video network" if key == "box_digest" else "text encoder"
+            what = {"box_digest": "video network", "text_encoder_digest": "text encoder"}.get(key, "joint space")
             text = f"its {what} ({digest[:8]}) is not that of its head ({str(wanted)[:8]}). Reinstall dferkit"
             return Check(name="box", state=BROKEN, text=text, details=details)
     trained_on = checkpoint.about.get("trained_on", "unknown data")

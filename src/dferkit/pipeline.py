@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,10 @@ class Settings:
             raise ConfigError(f"stride is {self.stride_seconds} s; give 0.05 to 600")
         if self.people not in ("largest", "all"):
             raise ConfigError(f"people is {self.people!r}; choose largest or all")
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``run.json``."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +248,7 @@ class Model:
             inputs: A path, or several.
             people: ``largest`` or ``all``. window, stride: Seconds; by default those of the model's settings.
         """
-        changes = {
+        changes: dict[str, Any] = {
             key: value
             for key, value in (("people", people), ("window_seconds", window), ("stride_seconds", stride))
             if value is not None

@@ -245,6 +245,10 @@ class TextTokens:
     spans: tuple[tuple[int, int], ...]
     encoder: str
 
+    def pieces_within(self, start: int, end: int) -> list[int]:
+        """Numbers of the pieces that overlap the characters from ``start`` to before ``end``."""
+        return [i for i, (first, last) in enumerate(self.spans) if first < end and last > start]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransportPlan:
@@ -346,6 +350,11 @@ class DeletionTest:
     ranked_probability: Float[np.ndarray, " steps"]
     random_probability: Float[np.ndarray, "orders steps"]
     drop: float
+
+    @property
+    def num_beaten(self) -> int:
+        """Random orders that lower the probability less than the ranked one does."""
+        return int((self.random_probability.mean(1) > self.ranked_probability.mean()).sum())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from dferkit.encoders.text import TextEncoder, words_of
+from dferkit.encoders.text import TextEncoder
 from dferkit.errors import CheckpointError, DataError
 from dferkit.schema import TextTokens
 from dferkit.training.text_pretraining import build_tokenizer
@@ -137,22 +137,6 @@ def test_spans_and_pieces(bert_folder: Path) -> None:
         assert tokens.pieces == tuple(text[a:b] for a, b in tokens.spans)
         covered = {i for a, b in tokens.spans for i in range(a, b)}
         assert covered == {i for i, sign in enumerate(text) if not sign.isspace()}
-
-
-def test_words() -> None:
-    text = "Crow's feet, 0.8–1.9 s"
-    spans = ((0, 4), (4, 5), (5, 6), (7, 11), (11, 12), (13, 16), (16, 17), (17, 20), (20, 22), (20, 21))
-    tokens = TextTokens(
-        values=torch.zeros(10, 2),
-        sentence=torch.zeros(2),
-        pieces=tuple(text[a:b] for a, b in spans),
-        spans=spans,
-        encoder="x",
-    )
-    words, word_spans, index = words_of(tokens, text)
-    assert words == ("Crow's", "feet", ",", "0.8–1.9", "s")
-    assert [text[a:b] for a, b in word_spans] == list(words)
-    assert index.tolist() == [0, 0, 0, 1, 2, 3, 3, 3, 4, -1]
 
 
 def test_long_texts_are_cut_with_a_warning(bert_folder: Path) -> None:

@@ -101,6 +101,21 @@ def test_nothing_readable_is_exit_code_3(run, inputs):
     assert run("predict", inputs / "text.mp4", inputs / "empty.mp4").returncode == 3
 
 
+def test_quiet_still_names_what_could_not_be_read(run, inputs):
+    done = run("predict", inputs / "good.mp4", inputs / "text.mp4", "--quiet")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("text.mp4: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_videos_is_one_sentence(run, tmp_path):
+    done = run("predict", tmp_path)
+    assert done.returncode == 3
+    assert "holds no video" in done.stderr
+    assert done.stdout == ""
+
+
 def test_only_answers_is_exit_code_0_also_without_a_face(run, inputs):
     assert run("predict", inputs / "nobody.mp4").returncode == 0
 
@@ -112,6 +127,12 @@ def test_unknown_checkpoint_and_detector_are_wrong_usage(run, inputs):
     done = run("predict", inputs / "good.mp4", "--face", "harr")
     assert done.returncode == 2
     assert "haar" in done.stderr
+
+
+def test_a_report_without_a_folder_is_refused(run, inputs):
+    done = run("predict", inputs / "good.mp4", "--report")
+    assert done.returncode == 2
+    assert "give --out DIR" in done.stderr
 
 
 def test_evaluate_refuses_unknown_labels_with_the_nearest_name(run, clips, tmp_path):
@@ -175,10 +196,21 @@ def test_train_evaluate_predict_explain_report(run, clips, tmp_path):
     )
     done = run("explain", clips / one, "--checkpoint", checkpoint, "--out", tmp_path / "why")
     assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "why" / "run.json").read_text())
+    assert about["settings"]["window_seconds"] == 2.0
+    assert about["seconds"]["explain"] > 0
     assert (tmp_path / "why" / "report.html").stat().st_size > 20_000
     assert cv2.imread(str(tmp_path / "why" / "explanation.png")) is not None
     done = run("report", tmp_path / "one")
     assert done.returncode == 0, done.stderr
+
+
+def test_settings_are_refused_before_any_video_is_read(run, clips, tmp_path):
+    for setting in ("model.dim=48", "training.epoch=3"):
+        done = run("train", "grace", "--data", clips / "clips.csv", "--out", tmp_path, "--set", setting)
+        assert done.returncode == 2
+        assert "faces and tokens" not in done.stderr
+    assert not (tmp_path / "cache").exists()
 
 
 def test_unknown_setting_names_the_nearest(run, clips, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_claim, on_crop
+from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_claim, on_crop, phrase_masses
 from dferkit.faces import CROP_MARGIN
 from dferkit.facs import AU_NAMES
 from dferkit.schema import Caption, Phrase, TextTokens
@@ -30,7 +30,7 @@ def test_a_crop_of_one_quarter_shows_that_quarter():
     assert np.allclose(on_crop(frame, box, (112, 112), (4, 4)), 1)
 
 
-def _evidence(motion: np.ndarray, flow: np.ndarray, nuisance: np.ndarray, plan: np.ndarray | None = None, heat: np.ndarray | None = None) -> ClipEvidence:
+def _evidence(motion: np.ndarray, flow: np.ndarray, nuisance: np.ndarray) -> ClipEvidence:
     frames = 16
     au = np.zeros((frames, 23), np.float32)
     au[:, AU_NAMES.index("AU12")] = 0.8
@@ -38,18 +38,38 @@ def _evidence(motion: np.ndarray, flow: np.ndarray, nuisance: np.ndarray, plan: 
     zero = np.zeros(frames, np.float32)
     truth = Truth(
         clip_id="x", label="happiness", is_ambiguous=False, soft_label=np.zeros(7), au=au, timestamps=np.arange(frames) / 8, blink=zero, speech=zero, gaze=zero,
-        pose=zero, exposure=zero, flow_expression=flow, flow_nuisance=nuisance, regions=np.zeros((14, 14)), heat=np.zeros((23, 14, 14)) if heat is None else heat,
+        pose=zero, exposure=zero, flow_expression=flow, flow_nuisance=nuisance, regions=np.zeros((14, 14)), heat=np.zeros((23, 14, 14)),
         visible=np.ones((14, 14)), events=(), captions={},
     )  # fmt: skip
+    return ClipEvidence(
+        truth=truth, motion=motion, phrases=(), boxes=np.tile(WHOLE, (frames, 1)), frame_size=(112, 112)
+    )
+
+
+def _localise(plan: np.ndarray, heat: np.ndarray) -> dict[str, float]:
     phrases = tuple(
-        Phrase(text=t, action_unit=a, regions=(), start_seconds=0, end_seconds=2, intensity=0.8, start_character=s, end_character=s + len(t))
+        Phrase(
+            text=t,
+            action_unit=a,
+            regions=(),
+            start_seconds=0,
+            end_seconds=2,
+            intensity=0.8,
+            start_character=s,
+            end_character=s + len(t),
+        )
         for t, a, s in (("smile", "AU12", 0), ("frown", "AU4", 7))
     )
-    tokens = TextTokens(values=torch.zeros(2, 4), sentence=torch.zeros(4), pieces=("smile", "frown"), spans=((0, 5), (7, 12)), encoder="x")
-    return ClipEvidence(
-        truth=truth, motion=motion, plan=plan, caption=Caption(text="smile; frown", phrases=phrases, source="template"), tokens=tokens,
-        boxes=np.tile(WHOLE, (frames, 1)), frame_size=(112, 112),
-    )  # fmt: skip
+    tokens = TextTokens(
+        values=torch.zeros(2, 4),
+        sentence=torch.zeros(4),
+        pieces=("smile", "frown"),
+        spans=((0, 5), (7, 12)),
+        encoder="x",
+    )
+    caption = Caption(text="smile; frown", phrases=phrases, source="template")
+    peak = np.full(23, 0.8)
+    return localisation_claim(phrase_masses(caption, tokens, plan, heat.reshape(23, -1), peak))
 
 
 def test_weights_that_are_the_expression_flow_correlate_fully_with_it_and_not_with_independent_nuisance():
@@ -66,12 +86,11 @@ def test_uniform_plans_sit_at_one_and_plans_on_the_heat_map_far_above_it():
     heat = np.zeros((23, 14, 14))
     heat[AU_NAMES.index("AU12"), 10:12, 4:10] = 1
     heat[AU_NAMES.index("AU4"), 3:5, 4:10] = 1
-    flow = np.zeros((16, 14, 14))
     flat = np.full((2, 8 * 196), 1 / (16 * 98))
-    uniform = localisation_claim([_evidence(np.ones((8, 14, 14)), flow, flow, flat, heat)])
+    uniform = _localise(flat, heat)
     assert uniform["times_uniform"] == pytest.approx(1)
     assert uniform["shuffled_times_uniform"] == pytest.approx(1)
     exact = np.stack([np.tile(heat[AU_NAMES.index(a)].ravel(), 8) for a in ("AU12", "AU4")])
-    found = localisation_claim([_evidence(np.ones((8, 14, 14)), flow, flow, exact, heat)])
+    found = _localise(exact, heat)
     assert found["times_uniform"] > 8
     assert found["shuffled_times_uniform"] < 0.5

@@ -10,6 +10,7 @@ from sklearn import metrics as oracle
 
 from dferkit.errors import ConfigError, DataError
 from dferkit.evaluation.metrics import (
+    WARNINGS,
     bootstrap_interval,
     brier,
     confusion_matrix,
@@ -118,14 +119,16 @@ def test_evaluate_predictions():
     assert found.war == pytest.approx(4 / 6)
     assert found.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
     assert (found.num_clips, found.num_failed) == (6, 1)
-    assert found.warnings == ("W_CLASS_ABSENT", "W_FAILED_CLIPS", "W_FEW_SUBJECTS")
+    assert found.warnings == ("W_FEW_CLIPS", "W_CLASS_ABSENT", "W_FAILED_CLIPS", "W_FEW_SUBJECTS")
     assert found.uar_ci95[0] <= found.uar <= found.uar_ci95[1]
     probabilities = np.full((6, 3), 0.1)
     probabilities[range(6), predicted] = 0.8
     probabilities[4] = np.nan
     again = evaluate_predictions(("x", "y", "z"), true, probabilities)
     assert (again.uar, again.war, again.num_failed) == (found.uar, found.war, 1)
-    assert again.warnings == ("W_CLASS_ABSENT", "W_FAILED_CLIPS", "W_NO_SUBJECTS")
+    assert again.warnings == ("W_FEW_CLIPS", "W_CLASS_ABSENT", "W_FAILED_CLIPS", "W_NO_SUBJECTS")
+    assert set(found.warnings) | set(again.warnings) == set(WARNINGS)
+    assert evaluate_predictions(("x",), np.zeros(30, int), np.zeros(30, int)).warnings == ("W_NO_SUBJECTS",)
 
 
 @settings(max_examples=50, deadline=None)

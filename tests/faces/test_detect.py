@@ -59,12 +59,16 @@ def _csv(path: Path, text: str) -> Path:
 
 
 def test_boxes_by_frame_and_video(tmp_path: Path) -> None:
-    path = _csv(tmp_path / "boxes.csv", (
-        "input,frame,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight,FaceScore\n"
-        "clips/a.mp4,0,10,20,30,30,0.9\n"
-        "clips/a.mp4,1,,,,,\n"
-        "clips/a.mp4,2,12,20,30,30,0.8\n"
-        "clips/b.mp4,0,50,60,40,40,0.7\n"))
+    path = _csv(
+        tmp_path / "boxes.csv",
+        (
+            "input,frame,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight,FaceScore\n"
+            "clips/a.mp4,0,10,20,30,30,0.9\n"
+            "clips/a.mp4,1,,,,,\n"
+            "clips/a.mp4,2,12,20,30,30,0.8\n"
+            "clips/b.mp4,0,50,60,40,40,0.7\n"
+        ),
+    )
     boxes = BoxFile(path).for_video("elsewhere/a.mp4")
     assert boxes.boxes_at(0, 0.0) == [FaceBox(x=10, y=20, width=30, height=30, score=0.9)]
     assert boxes.boxes_at(1, 0.1) == []
@@ -76,8 +80,10 @@ def test_boxes_by_frame_and_video(tmp_path: Path) -> None:
 
 
 def test_boxes_by_time(tmp_path: Path) -> None:
-    path = _csv(tmp_path / "boxes.csv", (
-        "timestamp,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight\n0.0,1,2,30,30\n0.5,5,2,30,30\n0.5,90,2,20,20\n"))
+    path = _csv(
+        tmp_path / "boxes.csv",
+        ("timestamp,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight\n0.0,1,2,30,30\n0.5,5,2,30,30\n0.5,90,2,20,20\n"),
+    )
     detector = build_detector(str(path))
     assert isinstance(detector, BoxFile)
     assert detector.for_video("any.mp4") is detector

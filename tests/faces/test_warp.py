@@ -14,15 +14,26 @@ from dferkit.schema import DecodeReport, FaceTrack, Frames
 def make_frames(images: np.ndarray, fps: float = 8) -> Frames:
     count = len(images)
     return Frames(
-        images=images, timestamps=np.arange(count) / fps, indices=np.arange(count), start_seconds=0.0,
-        end_seconds=count / fps, report=DecodeReport(num_requested=count, num_decoded=count))
+        images=images,
+        timestamps=np.arange(count) / fps,
+        indices=np.arange(count),
+        start_seconds=0.0,
+        end_seconds=count / fps,
+        report=DecodeReport(num_requested=count, num_decoded=count),
+    )
 
 
 def make_track(boxes: list[tuple[float, ...] | None], num_people: int = 1) -> FaceTrack:
     found = np.array([box is not None for box in boxes])
     values = np.array([box if box is not None else (np.nan,) * 4 for box in boxes], dtype=float)
-    return FaceTrack(track_id=0, boxes=values, scores=np.full(len(boxes), np.nan), found=found, front_end="test",
-                     num_people=num_people)
+    return FaceTrack(
+        track_id=0,
+        boxes=values,
+        scores=np.full(len(boxes), np.nan),
+        found=found,
+        front_end="test",
+        num_people=num_people,
+    )
 
 
 def _ramp(width: int = 300, height: int = 200) -> np.ndarray:

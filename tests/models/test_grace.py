@@ -31,8 +31,9 @@ def test_shapes(name: str) -> None:
         assert name == "text_only"
         return
     words = {"tokens": 6, "sentence": 1, "none": 5}[model.config.text]
-    assert output.alignment.plan.shape == (3, words, 18)  # half of 36 tokens are kept
-    assert output.alignment.visual_index.shape == (3, 18)
+    kept = 36 if name == "grace_no_motion" else 18  # half of 36 tokens, where motion selects
+    assert output.alignment.plan.shape == (3, words, kept)
+    assert output.alignment.visual_index.shape == (3, kept)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -99,7 +100,8 @@ def test_neighbours_in_a_batch_change_nothing(name: str) -> None:
 SWITCHES: dict[str, GraceConfig] = {
     **{name: variant(name, SMALL) for name in VARIANTS},
     "plan_held_constant": replace(SMALL, aligner=AlignerConfig(is_plan_differentiable=False)),
-    "motion_marginals": replace(SMALL, motion_marginals=True),
+    "motion_mass": replace(SMALL, visual_mass="motion"),
+    "learned_mass": replace(SMALL, visual_mass="learned"),
     "all_tokens": replace(SMALL, ratio=1.0),
     "few_tokens": replace(SMALL, ratio=0.1),
 }
@@ -115,13 +117,13 @@ def test_every_switch_trains_a_step(name: str) -> None:
     loss = model.loss(model(**given), target)
     loss.backward()
     used = {
-        "visual_projection": config.use_visual,
-        "text_projection": config.text != "none",
+        "space.visual_projection": config.use_visual,
+        "space.text_projection": config.text != "none",
         "queries": config.text == "none",
         "strength": config.use_visual and config.motion != "none",
     }
     for part, is_used in used.items():
-        of_part = [p.grad for key, p in model.named_parameters() if key.split(".")[0] == part]
+        of_part = [p.grad for key, p in model.named_parameters() if key == part or key.startswith(part + ".")]
         has_gradient = any(g is not None and bool(g.abs().sum() > 0) for g in of_part)
         assert has_gradient == is_used, part
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)

@@ -125,6 +125,18 @@ def test_a_state_of_other_settings_is_refused(changed: dict[str, object], tmp_pa
         train_grace(replace(SMALL, text="sentence"), *labelled_clips(), config=replace(QUICK, epochs=2), state=tmp_path)
 
 
+def test_a_state_of_other_clips_or_another_joint_space_is_refused(tmp_path: Path) -> None:
+    visual, texts, target = labelled_clips()
+    config, joint = replace(QUICK, epochs=2), Grace(SMALL).space.state_dict()
+    train_grace(SMALL, visual, texts, target, config=config, joint=joint, state=tmp_path)
+    changed = {name: value + (name == "mass.bias") for name, value in joint.items()}
+    for clips, space in (((visual + 1, texts, target), joint), ((visual, texts, target[::-1]), joint)):
+        with pytest.raises(CheckpointError, match="other settings"):
+            train_grace(SMALL, *clips, config=config, joint=space, state=tmp_path)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_grace(SMALL, visual, texts, target, config=config, joint=changed, state=tmp_path)
+
+
 def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], *, only_gradient: bool = False) -> list[int]:
     """Make the loss (or only its gradient) NaN at some steps."""
     original, calls = Grace.loss, [0]

@@ -171,7 +171,8 @@ def test_cut_inside_a_trailing_index_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.webm", "a.avi", "a.gif"],
+    "name",
+    ["a.webm", "a.avi", "a.gif"],
 )
 def test_other_cut_containers(tmp_path: Path, name: str) -> None:
     kind = {"a.webm": "vp9.webm", "a.avi": "mpeg4.avi", "a.gif": "animated.gif"}[name]
@@ -229,8 +230,12 @@ def test_anamorphic_frames_get_square_pixels(tmp_path: Path) -> None:
 
 def test_hdr_is_told(tmp_path: Path) -> None:
     path = write_numbered(
-        tmp_path / "a.mp4", 4, codec="libx265", pix_fmt="yuv420p10le",
-        options={"x265-params": "log-level=error:transfer=smpte2084:colorprim=bt2020:colormatrix=bt2020nc"})
+        tmp_path / "a.mp4",
+        4,
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        options={"x265-params": "log-level=error:transfer=smpte2084:colorprim=bt2020:colormatrix=bt2020nc"},
+    )
     assert "W_HDR" in index_video(path).warnings
 
 

@@ -177,7 +177,8 @@ def test_limits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["näme.mp4", "new\nline.mp4", "-i.mp4", "%03d.mp4", "concat:a.mp4", "a'b.mp4", "n" * 200])
+    "name", ["näme.mp4", "new\nline.mp4", "-i.mp4", "%03d.mp4", "concat:a.mp4", "a'b.mp4", "n" * 200]
+)
 def test_odd_names_read_like_plain_ones(tmp_path: Path, name: str) -> None:
     plain = write_numbered(tmp_path / "plain.mp4")
     odd = tmp_path / name

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.progress import Stages
+from dferkit.cli.progress import Stages, note, plural
 
 
 def evaluate(
@@ -26,6 +26,7 @@ def evaluate(
     Uses the rows with split test where there is that column, else all rows. A clip that cannot be answered counts as wrong.
     """
     from dferkit.encoders.box import BOX_FOLDER
+    from dferkit.evaluation.metrics import WARNINGS
     from dferkit.models.checkpoint import load_checkpoint
     from dferkit.recipes.scoring import evaluate_manifest
 
@@ -37,6 +38,8 @@ def evaluate(
     unreadable = sum(p.status == "unreadable" for p in predictions)
     low, high = scores.uar_ci95
     typer.echo(
-        f"UAR {scores.uar:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {scores.war:.3f}, {scores.num_clips} clips, {scores.num_failed} without answer: {out / 'metrics.json'}"
+        f"UAR {scores.uar:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {scores.war:.3f}, {plural(scores.num_clips, 'clip')}, {scores.num_failed} without answer: {out / 'metrics.json'}"
     )
+    for warning in scores.warnings:
+        note(f"{warning}: {WARNINGS[warning]}")
     raise typer.Exit(1 if unreadable else 0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from dferkit.cli.progress import plural
 
 
 def explain(
@@ -27,7 +30,9 @@ def explain(
     from dferkit.errors import DataError, VideoError
     from dferkit.pipeline import load
     from dferkit.recipes.prediction import write_explanation
+    from dferkit.reports.clip_page import deletion_verdict
 
+    started = time.monotonic()
     model = load(checkpoint, face=face)
     explained = model.explain(video, top_k=top, max_windows=windows)
     first = explained.result.predictions[0]
@@ -35,8 +40,17 @@ def explain(
         if first.status == "unreadable":
             raise VideoError(first.message, code="E_UNREADABLE")
         raise DataError(f"{first.input}: {first.message}")
-    write_explanation(explained, out)
-    label = explained.result.label or "no class (abstained)"
-    typer.echo(
-        f"apparent expression: {label} ({explained.result.confidence:.2f}). Because of: {explained.explanations[0].caption.text} Open {out / 'report.html'}"
-    )
+    settings = {**model.settings.as_dict(), "front_end": model.detector.name, "windows": windows, "top": top}
+    write_explanation(explained, out, settings=settings, seconds=time.monotonic() - started)
+    for shown in explained.explanations:
+        p = shown.prediction
+        typer.echo(
+            f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s: apparent expression {p.label or 'none (abstained)'} ({p.confidence:.2f})"
+        )
+        typer.echo(f"  movements seen: {shown.caption.text}")
+        if shown.deletion is not None:
+            typer.echo(f"  deletion test: {deletion_verdict(shown.deletion)}")
+    left = len(explained.result.predictions) - len(explained.explanations)
+    if left:
+        typer.echo(f"{plural(left, 'further window')} in {out / 'predictions.csv'}, not explained")
+    typer.echo(f"The confidence is not calibrated on real faces. Open {out / 'report.html'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dferkit.cli.inputs import expand_inputs
-from dferkit.cli.progress import Stages
+from dferkit.cli.progress import Stages, note, plural
 
 
 def predict(
@@ -32,22 +31,30 @@ def predict(
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, which shows faces.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen; only what could not be read.")
+    ] = False,
 ) -> None:
     """Name the apparent expression in videos, one answer per input and window.
 
     Ends with 0 when every input got its answer (no face and abstention are answers), 1 when some could not be read, 3 when none could.
     """
+    from dferkit.errors import ConfigError
     from dferkit.pipeline import Settings, load
     from dferkit.recipes.prediction import predict_files
+
+    if report and out is None:
+        raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
     settings = Settings(window_seconds=window, stride_seconds=stride, people=people, face=face)
     files, empty = expand_inputs(inputs)
     model = load(checkpoint, face=face)
     started = time.monotonic()
+    for sentence in empty:
+        note(sentence)
+    if not files:
+        raise typer.Exit(3)
     with Stages(quiet=quiet) as tell:
-        for sentence in empty:
-            tell.say(sentence)
         run = predict_files(
             model,
             files,
@@ -58,18 +65,22 @@ def predict(
             on_progress=lambda a, b: tell("videos", a, b),
         )
     predictions = run.predictions
-    if not quiet:
+    if quiet:
+        for p in predictions:
+            if p.status == "unreadable":
+                note(f"{p.input}: {p.message}")
+    else:
         _show(predictions)
     unreadable = {p.input for p in predictions if p.status == "unreadable"}
     counts = Counter(_status(predictions, name) for _, name in files)
     summary = (
-        f"{len(files)} files: "
+        f"{plural(len(files), 'file')}: "
         + ", ".join(f"{n} {status}" for status, n in counts.most_common())
         + f" · {time.monotonic() - started:.0f} s"
     )
     if not quiet:
-        print(summary + (f" · {out}" if out else ""), file=sys.stderr)
-    if not files or len(unreadable) == len(files):
+        note(summary + (f" · {out}" if out else ""))
+    if len(unreadable) == len(files):
         raise typer.Exit(3)
     raise typer.Exit(1 if unreadable or empty else 0)
 
@@ -97,5 +108,6 @@ def _show(predictions: object) -> None:
         shown = f"{p.label} {p.confidence:.2f}" if p.label else "–"
         table.add_row(Text(p.input), span, shown, p.status, Text(p.message))
     Console().print(table)
-    note = "The model in use was trained on rendered faces; on real ones its confidence is not calibrated. "
-    print(note + INTENDED_USE, file=sys.stderr)
+    note(
+        f"The model in use was trained on rendered faces; on real ones its confidence is not calibrated. {INTENDED_USE}"
+    )

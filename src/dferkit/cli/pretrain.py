@@ -14,7 +14,7 @@ def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; DIR/box holds the result.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of people, clips and weights.")] = 0,
     clips: Annotated[int, typer.Option("--clips", min=384, help="Rendered clips for the video network.")] = 5760,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of the video network.")] = 8700,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of the video network.")] = 13700,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes and threads; all cores by default.")
     ] = None,

@@ -59,6 +59,11 @@ class Stages:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def plural(count: int, thing: str) -> str:
+    """``1 clip``, ``2 clips``."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def note(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.progress import Stages
+from dferkit.cli.progress import Stages, plural
 
 
 def synth(
@@ -55,4 +55,4 @@ def synth(
             manifest = render_benchmark(config, out, workers=workers, on_progress=on_progress)
         if sheet:
             write_sheet(config, out / "sheet.png")
-    typer.echo(f"{clips} clips of {config.num_subjects} people: {manifest}")
+    typer.echo(f"{plural(clips, 'clip')} of {config.num_subjects} people: {manifest}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.progress import Stages
+from dferkit.cli.progress import Stages, plural
 
 
 def train(
@@ -51,5 +51,5 @@ def train(
             on_progress=tell,
         )
     val = f", val UAR {figures['val']['uar']:.3f}" if "val" in figures else ""
-    failed = f", {figures['failed']} clips could not be used" if figures["failed"] else ""
-    typer.echo(f"{figures['train_clips']} clips{failed}{val}: {folder}")
+    failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
+    typer.echo(f"{plural(figures['train_clips'], 'clip')}{failed}{val}: {folder}")

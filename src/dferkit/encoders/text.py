@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +21,6 @@ from dferkit.schema import TextTokens
 
 # Token vectors and, where the model has one, a vector of its own for the whole text.
 _Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
-
-# A word is letters and digits with the marks inside them (``0.8–1.9``, ``crow's``); other signs stand for themselves.
-_WORD = re.compile(r"\w+(?:[.'’–-]\w+)*|[^\w\s]")
 
 
 class TextEncoder:
@@ -131,27 +127,6 @@ class TextEncoder:
         spans = tuple((int(a), int(b)) for a, b in (encoding.offsets[place] for place in places))
         pieces = tuple(text[a:b] for a, b in spans)
         return [ids[place] for place in kept], pieces, spans, live
-
-
-def words_of(
-    tokens: TextTokens, text: str
-) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...], Int[Tensor, " pieces"]]:
-    """Whole words of a text and the word each piece belongs to.
-
-    A word is a run of letters and digits with marks inside it (``0.8–1.9``, ``crow's``); other signs stand alone.
-
-    Returns:
-        words: As they stand in ``text``, in order.
-        spans: (start, end) character of each.
-        index: Number of the word each piece overlaps most, the earlier one when two tie; -1 for a piece of white space.
-    """
-    found = [match.span() for match in _WORD.finditer(text)]
-    index = torch.full((len(tokens.spans),), -1, dtype=torch.long)
-    for piece, (start, end) in enumerate(tokens.spans):
-        overlaps = [min(end, b) - max(start, a) for a, b in found]
-        if overlaps and max(overlaps) > 0:
-            index[piece] = overlaps.index(max(overlaps))
-    return tuple(text[a:b] for a, b in found), tuple(found), index
 
 
 def _load_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,9 +55,10 @@ class VideoMAEEncoder:
             self.name = "videomae-random"
         else:
             try:
-                model, report = VideoMAEModel.from_pretrained(
+                loaded: Any = VideoMAEModel.from_pretrained(
                     str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
+                model, report = loaded
             except (OSError, ValueError) as error:
                 raise CheckpointError(
                     f"no VideoMAE model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
@@ -69,7 +71,7 @@ class VideoMAEEncoder:
                 )
             self.name = f"videomae:{Path(source).name}"
         self.model = model.eval()
-        config = model.config
+        config: Any = model.config  # sizes may be pairs by their type, but VideoMAE has squares
         self.summary_dim = config.hidden_size
         self.dim, self.size = config.hidden_size, config.image_size
         side = config.image_size // config.patch_size

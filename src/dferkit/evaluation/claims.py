@@ -16,6 +16,7 @@ from dferkit.synthetic import Truth
 
 HEAT_INSIDE = 0.5  # a cell is inside an AU's heat map when the AU moves it at least half as far as its farthest cell
 _MOVING = 1e-3  # pixels per frame
+SHOWN = 0.15  # an action unit that never gets stronger does not show
 
 
 def on_crop(maps: np.ndarray, box: np.ndarray, frame_size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
@@ -59,19 +60,48 @@ def _filled(boxes: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PhraseMass:
+    """Where the mass of one phrase went: ``mass`` (patches) sums to 1, ``moved`` says which patches its action unit moves."""
+
+    action_unit: str
+    mass: np.ndarray
+    moved: np.ndarray
+
+
+def phrase_masses(
+    caption: Caption, tokens: TextTokens, plan: np.ndarray, heat: np.ndarray, peak: np.ndarray
+) -> list[PhraseMass]:
+    """Mass of the phrases whose action unit truly shows (intensity ≥ .15 at some time).
+
+    Args:
+        plan: (pieces, steps · patches). heat: (AUs, patches) how far a unit moves the cell. peak: (AUs,) its highest intensity in the clip.
+    """
+    found = []
+    for phrase in caption.phrases:
+        if phrase.action_unit not in AU_NAMES or phrase.intensity <= 0:
+            continue
+        unit = AU_NAMES.index(phrase.action_unit)
+        pieces = tokens.pieces_within(phrase.start_character, phrase.end_character)
+        mass = plan[pieces].sum(0).reshape(-1, heat.shape[1]).sum(0)
+        if peak[unit] < SHOWN or heat[unit].max() <= 0 or mass.sum() <= 0:
+            continue
+        moved = heat[unit] >= HEAT_INSIDE * heat[unit].max()
+        found.append(PhraseMass(action_unit=phrase.action_unit, mass=mass / mass.sum(), moved=moved))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClipEvidence:
     """What a model said of one clip, beside the truth.
 
     Attributes:
-        motion: (steps, rows, columns) weights. plan: (pieces, steps · patches) transport, rows as they are.
+        motion: (steps, rows, columns) weights. phrases: Where the words' mass went.
         boxes: (frames, 4). frame_size: (width, height).
     """
 
     truth: Truth
     motion: np.ndarray
-    plan: np.ndarray | None
-    caption: Caption
-    tokens: TextTokens
+    phrases: Sequence[PhraseMass]
     boxes: np.ndarray
     frame_size: tuple[int, int]
 
@@ -111,59 +141,29 @@ def motion_claim(clips: Sequence[ClipEvidence]) -> dict[str, float]:
     return result
 
 
-def localisation_claim(clips: Sequence[ClipEvidence], *, seed: int = 0) -> dict[str, float]:
+def localisation_claim(phrases: Sequence[PhraseMass], *, seed: int = 0) -> dict[str, float]:
     """Does a phrase's transport mass lie where its action unit moves the face?
-
-    Only phrases of action units that truly show (intensity ≥ .15 at some time) count.
 
     Returns:
         ``mass_inside``: Mean share of a phrase's mass in cells where its AU moves the skin at least half as far as anywhere; ``uniform``: The share
         of a uniform plan; ``shuffled``: the share in the heat map of another phrase's AU; the two ratios; ``num_phrases``.
     """
-    rng = np.random.default_rng(seed)
-    mass: list[np.ndarray] = []
-    own: list[np.ndarray] = []
-    units: list[str] = []
-    for clip in clips:
-        if clip.plan is None:
-            continue
-        steps, *grid = clip.motion.shape
-        box = np.nanmean(clip.boxes, 0)
-        heat = on_crop(clip.truth.heat, box, clip.frame_size, (grid[0], grid[1]))
-        for phrase in clip.caption.phrases:
-            if phrase.action_unit not in AU_NAMES or phrase.intensity <= 0:
-                continue
-            column = AU_NAMES.index(phrase.action_unit)
-            if clip.truth.au[:, column].max() < 0.15 or heat[column].max() <= 0:
-                continue
-            pieces = [
-                i
-                for i, (a, b) in enumerate(clip.tokens.spans)
-                if a < phrase.end_character and b > phrase.start_character
-            ]
-            rows = clip.plan[pieces].sum(0)
-            if rows.sum() <= 0:
-                continue
-            mass.append((rows / rows.sum()).reshape(steps, *grid).sum(0))
-            own.append(heat[column] >= HEAT_INSIDE * heat[column].max())
-            units.append(phrase.action_unit)
-    if not mass:
+    if not phrases:
         return {"num_phrases": 0.0}
-    inside = float(np.mean([m[h].sum() for m, h in zip(mass, own, strict=True)]))
-    uniform = float(np.mean([h.mean() for h in own]))
+    rng = np.random.default_rng(seed)
     shuffled = []
-    for i, m in enumerate(mass):
-        others = [j for j in rng.permutation(len(mass))[:50] if units[j] != units[i]]
+    for phrase in phrases:
+        others = [j for j in rng.permutation(len(phrases))[:50] if phrases[j].action_unit != phrase.action_unit]
         if others:
-            j = others[0]
+            moved = phrases[others[0]].moved
             # The other map's size differs: it is judged against its own uniform share, then put on this phrase's scale.
-            shuffled.append(m[own[j]].sum() / own[j].mean())
+            shuffled.append(phrase.mass[moved].sum() / moved.mean())
     ratio_shuffled = float(np.mean(shuffled)) if shuffled else float("nan")
-    ratio = float(np.mean([m[h].sum() / h.mean() for m, h in zip(mass, own, strict=True)]))
+    ratio = float(np.mean([p.mass[p.moved].sum() / p.moved.mean() for p in phrases]))
     return {
-        "num_phrases": float(len(mass)),
-        "mass_inside": inside,
-        "uniform": uniform,
+        "num_phrases": float(len(phrases)),
+        "mass_inside": float(np.mean([p.mass[p.moved].sum() for p in phrases])),
+        "uniform": float(np.mean([p.moved.mean() for p in phrases])),
         "times_uniform": ratio,
         "shuffled_times_uniform": ratio_shuffled,
         "times_shuffled": ratio / ratio_shuffled if ratio_shuffled else float("nan"),

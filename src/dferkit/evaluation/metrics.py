@@ -18,10 +18,20 @@ from dferkit.schema import Evaluation
 NO_ANSWER = -1
 """Predicted class of a clip without an answer."""
 
+_FEW_SUBJECTS = 10
+_FEW_CLIPS = 30
+
+WARNINGS = {
+    "W_FEW_CLIPS": f"fewer than {_FEW_CLIPS} clips: the interval is too narrow or has no width; it is no sign of certainty",
+    "W_CLASS_ABSENT": "not every class is in the data: UAR is the mean over those that are",
+    "W_FAILED_CLIPS": "clips without an answer count as wrong",
+    "W_NO_SUBJECTS": "no subject is named: the interval takes clips as independent and is too narrow when people appear more than once",
+    "W_FEW_SUBJECTS": f"fewer than {_FEW_SUBJECTS} people: the interval says little about other people",
+}
+"""What each warning of an evaluation means."""
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Confusion matrices (…, classes, columns) → values (…), such as ``uar``."""
-
-_FEW_SUBJECTS = 10
 
 
 def confusion_matrix(
@@ -145,6 +155,8 @@ def evaluate_predictions(
     recall = per_class_recall(full)
     num_failed = int(full[:, num_classes].sum())
     warnings = []
+    if len(codes) < _FEW_CLIPS:
+        warnings.append("W_FEW_CLIPS")
     if np.isnan(recall).any():
         warnings.append("W_CLASS_ABSENT")
     if num_failed:

@@ -54,8 +54,10 @@ class HaarDetector:
     def __init__(self) -> None:
         path = os.path.join(getattr(getattr(cv2, "data", None), "haarcascades", ""), "haarcascade_frontalface_alt2.xml")
         if not hasattr(cv2, "CascadeClassifier") or not os.path.isfile(path):
-            raise BackendError(f"OpenCV {cv2.__version__} has no face cascade: pip install 'opencv-python-headless<5', "
-                               "or give --face yunet with its model file")
+            raise BackendError(
+                f"OpenCV {cv2.__version__} has no face cascade: pip install 'opencv-python-headless<5', "
+                "or give --face yunet with its model file"
+            )
         self._cascade = cv2.CascadeClassifier(path)
 
     def detect(self, image: Image) -> list[FaceBox]:
@@ -67,11 +69,20 @@ class HaarDetector:
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         smallest = max(20, round(max(size) * (self._SMALL_FACE_SHARE if is_small else self._LARGE_FACE_SHARE)))
         boxes, _, weights = self._cascade.detectMultiScale3(
-            grey, scaleFactor=1.1, minNeighbors=self._MIN_NEIGHBORS, minSize=(smallest, smallest),
-            outputRejectLevels=True)
+            grey,
+            scaleFactor=1.1,
+            minNeighbors=self._MIN_NEIGHBORS,
+            minSize=(smallest, smallest),
+            outputRejectLevels=True,
+        )
         found = [
-            FaceBox(x=float(x / scale), y=float(y / scale), width=float(w / scale), height=float(h / scale),
-                    score=float(weight))
+            FaceBox(
+                x=float(x / scale),
+                y=float(y / scale),
+                width=float(w / scale),
+                height=float(h / scale),
+                score=float(weight),
+            )
             for (x, y, w, h), weight in zip(boxes, np.ravel(weights), strict=True)
         ]
         return sorted(found, key=lambda box: -box.score)
@@ -111,9 +122,15 @@ class YuNetDetector:
         if rows is None:
             return []
         tight = [
-            FaceBox(x=float(row[0] / scale), y=float(row[1] / scale), width=float(row[2] / scale),
-                    height=float(row[3] / scale), score=float(row[14]))
-            for row in rows if row[2] > 0 and row[3] > 0
+            FaceBox(
+                x=float(row[0] / scale),
+                y=float(row[1] / scale),
+                width=float(row[2] / scale),
+                height=float(row[3] / scale),
+                score=float(row[14]),
+            )
+            for row in rows
+            if row[2] > 0 and row[3] > 0
         ]
         return sorted((standard_from_tight(box) for box in tight), key=lambda box: -box.score)
 
@@ -156,8 +173,9 @@ def build_detector(spec: str = "auto", *, models_dir: Path | str | None = None) 
         return YuNetDetector(model)
     if spec == "auto":
         return HaarDetector()
-    raise BackendError("YuNet needs its ONNX file (face_detection_yunet_*.onnx): set DFERKIT_MODELS to its folder, "
-                       "or use --face haar")
+    raise BackendError(
+        "YuNet needs its ONNX file (face_detection_yunet_*.onnx): set DFERKIT_MODELS to its folder, or use --face haar"
+    )
 
 
 def _find_yunet(models_dir: Path | str | None) -> Path | None:

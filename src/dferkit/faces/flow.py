@@ -41,8 +41,13 @@ class Motion:
             return None
         reach = int(np.clip(width / 5, 9, 21)) | 1
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            self._greys[start], self._greys[end], points[:, None], points[:, None].copy(), winSize=(reach, reach),
-            maxLevel=2)
+            self._greys[start],
+            self._greys[end],
+            points[:, None],
+            points[:, None].copy(),
+            winSize=(reach, reach),
+            maxLevel=2,
+        )
         is_kept = status.ravel().astype(bool)
         if is_kept.sum() < _MIN_POINTS:
             return None
@@ -59,8 +64,13 @@ class Motion:
         """The face as a small normalised patch (mean 0, length 1)."""
         x, y, width, height = box * self._scale
         matrix = np.array([[width / _PATCH, 0, x], [0, height / _PATCH, y]], dtype=np.float64)
-        patch = cv2.warpAffine(self._greys[frame], matrix, (_PATCH, _PATCH), borderMode=cv2.BORDER_REPLICATE,
-                               flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP).astype(np.float64)
+        patch = cv2.warpAffine(
+            self._greys[frame],
+            matrix,
+            (_PATCH, _PATCH),
+            borderMode=cv2.BORDER_REPLICATE,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        ).astype(np.float64)
         patch -= patch.mean()
         length = np.linalg.norm(patch)
         return patch / length if length > 1e-6 else patch
@@ -68,8 +78,10 @@ class Motion:
 
 def find_cuts(greys: list[Grey]) -> Bool[np.ndarray, " frames"]:
     """True for a frame that does not continue the one before: little in common and much changed."""
-    thumbs = [cv2.GaussianBlur(cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA), (3, 3), 0).astype(np.float64)
-              for grey in greys]
+    thumbs = [
+        cv2.GaussianBlur(cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA), (3, 3), 0).astype(np.float64)
+        for grey in greys
+    ]
     is_cut = np.zeros(len(greys), dtype=bool)
     for i in range(1, len(greys)):
         before, after = thumbs[i - 1], thumbs[i]

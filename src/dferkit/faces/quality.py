@@ -26,8 +26,14 @@ def assess(images: UInt8[np.ndarray, "frames size size 3"], track: FaceTrack) ->
     coverage = len(found) / max(1, len(track.found))
     if len(found) == 0:
         nan = float("nan")
-        return FaceQuality(coverage=0.0, median_height_pixels=nan, sharpness=nan, brightness=nan, jitter=nan,
-                           warnings=("W_FEW_FACE_FRAMES",))
+        return FaceQuality(
+            coverage=0.0,
+            median_height_pixels=nan,
+            sharpness=nan,
+            brightness=nan,
+            jitter=nan,
+            warnings=("W_FEW_FACE_FRAMES",),
+        )
     greys = [_grey(images[i]) for i in found]
     height = float(np.median(track.boxes[found, 3]))
     sharpness = float(np.median([cv2.Laplacian(grey, cv2.CV_64F).var() for grey in greys]))
@@ -43,8 +49,13 @@ def assess(images: UInt8[np.ndarray, "frames size size 3"], track: FaceTrack) ->
         ("W_MULTIPLE_FACES", track.num_people > 1),
     )
     return FaceQuality(
-        coverage=coverage, median_height_pixels=height, sharpness=sharpness, brightness=brightness, jitter=jitter,
-        warnings=tuple(code for code, applies in checks if applies))
+        coverage=coverage,
+        median_height_pixels=height,
+        sharpness=sharpness,
+        brightness=brightness,
+        jitter=jitter,
+        warnings=tuple(code for code, applies in checks if applies),
+    )
 
 
 def _grey(image: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "112 112"]:

@@ -84,8 +84,12 @@ def _whole(frames: Frames, detector: WholeFrame) -> FaceTrack:
     count = len(frames.images)
     box = detector.detect(frames.images[0])[0]
     return FaceTrack(
-        track_id=0, boxes=np.tile(_array(box), (count, 1)), scores=np.full(count, np.nan),
-        found=np.ones(count, dtype=bool), front_end=detector.name)
+        track_id=0,
+        boxes=np.tile(_array(box), (count, 1)),
+        scores=np.full(count, np.nan),
+        found=np.ones(count, dtype=bool),
+        front_end=detector.name,
+    )
 
 
 def _detect(frames: Frames, detector: Detector | BoxFile, every: int) -> dict[int, list[FaceBox]]:
@@ -121,8 +125,14 @@ def _link(detections: dict[int, list[FaceBox]], motion: Motion, times: Float[np.
                 trail.expected = _carry_on(motion, trail.expected, previous, frame)
         previous = frame
         pairs = sorted(
-            ((overlap(_box(trail.expected), box), t, b) for t, trail in enumerate(trails) if trail.expected is not None
-             for b, box in enumerate(boxes)), reverse=True)
+            (
+                (overlap(_box(trail.expected), box), t, b)
+                for t, trail in enumerate(trails)
+                if trail.expected is not None
+                for b, box in enumerate(boxes)
+            ),
+            reverse=True,
+        )
         used_trails: set[int] = set()
         used_boxes: set[int] = set()
         for shared, t, b in pairs:
@@ -138,9 +148,7 @@ def _link(detections: dict[int, list[FaceBox]], motion: Motion, times: Float[np.
     return trails
 
 
-def _carry_on(
-    motion: Motion, box: Float[np.ndarray, " 4"], start: int, end: int
-) -> Float[np.ndarray, " 4"] | None:
+def _carry_on(motion: Motion, box: Float[np.ndarray, " 4"], start: int, end: int) -> Float[np.ndarray, " 4"] | None:
     """The box followed over several frames; None across a cut."""
     for i in range(start, end):
         if motion.is_cut[i + 1]:
@@ -201,9 +209,7 @@ def _fill_alone(
         i = following
 
 
-def _smooth(
-    boxes: Float[np.ndarray, "frames 4"], is_cut: Bool[np.ndarray, " frames"]
-) -> Float[np.ndarray, "frames 4"]:
+def _smooth(boxes: Float[np.ndarray, "frames 4"], is_cut: Bool[np.ndarray, " frames"]) -> Float[np.ndarray, "frames 4"]:
     """Boxes without the detector's tremble: the size changes slowly, the place faster. Never across a cut or a gap."""
     smoothed = boxes.copy()
     found = np.isfinite(boxes[:, 0])

@@ -36,13 +36,16 @@ class BoxJitter:
             raise ConfigError(f"box jitter must be finite with a scale above 0, found {self}")
 
     @classmethod
-    def draw(cls, generator: np.random.Generator, *, shift: float = 0.05, scale: float = 0.08,
-             roll_degrees: float = 5.0) -> BoxJitter:
+    def draw(
+        cls, generator: np.random.Generator, *, shift: float = 0.05, scale: float = 0.08, roll_degrees: float = 5.0
+    ) -> BoxJitter:
         """A random jitter: uniform within ± each range."""
         return cls(
-            shift_x=generator.uniform(-shift, shift), shift_y=generator.uniform(-shift, shift),
+            shift_x=generator.uniform(-shift, shift),
+            shift_y=generator.uniform(-shift, shift),
             scale=math.exp(generator.uniform(-scale, scale)),
-            roll_degrees=generator.uniform(-roll_degrees, roll_degrees))
+            roll_degrees=generator.uniform(-roll_degrees, roll_degrees),
+        )
 
 
 def warp_face(
@@ -84,7 +87,11 @@ def warp_face(
 
 
 def crop_face(
-    image: UInt8[np.ndarray, "height width 3"], box: Float[np.ndarray, " 4"], *, size: int, margin: float = CROP_MARGIN,
+    image: UInt8[np.ndarray, "height width 3"],
+    box: Float[np.ndarray, " 4"],
+    *,
+    size: int,
+    margin: float = CROP_MARGIN,
     jitter: BoxJitter | None = None,
 ) -> UInt8[np.ndarray, "size size 3"]:
     """The square around one box, grown by ``margin`` on each side."""
@@ -102,10 +109,12 @@ def crop_face(
     cosine, sine = step * math.cos(roll), step * math.sin(roll)
     # Pixel centres are at +0.5, in the crop as in the frame.
     middle = (fine - 1) / 2
-    matrix = np.array([
-        [cosine, -sine, center_x - 0.5 - (cosine - sine) * middle],
-        [sine, cosine, center_y - 0.5 - (sine + cosine) * middle],
-    ])
+    matrix = np.array(
+        [
+            [cosine, -sine, center_x - 0.5 - (cosine - sine) * middle],
+            [sine, cosine, center_y - 0.5 - (sine + cosine) * middle],
+        ]
+    )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(image, matrix, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return warped if factor == 1 else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)

@@ -15,7 +15,8 @@ VARIANTS: dict[str, Callable[[GraceConfig], GraceConfig]] = {
     "grace_cosine": lambda c: replace(c, aligner=replace(c.aligner, method="cosine")),
     "grace_cross_attention": lambda c: replace(c, aligner=replace(c.aligner, method="cross_attention")),
     "grace_sentence": lambda c: replace(c, text="sentence"),
-    "grace_no_motion": lambda c: replace(c, motion="none"),
+    # Without motion there is nothing to select by: all tokens are kept.
+    "grace_no_motion": lambda c: replace(c, motion="none", ratio=1.0),
     "grace_spatial_motion": lambda c: replace(c, motion="spatial"),
     "grace_temporal_motion": lambda c: replace(c, motion="temporal"),
     "grace_no_contrastive": lambda c: replace(c, weight_contrastive=0.0),

@@ -19,7 +19,7 @@ from dferkit.models.grace import Grace, GraceConfig
 from dferkit.storage import atomic_path, digest_file, write_json
 
 WEIGHTS, SETTINGS, COARSE = "model.safetensors", "model.json", "coarse.safetensors"
-FORMAT = 1
+FORMAT = 2  # 1 had no joint space
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +73,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if settings["format"] != FORMAT:
             raise CheckpointError(
-                f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}"
+                f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}: train the model again"
             )
         for name in (WEIGHTS, COARSE):
             digest = settings["sha256"].get(name)

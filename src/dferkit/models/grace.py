@@ -18,11 +18,14 @@ from dferkit.alignment import AlignerConfig, build_aligner
 from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.losses import auxiliary, contrastive, weighted_focal
+from dferkit.models.joint_space import JointSpace
 from dferkit.motion import apply_motion, motion_weights, select_tokens
 from dferkit.schema import Alignment
 
 TEXTS = ("tokens", "sentence", "none")
 MOTIONS = ("both", "spatial", "temporal", "none")
+VISUAL_MASSES = ("uniform", "motion", "learned")
+_LEAST_MASS = 1e-3  # of a uniform share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +42,8 @@ class GraceConfig:
         use_visual: False gives the text-only baseline.
         motion: Motion weighting (E2). motion_strength: Start of the learned strength of E3, 0 to 1.
         ratio: Share of visual tokens kept (E4).
-        motion_marginals: Visual mass follows the motion weight instead of being uniform.
+        visual_mass: How much of the words' mass a visual token receives: ``uniform``, ``motion`` (∝ its motion weight) or ``learned``
+            (a linear layer of the joint space, trained where the truth is known; GRACE's own loss trains what it reads, not the layer).
         dim: Common width (E5). num_queries: Learned queries when there is no text.
         gamma, label_smoothing: Of the focal loss. class_balance: β of the effective number.
         weight_focal, weight_contrastive, weight_auxiliary: λ1, λ2, λ3 (E10).
@@ -57,7 +61,7 @@ class GraceConfig:
     motion: str = "both"
     motion_strength: float = 0.3
     ratio: float = 0.5
-    motion_marginals: bool = False
+    visual_mass: str = "uniform"
     dim: int = 96
     num_queries: int = 24
     dropout: float = 0.3
@@ -69,10 +73,9 @@ class GraceConfig:
     weight_auxiliary: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.text not in TEXTS:
-            raise ConfigError(f"text is {self.text!r}; choose {', '.join(TEXTS)}")
-        if self.motion not in MOTIONS:
-            raise ConfigError(f"motion is {self.motion!r}; choose {', '.join(MOTIONS)}")
+        for name, known in (("text", TEXTS), ("motion", MOTIONS), ("visual_mass", VISUAL_MASSES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
         if not self.use_visual and self.text == "none":
             raise ConfigError("a model needs text or video: use_visual=False goes with text tokens or sentence")
         if not 0 < self.ratio <= 1:
@@ -143,13 +146,8 @@ class Grace(nn.Module):
         super().__init__()
         self.config = config = config or GraceConfig()
         dim, patches = config.dim, config.grid[0] * config.grid[1]
-        self.visual_norm = nn.LayerNorm(config.visual_dim)
-        self.text_norm = nn.LayerNorm(config.text_dim)
         self.strength = nn.Parameter(torch.logit(torch.tensor(config.motion_strength)))
-        self.place = nn.Parameter(torch.zeros(1, 1, patches, config.visual_dim))
-        self.time = nn.Parameter(torch.zeros(1, config.num_frames, 1, config.visual_dim))
-        self.visual_projection = nn.Linear(config.visual_dim, dim)
-        self.text_projection = nn.Linear(config.text_dim, dim)
+        self.space = JointSpace(config.visual_dim, config.text_dim, dim, config.num_frames, patches)
         self.queries = nn.Parameter(torch.randn(config.num_queries, dim) * dim**-0.5) if config.text == "none" else None
         self.aligner = build_aligner(config.aligner, dim)
         self.word_mlp = nn.Sequential(
@@ -191,14 +189,17 @@ class Grace(nn.Module):
         with torch.no_grad():
             # On the frozen tokens, standardised but without learned scales: the weights say what moved, and training cannot bend them.
             motion = motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
-        weighted = apply_motion(self.visual_norm(tokens), motion, torch.sigmoid(self.strength)) + self.place + self.time
+        normed = self.space.visual_norm(tokens)
+        place = self.space.place + self.space.time
+        weighted = apply_motion(normed, motion, torch.sigmoid(self.strength)) + place
         words, word_mask = self._words(text, text_mask, sentence)
         pooled = (
             self._pool(weighted, summary, motion)
             if self.config.use_visual
             else words.new_zeros(len(words), self.config.dim)
         )
-        alignment, aligned, visual_pooled = self._align(words, word_mask, weighted, motion, visual_keep)
+        mass = self._mass(normed + place, motion)
+        alignment, aligned, visual_pooled = self._align(words, word_mask, weighted, motion, mass, visual_keep)
         # E9: the product with the word is what makes the plan matter; a linear pooling would cancel it.
         per_word = self.word_mlp(torch.cat([words, aligned, words * aligned], -1))
         share = word_mask.float() / word_mask.sum(1, keepdim=True)
@@ -227,31 +228,43 @@ class Grace(nn.Module):
             words = self.queries.expand(len(text), -1, -1)
             return words, torch.ones(words.shape[:2], dtype=torch.bool, device=words.device)
         if self.config.text == "sentence":
-            return self.text_projection(self.text_norm(sentence.float()))[:, None], text_mask.new_ones(len(sentence), 1)
-        return self.text_projection(self.text_norm(text.float())), text_mask
+            return self.space.words(sentence)[:, None], text_mask.new_ones(len(sentence), 1)
+        return self.space.words(text), text_mask
+
+    def _mass(self, placed: Tensor, motion: Tensor) -> Tensor | None:
+        """Mass of every visual token before selection; None for uniform."""
+        match self.config.visual_mass:
+            case "motion":
+                return rearrange(motion, "b t p -> b (t p)")
+            case "learned":
+                return self.space.visual_mass(placed) * motion.shape[1] * motion.shape[2]
+            case _:
+                return None
 
     def _align(
-        self, words: Tensor, word_mask: Tensor, weighted: Tensor, motion: Tensor, keep: Tensor | None
+        self,
+        words: Tensor,
+        word_mask: Tensor,
+        weighted: Tensor,
+        motion: Tensor,
+        mass: Tensor | None,
+        keep: Tensor | None,
     ) -> tuple[Alignment | None, Tensor, Tensor]:
         """E4–E8: select, project, align, and carry the video to the words."""
         if not self.config.use_visual:
             return None, torch.zeros_like(words), words.new_zeros(len(words), self.config.dim)
         order = motion if keep is None else motion.masked_fill(~keep, -1.0)
         values, index = select_tokens(weighted, order, ratio=self.config.ratio)
-        visual = self.visual_projection(values)
+        visual = self.space.visual_projection(values)
         live = (
             torch.ones_like(index, dtype=torch.bool)
             if keep is None
             else rearrange(keep, "b t p -> b (t p)").gather(1, index)
         )
         live = live | ~live.any(1, keepdim=True)  # with everything deleted the mean tokens stand in
-        mass = (
-            rearrange(motion, "b t p -> b (t p)").gather(1, index).detach().clamp_min(1e-3)
-            if self.config.motion_marginals
-            else None
-        )
+        kept_mass = None if mass is None else mass.gather(1, index).clamp_min(_LEAST_MASS)
         alignment = self.aligner(
-            words, visual, text_mask=word_mask, visual_mask=live, visual_mass=mass, visual_index=index
+            words, visual, text_mask=word_mask, visual_mask=live, visual_mass=kept_mass, visual_index=index
         )
         rows = alignment.plan.sum(2, keepdim=True).clamp_min(1e-12)
         aligned = torch.bmm(alignment.plan / rows, visual)

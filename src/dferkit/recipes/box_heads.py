@@ -10,19 +10,24 @@ import numpy as np
 import torch
 from einops import reduce
 
-from dferkit.encoders.box import TUBELET, WEIGHTS, BoxEncoder
+from dferkit.encoders.box import TUBELET, BoxEncoder
 from dferkit.encoders.text import TextEncoder
+from dferkit.evaluation.claims import localisation_claim, phrase_masses
 from dferkit.evaluation.metrics import evaluate_predictions, expected_calibration_error
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import fit_coarse, unit_statistics
+from dferkit.models.grace import Grace
+from dferkit.models.joint_space import load_joint_space, save_joint_space
+from dferkit.recipes.provenance import about_checkpoint
 from dferkit.reports.card import write_card
-from dferkit.storage import digest_file, read_json, write_json
+from dferkit.storage import read_json, write_json
 from dferkit.synthetic.benchmark import fingerprint
 from dferkit.synthetic.identity import SKIN_TONES
-from dferkit.training.captioned import TOP_K
+from dferkit.training.captioned import Captioned
 from dferkit.training.face_shards import FaceShard, read_shards
-from dferkit.training.loop import TrainingConfig
+from dferkit.training.joint_pretraining import JointPretrainingConfig, KnownClips, pretrain_joint_space
+from dferkit.training.loop import TrainingConfig, predict_plans
 from dferkit.training.table import ClipSet, base_config, caption_split, train_row
 from dferkit.training.visual_pretraining import predict_clips
 
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
     from dferkit.recipes.pretrain import PretrainConfig
 
 TRAINED_ON = "rendered faces (dferkit generator, version 1); no real person"
-CALIBRATION = "UNCALIBRATED on real faces"
 _TARGET_ACCURACY = 0.8
 
 
@@ -78,6 +82,10 @@ def build_heads(
     on_progress: Callable[[str, int, int, str], None],
 ) -> None:
     """Train the coarse classifier and GRACE, measure them on held-out people, write ``grace/``, ``card.json`` and ``CARD.md``."""
+
+    def tell(name: str) -> Callable[[int, int, float], None]:
+        return lambda a, b, loss: on_progress(name, a, b, f"loss {loss:.3f}")
+
     torch.set_num_threads(workers)
     data = read_shards(shards)
     box, encoder = BoxEncoder(box_folder), TextEncoder(box_folder / "text")
@@ -85,7 +93,16 @@ def build_heads(
     held = data.subject % 4 == 1
     train, test = clips.take(np.flatnonzero(~held)), clips.take(np.flatnonzero(held))
     sides = caption_split(train, test, encoder)
-    base = base_config(train, encoder)
+    base = base_config(train, encoder, has_joint=True)
+    known = _known(train, sides.train, data, ~held), _known(test, sides.test, data, held)
+    aligned = pretrain_joint_space(
+        base,
+        known[0],
+        JointPretrainingConfig(seed=config.seed),
+        on_progress=tell("words and patches"),
+    )
+    save_joint_space(aligned.space, box_folder)
+    joint = load_joint_space(box_folder)  # as it will be in use
     settings = TrainingConfig(epochs=config.head_epochs, seed=config.seed)
     rows = {}
     for name in ("grace", "vision_only"):
@@ -97,8 +114,9 @@ def build_heads(
             sides.test.tokens,
             base,
             settings,
-            on_progress=lambda a, b, loss, name=name: on_progress(name, a, b, f"loss {loss:.3f}"),
-        )  # type: ignore[misc]
+            joint=joint,
+            on_progress=tell(name),
+        )
     natural = data.is_natural[held]
     threshold, coverage = abstention_threshold(rows["grace"].probabilities[natural], test.target[natural])
     measured = _measure(
@@ -111,21 +129,20 @@ def build_heads(
         train,
         data.au,
     )
-    measured["abstention"] = {"threshold": threshold, "coverage_natural": coverage, "target_accuracy": _TARGET_ACCURACY}
-    about: dict[str, Any] = {
-        "name": "box",
-        "encoder": "box",
-        "encoder_digest": digest_file(box_folder / WEIGHTS),
-        "box_digest": digest_file(box_folder / WEIGHTS),
-        "text_encoder_digest": digest_file(box_folder / "text" / "model.safetensors"),
-        "caption": {"top_k": TOP_K},
-        "trained_on": TRAINED_ON,
-        "calibration": CALIBRATION,
-        "abstain_below": threshold,
-        "seed": config.seed,
-        "generator": fingerprint(),
-        "per_class_recall": measured["posed"]["per_class_recall"],
+    measured["localisation"] = {
+        "before_training": _localise(aligned, known[1], config.seed),
+        "grace": _localise(rows["grace"].model, known[1], config.seed),
     }
+    measured["abstention"] = {"threshold": threshold, "coverage_natural": coverage, "target_accuracy": _TARGET_ACCURACY}
+    about = about_checkpoint(
+        "box",
+        box=box_folder,
+        trained_on=TRAINED_ON,
+        abstain_below=threshold,
+        seed=config.seed,
+        generator=fingerprint(),
+        per_class_recall=measured["posed"]["per_class_recall"],
+    )
     save_checkpoint(Checkpoint(model=rows["grace"].model, coarse=sides.coarse, about=about), box_folder / "grace")
     network, text = read_json(work / "visual.json"), read_json(work / "text.json")
     write_json(
@@ -139,6 +156,26 @@ def build_heads(
         },
     )
     write_card(box_folder)
+
+
+def _known(clips: ClipSet, captioned: Captioned, data: FaceShard, chosen: np.ndarray) -> KnownClips:
+    heat = data.heat[chosen]
+    return KnownClips(
+        visual=clips.visual,
+        summary=clips.summary,
+        captions=captioned.captions,
+        texts=captioned.tokens,
+        units=data.au[chosen].astype(np.float32),
+        heat=heat.reshape(*heat.shape[:2], -1).astype(np.float32),
+    )
+
+
+def _localise(model: Grace, known: KnownClips, seed: int) -> dict[str, float]:
+    plans = predict_plans(model, known.visual, known.texts, summary=known.summary)
+    phrases = []
+    for i, plan in enumerate(plans):
+        phrases += phrase_masses(known.captions[i], known.texts[i], plan, known.heat[i], known.units[i].max(0))
+    return localisation_claim(phrases, seed=seed)
 
 
 def _measure(

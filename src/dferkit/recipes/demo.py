@@ -21,26 +21,27 @@ from dferkit.datasets import choose_split, read_column, read_manifest
 from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
-from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_claim
+from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_claim, on_crop, phrase_masses
 from dferkit.evaluation.metrics import evaluate_predictions, paired_difference
 from dferkit.explain import summarise_deletion
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
-from dferkit.models.grace import GraceConfig
+from dferkit.models.grace import Grace
+from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.pipeline import Model, Settings, load
+from dferkit.recipes.provenance import about_checkpoint, box_digests
 from dferkit.recipes.scoring import answer_features, evaluation_json
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.tables import clean_json, own_version, write_tables
 from dferkit.schema import ActionUnits, Evaluation, Explanation, Record
 from dferkit.storage import atomic_path, digest_file, read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, describe_config, read_truth, render_benchmark
-from dferkit.training.batches import collate
-from dferkit.training.captioned import TOP_K, describe_all
+from dferkit.training.captioned import describe_all
 from dferkit.training.features import FeatureConfig, Features, extract_features
-from dferkit.training.loop import TrainingConfig
+from dferkit.training.loop import TrainingConfig, predict_outputs, predict_plans
 from dferkit.training.table import (
     ClipSet,
     base_config,
@@ -173,7 +174,7 @@ def run_demo(
 
 def _claim(out: Path, config: DemoConfig) -> None:
     marker = out / "demo.json"
-    wanted = clean_json({**asdict(config), "box": digest_file(BOX_FOLDER / WEIGHTS)})
+    wanted = clean_json({**asdict(config), **box_digests(BOX_FOLDER)})
     if marker.is_file() and read_json(marker) != wanted:
         raise ConfigError(f"{out.name}/ holds a demo with other settings or of another version; give an empty folder")
     write_json(marker, wanted)
@@ -299,27 +300,18 @@ def _train_job(job: tuple[str, str, str, str, TrainingConfig]) -> str:
     tokens = folder / "tokens"
     train, test = load_clips(tokens / "train.safetensors"), load_clips(tokens / "test.safetensors")
     train_texts, test_texts = (load_texts(tokens / f"{texts}-{side}.safetensors") for side in ("train", "test"))
-    base = base_config(train, TextEncoder(BOX_FOLDER / "text"))
-    row = train_row(kind, train, test, train_texts, test_texts, base, training)
-    _save_model(folder, name, row.model.config, row.model)
+    base = base_config(train, TextEncoder(BOX_FOLDER / "text"), has_joint=True)
+    row = train_row(kind, train, test, train_texts, test_texts, base, training, joint=load_joint_space(BOX_FOLDER))
+    _save_model(folder, name, row.model)
     with atomic_path(_row_path(folder, name)) as temporary:
         save_file({"probabilities": row.probabilities}, temporary)
     return f"{folder.name} {name}"
 
 
-def _save_model(folder: Path, name: str, config: GraceConfig, model: Any) -> None:
-    about = {
-        "name": name,
-        "encoder": "box",
-        "encoder_digest": digest_file(BOX_FOLDER / WEIGHTS),
-        "box_digest": digest_file(BOX_FOLDER / WEIGHTS),
-        "text_encoder_digest": digest_file(BOX_FOLDER / "text" / "model.safetensors"),
-        "caption": {"top_k": TOP_K},
-        "trained_on": f"rendered faces ({folder.name} profile of the demo); no real person",
-        "calibration": "UNCALIBRATED on real faces",
-        "abstain_below": 0.0,
-        "version": own_version(),
-    }
+def _save_model(folder: Path, name: str, model: Grace) -> None:
+    about = about_checkpoint(
+        name, box=BOX_FOLDER, trained_on=f"rendered faces ({folder.name} profile of the demo); no real person"
+    )
     target = folder.parent / "checkpoints" / (name if folder.name == "posed" else f"{name}-{folder.name}")
     save_checkpoint(
         Checkpoint(model=model, coarse=CoarseClassifier.load(folder / "tokens" / "coarse.safetensors"), about=about),
@@ -426,32 +418,19 @@ def _box_probabilities(side: _Side) -> np.ndarray:
 
 def _comparisons(side: _Side, seed: int) -> dict[str, Any]:
     """UAR of GRACE minus each rival, paired over subjects."""
-    grace = _probabilities(side, "grace").argmax(1)
+    pairs = [("grace", name) for name in (*TABLE[1:], *CONTROLS)]
+    pairs += [(name, "vision_only") for name in CONTROLS]
     result = {}
-    for name in (*TABLE[1:], *CONTROLS):
+    for name, rival in pairs:
         difference, low, high = paired_difference(
             side.test.target,
-            _probabilities(side, name).argmax(1),
-            grace,
-            len(BASIC),
-            groups=side.test.subjects,
-            seed=seed,
-        )
-        result[f"grace minus {name}"] = {
-            "difference": round(difference, 12),
-            "low": round(low, 12),
-            "high": round(high, 12),
-        }
-    for name in ("true_au_captions", "shuffled_captions", "shuffled_topk"):
-        difference, low, high = paired_difference(
-            side.test.target,
-            _probabilities(side, "vision_only").argmax(1),
+            _probabilities(side, rival).argmax(1),
             _probabilities(side, name).argmax(1),
             len(BASIC),
             groups=side.test.subjects,
             seed=seed,
         )
-        result[f"{name} minus vision_only"] = {
+        result[f"{name} minus {rival}"] = {
             "difference": round(difference, 12),
             "low": round(low, 12),
             "high": round(high, 12),
@@ -500,7 +479,9 @@ def _explain(
     model = Model(load_checkpoint(out / "checkpoints" / "grace"), settings=Settings(whole_clip=True, face="haar"))
     evidence = _evidence(side, model)
     results["claims"]["motion"] = motion_claim(evidence)
-    results["claims"]["localisation"] = localisation_claim(evidence, seed=config.seed)
+    results["claims"]["localisation"] = localisation_claim(
+        [phrase for clip in evidence for phrase in clip.phrases], seed=config.seed
+    )
     explanations: list[Explanation] = []
     right = _probabilities(side, "grace").argmax(1) == side.test.target
     shown = _chosen_clips(side, right, config.shown_clips)
@@ -531,39 +512,30 @@ def _chosen_clips(side: _Side, right: np.ndarray, count: int) -> list[int]:
 def _evidence(side: _Side, model: Model) -> list[ClipEvidence]:
     """Motion weights and plans of GRACE on every test clip, beside the truth."""
     texts = load_texts(side.folder / "tokens" / "box-test.safetensors")
+    visual, summary = side.test.visual, side.test.summary
+    grace = model.checkpoint.model
+    plans = predict_plans(grace, visual, texts, summary=summary)
+    motion = torch.cat([output.motion for output in predict_outputs(grace, visual, texts, summary=summary)]).numpy()
     result = []
     for i, record in enumerate(side.test_records):
         row = int(side.test_rows[i])
-        features = side.features
-        batch = collate(
-            features.visual[row : row + 1],
-            [texts[i]],
-            torch.zeros(1, dtype=torch.long),
-            summary=features.summary[row : row + 1],
-        )
-        with torch.inference_mode():
-            output = model.checkpoint.model(
-                batch.visual, batch.text, batch.text_mask, batch.sentence, summary=batch.summary
-            )
-        steps, patches = output.motion.shape[1:]
-        plan = np.zeros((len(texts[i].pieces), steps * patches))
-        if output.alignment is not None:
-            plan[:, output.alignment.visual_index[0].numpy()] = output.alignment.plan[0].numpy()
         units = ActionUnits(
             names=side.features.au_names,
             intensity=side.features.units[row],
             timestamps=side.features.timestamps[row],
             source="box",
         )
+        truth, boxes = read_truth(side.folder / "video", Path(record.clip_id).stem), side.features.boxes[row]
         width, height = side.features.frame_sizes[row].tolist()
+        heat = on_crop(truth.heat, np.nanmean(boxes, 0), (width, height), side.features.grid)
         result.append(
             ClipEvidence(
-                truth=read_truth(side.folder / "video", Path(record.clip_id).stem),
-                motion=output.motion[0].numpy().reshape(steps, *side.features.grid),
-                plan=plan,
-                caption=model.caption(units),
-                tokens=texts[i],
-                boxes=side.features.boxes[row],
+                truth=truth,
+                motion=motion[i].reshape(-1, *side.features.grid),
+                phrases=phrase_masses(
+                    model.caption(units), texts[i], plans[i], heat.reshape(len(heat), -1), truth.au.max(0)
+                ),
+                boxes=boxes,
                 frame_size=(width, height),
             )
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dferkit.pipeline import Answer, Batch, ExplanationResult, Model, Settings
 from dferkit.reports.html import write_clip_report
@@ -48,13 +49,7 @@ def predict_files(
     batch = Batch(answers=tuple(answers), provenance=model.provenance, labels=model.labels)
     if out is not None:
         seconds = {"predict": round(time.monotonic() - started, 2)}
-        about = {
-            "window_seconds": settings.window_seconds,
-            "stride_seconds": settings.stride_seconds,
-            "people": settings.people,
-            "face": settings.face,
-            "front_end": model.detector.name,
-        }
+        about = {**settings.as_dict(), "front_end": model.detector.name}
         write_tables(
             out,
             batch.predictions,
@@ -72,8 +67,10 @@ def predict_files(
     return batch
 
 
-def write_explanation(explained: ExplanationResult, out: Path | str) -> None:
-    """The explained windows of one video: page, picture and tables."""
+def write_explanation(
+    explained: ExplanationResult, out: Path | str, *, settings: Mapping[str, Any], seconds: float
+) -> None:
+    """The explained windows of one video: page, picture and tables. ``settings`` and ``seconds`` stand in ``run.json``."""
     from dferkit.reports.figures import write_explanation as write_picture
 
     out = Path(out)
@@ -88,6 +85,8 @@ def write_explanation(explained: ExplanationResult, out: Path | str) -> None:
         result.provenance,
         frames=result.sampled_frames,
         explanations=explained.explanations,
+        settings=settings,
+        seconds={"explain": seconds},
         has_media=True,
         command="dferkit explain",
         top_k=explained.top_k,

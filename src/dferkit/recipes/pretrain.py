@@ -31,7 +31,7 @@ class PretrainConfig:
 
     clips: int = 5760
     head_clips: int = 1920
-    visual_steps: int = 8700
+    visual_steps: int = 13700
     text_steps: int = 1200
     head_epochs: int = 20
     seed: int = 0

@@ -91,7 +91,8 @@ def score(
     true = np.array([labels.index(str(r.label)) for r in records])
     missing = np.full(len(labels), np.nan)
     probabilities = np.stack([answered.get(r.clip_id, missing) for r in records])
-    subjects = [r.subject for r in records] if all(r.subject for r in records) else None
+    named = [r.subject for r in records if r.subject]
+    subjects = named if len(named) == len(records) else None
     return evaluate_predictions(labels, true, probabilities, subjects=subjects, seed=seed)
 
 

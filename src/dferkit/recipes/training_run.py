@@ -13,19 +13,21 @@ import numpy as np
 import yaml
 
 from dferkit.datasets import check_disjoint, choose_split, read_manifest
-from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
+from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError, ManifestError
 from dferkit.labels import BASIC
 from dferkit.models.build import variant
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.grace import GraceConfig
+from dferkit.models.joint_space import load_joint_space
+from dferkit.recipes.provenance import about_checkpoint
 from dferkit.recipes.scoring import answer_features, evaluation_json, score
-from dferkit.reports.tables import clean_json, own_version
+from dferkit.reports.tables import clean_json
 from dferkit.storage import digest_file, write_json
-from dferkit.training.captioned import TOP_K, describe_all, refine_all, training_guides
+from dferkit.training.captioned import describe_all, refine_all, training_guides
 from dferkit.training.features import FeatureConfig, extract_features
-from dferkit.training.loop import TrainingConfig, train_grace
+from dferkit.training.loop import TrainingConfig, check_joint, train_grace
 from dferkit.training.table import base_config, clip_set
 
 Report = Callable[[str, int, int, str], None]
@@ -104,6 +106,16 @@ def train_manifest(
     if not train_records:
         raise ManifestError(f"{Path(manifest).name} has a split column, but no row with split train")
     val_records = [] if all(r.split is None for r in records) else choose_split(records, "val")
+    joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None  # it fits the box's tokens only
+
+    def planned(base: GraceConfig) -> RunConfig:
+        run: RunConfig = apply_settings(
+            RunConfig(model=variant(model, base), training=TrainingConfig(seed=seed)), settings
+        )
+        check_joint(run.model, joint)
+        return run
+
+    planned(GraceConfig())  # a wrong setting is refused before hours of reading videos
     config = FeatureConfig(face=face, encoder=encoder)
     features = extract_features(
         train_records,
@@ -117,8 +129,7 @@ def train_manifest(
     texts = refine_all(
         describe_all(clips.units, clips.timestamps, clips.au_names, "box"), guides, text_encoder, for_training=True
     )
-    run = RunConfig(model=variant(model, base_config(clips, text_encoder)), training=TrainingConfig(seed=seed))
-    run = apply_settings(run, settings)
+    run = planned(base_config(clips, text_encoder, has_joint=joint is not None))
     trained = train_grace(
         run.model,
         clips.visual,
@@ -126,24 +137,20 @@ def train_manifest(
         clips.target,
         summary=clips.summary,
         config=run.training,
+        joint=joint,
         state=out / "state" / model,
         on_progress=lambda a, b, loss: tell(f"training {model}", a, b, f"loss {loss:.3f}"),
     )
-    about = {
-        "name": model,
-        "encoder": encoder,
-        "encoder_digest": features.encoder_digest,
-        "box_digest": digest_file(BOX_FOLDER / WEIGHTS),
-        "text_encoder_digest": digest_file(BOX_FOLDER / "text" / "model.safetensors"),
-        "caption": {"top_k": TOP_K},
-        "trained_on": f"{Path(manifest).name} ({len(clips.target)} clips) on a box trained on rendered faces",
-        "calibration": "UNCALIBRATED",
-        "abstain_below": 0.0,
-        "seed": seed,
-        "version": own_version(),
-        "data_digest": digest_file(manifest),
-        "training": dataclasses.asdict(run.training),
-    }
+    about = about_checkpoint(
+        model,
+        box=BOX_FOLDER,
+        trained_on=f"{Path(manifest).name} ({len(clips.target)} clips) on a box trained on rendered faces",
+        encoder=encoder,
+        encoder_digest=features.encoder_digest,
+        seed=seed,
+        data_digest=digest_file(manifest),
+        training=dataclasses.asdict(run.training),
+    )
     checkpoint = Checkpoint(model=trained, coarse=coarse, about=about)
     folder = save_checkpoint(checkpoint, out / "checkpoints" / model)
     figures: dict[str, Any] = {

@@ -71,6 +71,12 @@ def write_card(folder: Path | str) -> None:
         "\nCorrelation of the described action units with the truth, frame by frame:\n",
         ", ".join(f"{name} {value:.2f}" for name, value in measured["au_correlation"].items()),
     ]
+    if "localisation" in measured:
+        parts.append(
+            f"\nWords and patches: a phrase sends {measured['localisation']['grace']['mass_inside']:.0%} of its transport mass to cells that its action unit "
+            f"moves, where a uniform plan would send {measured['localisation']['grace']['uniform']:.0%}; on average over phrases "
+            f"{measured['localisation']['grace']['times_uniform']:.1f} times as much."
+        )
     abstention = measured["abstention"]
     parts += [
         f"\nIt abstains below a confidence of {abstention['threshold']:.2f}: there, answers on held-out natural clips were right in at least {abstention['target_accuracy']:.0%}, and {abstention['coverage_natural']:.0%} of those clips got one.",

@@ -277,6 +277,15 @@ def _sortable(head: Sequence[str], rows: Sequence[str], caption: str) -> str:
     )
 
 
+def deletion_verdict(test: DeletionTest) -> str:
+    """What a deletion test says of the picture, in one sentence."""
+    if test.num_beaten >= 0.95 * len(test.random_probability):
+        return "The ranked patches matter more than chance: the picture shows something that the model used."
+    if test.drop > 0:
+        return "That is within the spread of random orders: do not lean on the picture."
+    return "They matter no more than random ones: take the picture as decoration, not as a reason."
+
+
 def deletion_section(test: DeletionTest | None, label: str | None) -> str:
     """The deletion test in words and as a chart; empty without one."""
     if test is None:
@@ -285,18 +294,11 @@ def deletion_section(test: DeletionTest | None, label: str | None) -> str:
     random = float(test.random_probability[:, middle].mean())
     ranked, start = float(test.ranked_probability[middle]), float(test.ranked_probability[0])
     orders = len(test.random_probability)
-    beaten = int((test.random_probability.mean(1) > test.ranked_probability.mean()).sum())
-    if beaten >= 0.95 * orders:
-        outcome = "The ranked patches matter more than chance: the picture shows something that the model used."
-    elif test.drop > 0:
-        outcome = "That is within the spread of random orders: do not lean on the picture."
-    else:
-        outcome = "They matter no more than random ones: take the picture as decoration, not as a reason."
     text = (
         f"With the {percent(float(test.fractions[middle]))} highest-ranked patches removed, the probability of "
         f"{label or 'the class'} goes from {percent(start)} to {percent(ranked)}; with as many random ones to "
         f"{percent(random)} (mean of {orders} orders). Mean difference over all steps: "
-        f"{charts.signed(test.drop)}, beating {beaten} of {orders} random orders. {outcome}"
+        f"{charts.signed(test.drop)}, beating {test.num_beaten} of {orders} random orders. {deletion_verdict(test)}"
     )
     return f"<h3>Check of the explanation</h3><p>{escape(text)}</p>{charts.deletion_chart(test)}"
 

@@ -209,8 +209,8 @@ def _polyline(points: list[tuple[float, float]], width: float) -> np.ndarray:
     for sign in (-1, 1):
         pixels = [((sign * s - S_MIN) * PIXELS_PER_CM * 8, (Y_MAX - y) * PIXELS_PER_CM * 8) for s, y in points]
         cv2.polylines(canvas, [np.round(pixels).astype(np.int32)], False, 1.0, 1, cv2.LINE_AA, shift=3)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), width * PIXELS_PER_CM)
-    return canvas / max(float(canvas.max()), 1e-6)
+    blurred = cv2.GaussianBlur(canvas, (0, 0), width * PIXELS_PER_CM)
+    return blurred / max(float(blurred.max()), 1e-6)
 
 
 _CREASES: dict[str, list[tuple[list[tuple[float, float]], float, float]]] = {

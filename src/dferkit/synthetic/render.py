@@ -460,5 +460,7 @@ def _camera(image: np.ndarray, scene: Scene, i: int, size: int, rng: np.random.G
     levels += rng.standard_normal(small.shape, dtype=np.float32) * scene.noise
     picture = np.clip(levels, 0, 255).astype(np.uint8)
     ok, data = cv2.imencode(".jpg", picture[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, int(scene.quality)))
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert ok
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    assert picture is not None
+    return picture[..., ::-1]

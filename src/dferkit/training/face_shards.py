@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +11,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from dferkit.errors import DataError
+from dferkit.evaluation.claims import on_crop
 from dferkit.faces import CROP_MARGIN, HaarDetector, track_faces, warp_face
 from dferkit.labels import BASIC
 from dferkit.parallel import run_parallel
@@ -24,6 +26,7 @@ from dferkit.synthetic.benchmark import (
     generator,
     plan_clips,
 )
+from dferkit.synthetic.flow import motion_truth
 from dferkit.synthetic.identity import SKIN_TONES
 from dferkit.synthetic.render import render_frames
 
@@ -35,6 +38,7 @@ USED_SIZE = (
     CROP_SIZE * (1 + 2 * CROP_MARGIN) / (1 + 2 * WIDE_MARGIN)
 )  # pixels of a stored crop that a clip in use would show
 _RENDER_SIZES = (112, 112, 144)
+HEAT_GRID = (8, 8)  # of the box's tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +48,7 @@ class FaceShard:
     Attributes:
         crops: uint8 (clips, frames, 80, 80, 3) RGB. au: (clips, frames, AUs). label: (clips,) index into ``labels.BASIC``.
         subject: (clips,) number of the person within profile and seed. tone: (clips,) index into ``SKIN_TONES``.
-        is_natural: (clips,).
+        is_natural: (clips,). heat: float16 (clips, AUs, 8, 8) how far each action unit moves what a cell of a crop in use shows, largest cell 1.
     """
 
     crops: np.ndarray
@@ -53,6 +57,7 @@ class FaceShard:
     subject: np.ndarray
     tone: np.ndarray
     is_natural: np.ndarray
+    heat: np.ndarray
 
 
 def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
@@ -64,7 +69,7 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
     detector = HaarDetector()
     plans = plan_clips(config)
     rows: dict[str, list[np.ndarray | int | bool]] = {
-        key: [] for key in ("crops", "au", "label", "subject", "tone", "is_natural")
+        key: [] for key in ("crops", "au", "label", "subject", "tone", "is_natural", "heat")
     }
     for subject in range(number * SUBJECTS_PER_SHARD, min((number + 1) * SUBJECTS_PER_SHARD, config.num_subjects)):
         identity = draw_identity(config, subject)
@@ -93,6 +98,10 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str]) -> int:
             rows["subject"].append(subject)
             rows["tone"].append(list(SKIN_TONES).index(identity.skin_tone))
             rows["is_natural"].append(config.profile == "natural")
+            heat = motion_truth(identity, performance, size=size).heat
+            rows["heat"].append(
+                on_crop(heat, np.nanmean(tracks[0].boxes, 0), (size, size), HEAT_GRID).astype(np.float16)
+            )
     with atomic_path(path) as temporary:
         save_file(
             {key: np.ascontiguousarray(np.stack([np.asarray(v) for v in value])) for key, value in rows.items()},
@@ -126,11 +135,20 @@ def render_shards(
 
 
 def read_shards(paths: list[Path]) -> FaceShard:
-    """All shards as one, in memory (about 310 kB a clip)."""
+    """All shards as one, in memory (about 310 kB a clip).
+
+    Raises:
+        DataError: A shard was written by another version.
+    """
+    wanted = {field.name for field in fields(FaceShard)}
     columns: dict[str, list[np.ndarray]] = {}
     offset = {"posed": 0, "natural": 1_000_000}
     for path in paths:
         with safe_open(path, framework="numpy") as handle:
+            if missing := sorted(wanted - set(handle.keys())):
+                raise DataError(
+                    f"{path.name} was rendered by another version (no {', '.join(missing)}); delete its folder and run the same command again"
+                )
             for key in handle.keys():  # noqa: SIM118
                 value = handle.get_tensor(key)
                 columns.setdefault(key, []).append(

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.errors import DataError, VideoError
-from dferkit.faces import build_detector
+from dferkit.faces import BoxFile, Detector, build_detector
 from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, read_faces
 from dferkit.parallel import run_parallel
 from dferkit.schema import FaceClip, Record
@@ -100,7 +101,7 @@ class Features:
 
 
 def read_clip(
-    record: Record, detector: object, *, num_samples: int = 16
+    record: Record, detector: Detector | BoxFile, *, num_samples: int = 16
 ) -> tuple[FaceClip | None, ClipStatus, tuple[int, int]]:
     """The face clip of a whole labelled video, or the reason why there is none; and the frame's (width, height)."""
     try:
@@ -113,7 +114,7 @@ def read_clip(
                 size=CLIP_SIZE,
                 video_name=record.clip_id,
             )
-        )  # type: ignore[arg-type]
+        )
     except (VideoError, DataError) as error:
         return (
             None,
@@ -283,14 +284,14 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
     records: list[Record] = []
     statuses: dict[str, ClipStatus] = {}
     columns: dict[str, list[Tensor]] = {}
-    about: dict[str, object] = {}
+    about: dict[str, Any] = {}
     for part, path in shards:
         with safe_open(path, framework="pt") as handle:
             about = json.loads(handle.metadata()["about"])
             for name in ("visual", "summary", "units", "timestamps", "boxes", "frame_sizes"):
                 columns.setdefault(name, []).append(handle.get_tensor(name))
             records += [part[i] for i in handle.get_tensor("kept").tolist()]
-        for record, status in zip(part, about["statuses"], strict=True):  # type: ignore[call-overload]
+        for record, status in zip(part, about["statuses"], strict=True):
             statuses[record.clip_id] = ClipStatus(**status)
     if not records:
         first = next(iter(statuses.values()))
@@ -306,7 +307,7 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
         boxes=joined["boxes"].numpy(),
         frame_sizes=joined["frame_sizes"].numpy(),
         au_names=tuple(about["au_names"]),
-        grid=tuple(about["grid"]),  # type: ignore[arg-type]
+        grid=tuple(about["grid"]),
         encoder=str(about["encoder"]),
         encoder_digest=str(about["digest"]),
     )

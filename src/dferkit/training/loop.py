@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 from dferkit.errors import ConfigError, DataError
 from dferkit.losses import class_weights_effective
-from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.grace import Grace, GraceConfig, GraceOutput
 from dferkit.schema import TextTokens
+from dferkit.storage import digest_arrays
 from dferkit.training.batches import collate, epoch_batches
 from dferkit.training.state import load_state, save_state
 
@@ -56,6 +56,7 @@ def train_grace(
     *,
     summary: Tensor | None = None,
     config: TrainingConfig | None = None,
+    joint: Mapping[str, Tensor] | None = None,
     state: Path | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Grace:
@@ -65,12 +66,13 @@ def train_grace(
 
     Args:
         visual: float16 (clips, frames, patches, dim). summary: The encoder's vector per token step, if the model reads one. target: (clips,) index into the model's labels.
-        on_progress: Called with (epoch, epochs, mean loss).
+        joint: Weights of the joint space to start from. on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
         DataError: Too few clips, tokens that are not finite, or a loss that is not: ten times in a row, or for a whole epoch.
     """
     config = config or TrainingConfig()
+    check_joint(model_config, joint)
     if len(target) < 2:
         raise DataError(f"{len(target)} training clips; give at least 2")
     if not bool(torch.isfinite(visual).all()):
@@ -80,11 +82,19 @@ def train_grace(
         )
     torch.manual_seed(config.seed)
     model = Grace(model_config)
+    if joint is not None:
+        model.space.start_from(joint)
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    settings = _plain({"model": model_config.as_dict(), "training": asdict(config), "clips": len(target)})
+    settings = {
+        "model": model_config.as_dict(),
+        "training": asdict(config),
+        "clips": len(target),
+        "data": digest_arrays({"visual": visual.numpy(), "target": np.asarray(target, np.int64)}),
+        "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
+    }
     start = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     labels = torch.from_numpy(np.asarray(target)).long()
     counts = torch.bincount(labels, minlength=len(model_config.labels))
@@ -127,9 +137,23 @@ def train_grace(
     return model.eval()
 
 
-def _plain(value: object) -> dict[str, object]:
-    """The same as it comes back from JSON."""
-    return dict(json.loads(json.dumps(value)))
+def check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None:
+    """Refuse what would train without a word of the reason why it is poor.
+
+    Raises:
+        ConfigError: The model asks for a joint space that is not there, or for another width than that of the one given.
+    """
+    if joint is None:
+        if config.visual_mass == "learned":
+            raise ConfigError(
+                "visual_mass is learned, but no trained joint space goes with this encoder; choose uniform or motion"
+            )
+        return
+    width = joint["visual_projection.weight"].shape[0]
+    if config.dim != width:
+        raise ConfigError(
+            f"dim is {config.dim}, but the joint space of the box has width {width}; leave model.dim at {width}"
+        )
 
 
 def _schedule(progress: float, warmup: float) -> float:
@@ -153,16 +177,40 @@ def _add_noise(values: Tensor, axes: tuple[int, ...], config: TrainingConfig) ->
 
 
 @torch.inference_mode()
-def predict_probabilities(
+def predict_outputs(
     model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, summary: Tensor | None = None, batch: int = 32
-) -> np.ndarray:
-    """Class probabilities (clips, classes), float64."""
+) -> Iterator[GraceOutput]:
+    """The model's answers in batches, in order."""
     model.eval()
-    parts = []
     for first in range(0, len(texts), batch):
         chosen = texts[first : first + batch]
         part = None if summary is None else summary[first : first + batch]
         data = collate(visual[first : first + batch], chosen, torch.zeros(len(chosen), dtype=torch.long), summary=part)
-        output = model(data.visual, data.text, data.text_mask, data.sentence, summary=data.summary)
-        parts.append(output.logits.double().softmax(1))
-    return torch.cat(parts).numpy()
+        yield model(data.visual, data.text, data.text_mask, data.sentence, summary=data.summary)
+
+
+def predict_probabilities(
+    model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, summary: Tensor | None = None, batch: int = 32
+) -> np.ndarray:
+    """Class probabilities (clips, classes), float64."""
+    outputs = predict_outputs(model, visual, texts, summary=summary, batch=batch)
+    return torch.cat([output.logits.double().softmax(1) for output in outputs]).numpy()
+
+
+def predict_plans(
+    model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, summary: Tensor | None = None
+) -> list[np.ndarray]:
+    """Per clip the plan over all visual tokens (pieces, steps · patches); tokens that were not kept have no mass.
+
+    Raises:
+        DataError: The model aligns no words with the video.
+    """
+    plans: list[np.ndarray] = []
+    for output in predict_outputs(model, visual, texts, summary=summary):
+        if output.alignment is None:
+            raise DataError("this model aligns no words with the video; take one with video and text, such as grace")
+        plan, index = output.alignment.plan, output.alignment.visual_index
+        whole = plan.new_zeros(*plan.shape[:2], visual.shape[1] * visual.shape[2])
+        whole.scatter_(2, index[:, None].expand(-1, plan.shape[1], -1), plan)
+        plans += [clip[: len(texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
+    return plans

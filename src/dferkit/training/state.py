@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def load_state(
     if not (folder / "state.json").is_file():
         return 0
     about = read_json(folder / "state.json")
-    if about["settings"] != dict(settings):
+    if about["settings"] != json.loads(json.dumps(dict(settings))):  # as they come back from a file
         raise CheckpointError(
             f"{folder.name}/ holds a run with other settings; use the same settings, or another folder"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,8 +90,8 @@ def caption_split(train: ClipSet, test: ClipSet, encoder: TextEncoder) -> TextSi
     )
 
 
-def base_config(train: ClipSet, encoder: TextEncoder) -> GraceConfig:
-    """GRACE for these tokens."""
+def base_config(train: ClipSet, encoder: TextEncoder, *, has_joint: bool) -> GraceConfig:
+    """GRACE for these tokens; with a trained joint space the visual mass is what that has learned."""
     return GraceConfig(
         visual_dim=train.visual.shape[-1],
         text_dim=encoder.dim,
@@ -99,6 +99,7 @@ def base_config(train: ClipSet, encoder: TextEncoder) -> GraceConfig:
         summary_dim=train.summary.shape[-1],
         grid=train.grid,
         labels=train.labels,
+        visual_mass="learned" if has_joint else "uniform",
     )
 
 
@@ -120,6 +121,7 @@ def train_row(
     base: GraceConfig,
     config: TrainingConfig,
     *,
+    joint: Mapping[str, Tensor] | None = None,
     state: Path | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Row:
@@ -131,6 +133,7 @@ def train_row(
         train.target,
         summary=train.summary,
         config=config,
+        joint=joint,
         state=state,
         on_progress=on_progress,
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dferkit.encoders.box_net import BoxNet, BoxOutput, box_loss
+from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.labels import BASIC
 from dferkit.training.face_shards import CROP_SIZE, NETWORK_SIZE, USED_SIZE, FaceShard
@@ -26,16 +27,14 @@ class VisualPretrainingConfig:
 
     Attributes:
         use_bfloat16: None chooses by the processor (it trains about three times faster where there are AMX tiles).
-        first_cycle: Steps of the first rise and fall of the learning rate; the rest is a second one from ``second_rate``.
+        cycles: Last step and highest learning rate of each rise and fall of the learning rate, cut off at ``steps``.
         easy_steps: So long only posed clips are shown: weak displays teach nothing to a network that knows nothing.
         full_strength_step: From here on augmentation has its full strength.
     """
 
-    steps: int = 8700
-    first_cycle: int = 5500
-    second_rate: float = 1.2e-3
+    steps: int = 13700
+    cycles: tuple[tuple[int, float], ...] = ((5500, 2e-3), (8700, 1.2e-3), (13700, 1.2e-3))
     batch: int = 20
-    learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warmup_share: float = 0.06
     seed: int = 0
@@ -176,7 +175,7 @@ def pretrain_visual(
     use_bfloat16 = _has_fast_bfloat16() if config.use_bfloat16 is None else config.use_bfloat16
     net, average = BoxNet(), BoxNet()
     average.load_state_dict(net.state_dict())
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.cycles[0][1], weight_decay=config.weight_decay)
     modules, settings = {"net": net, "average": average}, asdict(config)
     step = load_state(folder, modules, optimizer, settings=settings)
     train, held = split_subjects(data)
@@ -212,11 +211,15 @@ def pretrain_visual(
 
 
 def _rate(step: int, config: VisualPretrainingConfig) -> float:
-    """Learning rate: two cycles, each with a linear rise and a cosine fall."""
-    first = min(config.first_cycle, config.steps)
-    if step < first:
-        return config.learning_rate * _schedule(step / first, config.warmup_share)
-    return config.second_rate * _schedule((step - first) / (config.steps - first), config.warmup_share)
+    """Learning rate: in each cycle a linear rise and a cosine fall. The last cycle is stretched or cut to end with the training."""
+    start = 0
+    for number, (end, highest) in enumerate(config.cycles):
+        is_last = number == len(config.cycles) - 1 or end >= config.steps
+        if is_last or step < end:
+            last = config.steps if is_last else end
+            return highest * _schedule((step - start) / (last - start), config.warmup_share)
+        start = end
+    raise ConfigError("give at least one cycle of the learning rate")
 
 
 def _schedule(progress: float, warmup: float) -> float:

@@ -75,18 +75,28 @@ def open_video(path: Path, *, allow_gif: bool, limits: Limits) -> Iterator[tuple
     with open_regular(path) as file:
         family = sniff(file, name)
         if family == "gif" and not allow_gif:
-            raise VideoError(f"{name} is a GIF, which is not accepted here: give an MP4, MOV, MKV, WebM or AVI",
-                             code="E_CONTAINER")
+            raise VideoError(
+                f"{name} is a GIF, which is not accepted here: give an MP4, MOV, MKV, WebM or AVI", code="E_CONTAINER"
+            )
         is_cut = _is_cut(file, family, name)
         file.seek(0)
         try:
             # protocol_whitelist=pipe: the handle we hold is the only thing FFmpeg may read; enable_drefs=0: no
             # references to other files. `max_pixels` and `codec_whitelist` are left out because FFmpeg ignores them
             # here; both are checked below.
-            container = av.open(file, mode="r", metadata_errors="replace", options={
-                "protocol_whitelist": "pipe", "format_whitelist": _FAMILIES[family], "enable_drefs": "0",
-                "probesize": "5000000", "analyzeduration": "5000000", "max_streams": "16",
-            })
+            container = av.open(
+                file,
+                mode="r",
+                metadata_errors="replace",
+                options={
+                    "protocol_whitelist": "pipe",
+                    "format_whitelist": _FAMILIES[family],
+                    "enable_drefs": "0",
+                    "probesize": "5000000",
+                    "analyzeduration": "5000000",
+                    "max_streams": "16",
+                },
+            )
         except MEDIA_ERRORS as error:
             raise _unopened(name, is_cut) from error
         with container:
@@ -109,7 +119,9 @@ def check_pixels(name: str, width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise VideoError(
             f"{name} has frames of {width}x{height} pixels, above the limit of {limits.max_pixels / 1e6:.1f} million: "
-            "make a smaller copy", code="E_TOO_MANY_PIXELS")
+            "make a smaller copy",
+            code="E_TOO_MANY_PIXELS",
+        )
 
 
 @contextlib.contextmanager
@@ -138,8 +150,9 @@ def _require_regular(status: os.stat_result, name: str) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise VideoError(f"{name} is a folder, not a video: give a video file", code="E_NOT_REGULAR")
     if not stat.S_ISREG(status.st_mode):
-        raise VideoError(f"{name} is a pipe or device, not a file: save the video to a file first",
-                         code="E_NOT_REGULAR")
+        raise VideoError(
+            f"{name} is a pipe or device, not a file: save the video to a file first", code="E_NOT_REGULAR"
+        )
     if status.st_size == 0:
         raise VideoError(f"{name} is empty (0 bytes): copy it again from its source", code="E_EMPTY")
 
@@ -147,16 +160,19 @@ def _require_regular(status: os.stat_result, name: str) -> None:
 def _not_opened(path: Path, name: str, error: OSError | ValueError) -> VideoError:
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EACCES, errno.EPERM, errno.EIO):
-        return VideoError(f"{name} cannot be opened ({os.strerror(number)}): check its permissions",
-                          code="E_UNREADABLE")
+        return VideoError(
+            f"{name} cannot be opened ({os.strerror(number)}): check its permissions", code="E_UNREADABLE"
+        )
     if number == errno.ELOOP:
         return VideoError(f"{name} is a link that leads to itself: give the video file", code="E_NOT_REGULAR")
     if number == errno.ENXIO:
-        return VideoError(f"{name} is a socket or device, not a file: save the video to a file first",
-                          code="E_NOT_REGULAR")
+        return VideoError(
+            f"{name} is a socket or device, not a file: save the video to a file first", code="E_NOT_REGULAR"
+        )
     if path.parts and path.parts[0].endswith(":") and len(path.parts[0]) > 2:
-        return VideoError(f"{name} looks like an address: dferkit reads local files only, download it first",
-                          code="E_NOT_FOUND")
+        return VideoError(
+            f"{name} looks like an address: dferkit reads local files only, download it first", code="E_NOT_FOUND"
+        )
     nearest = _nearest_file(path)
     hint = f" Did you mean {nearest}?" if nearest else ""
     return VideoError(f"{name}: not found.{hint}", code="E_NOT_FOUND")
@@ -175,18 +191,34 @@ def _nearest_file(path: Path) -> str:
 # --- what the first bytes say -----------------------------------------------------------------------------------------
 
 _PICTURES = (
-    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
-    (b"8BPS", "Photoshop"), (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"qoif", "QOI"), (b"\0\0\x01\0", "icon"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"8BPS", "Photoshop"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"qoif", "QOI"),
+    (b"\0\0\x01\0", "icon"),
 )
 _PICTURE_BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 _OTHER_VIDEOS = (
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMV"), (b"FLV\x01", "FLV"), (b"\0\0\x01\xba", "MPEG"), (b"OggS", "Ogg"),
-    (b"\0\0\x01\xb3", "MPEG"), (b".RMF", "RealMedia"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMV"),
+    (b"FLV\x01", "FLV"),
+    (b"\0\0\x01\xba", "MPEG"),
+    (b"OggS", "Ogg"),
+    (b"\0\0\x01\xb3", "MPEG"),
+    (b".RMF", "RealMedia"),
 )
 _OTHER_FILES = (
-    (b"PK\x03\x04", "a ZIP archive"), (b"%PDF", "a PDF document"), (b"\x1f\x8b", "a gzip archive"),
-    (b"\x7fELF", "a program"), (b"MZ", "a program"), (b"\x93NUMPY", "a NumPy array"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"%PDF", "a PDF document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"\x93NUMPY", "a NumPy array"),
 )
 _SOUNDS = ((b"ID3", "MP3"), (b"\xff\xfb", "MP3"), (b"fLaC", "FLAC"))
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
@@ -229,16 +261,18 @@ def sniff(file: BinaryIO, name: str) -> str:
             raise VideoError(f"{name} is {kind}, not a video: give a video file", code="E_NOT_VIDEO")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith((b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0", b"[playlist]")) or b"<MPD" in text[:512]:
-        raise VideoError(f"{name} is a playlist that points to other files. {_READABLE}: give the video itself",
-                         code="E_CONTAINER")
+        raise VideoError(
+            f"{name} is a playlist that points to other files. {_READABLE}: give the video itself", code="E_CONTAINER"
+        )
     if _is_text(head):
         raise VideoError(f"{name} is a text file, not a video: give a video file", code="E_NOT_VIDEO")
     raise VideoError(f"{name} is not a video that is known here. {_READABLE}", code="E_NOT_VIDEO")
 
 
 def _is_picture(name: str, kind: str) -> VideoError:
-    return VideoError(f"{name} is a {kind} picture, not a video. dferkit reads videos only: give a video file",
-                      code="E_PICTURE")
+    return VideoError(
+        f"{name} is a {kind} picture, not a video. dferkit reads videos only: give a video file", code="E_PICTURE"
+    )
 
 
 def _is_sound(name: str) -> VideoError:
@@ -297,8 +331,11 @@ def _is_mp4_cut(file: BinaryIO, size: int, name: str) -> bool:
             is_cut = True
             break
     if not has_index:
-        raise VideoError(f"{name} is incomplete (recording stopped early): its index is missing, so no frame can be "
-                         "read. Copy it again from its source", code="E_TRUNCATED")
+        raise VideoError(
+            f"{name} is incomplete (recording stopped early): its index is missing, so no frame can be "
+            "read. Copy it again from its source",
+            code="E_TRUNCATED",
+        )
     return is_cut
 
 
@@ -328,10 +365,13 @@ def _is_matroska_cut(file: BinaryIO, size: int) -> bool:
 
 def _unopened(name: str, is_cut: bool) -> VideoError:
     if is_cut:
-        return VideoError(f"{name} is incomplete (recording stopped early) and no frame can be read. Copy it again "
-                          "from its source", code="E_TRUNCATED")
-    return VideoError(f"{name} is damaged or not a video: its structure cannot be read. {_READABLE}",
-                      code="E_NOT_VIDEO")
+        return VideoError(
+            f"{name} is incomplete (recording stopped early) and no frame can be read. Copy it again from its source",
+            code="E_TRUNCATED",
+        )
+    return VideoError(
+        f"{name} is damaged or not a video: its structure cannot be read. {_READABLE}", code="E_NOT_VIDEO"
+    )
 
 
 def _choose_stream(container: InputContainer, name: str, is_cut: bool, limits: Limits) -> VideoStream:

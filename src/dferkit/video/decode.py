@@ -120,8 +120,11 @@ class _FrameSource:
             if self._current is None or following[0] > self._current[0]:
                 self._previous, self._current = self._current, following
         if self._current is None:
-            raise VideoError(f"{display_name(self._index.path)} is damaged: none of its frames can be decoded. "
-                             "Copy it again from its source", code="E_DECODE")
+            raise VideoError(
+                f"{display_name(self._index.path)} is damaged: none of its frames can be decoded. "
+                "Copy it again from its source",
+                code="E_DECODE",
+            )
         is_past = self._current[0] > target + _SAME_SECONDS
         seconds, frame = self._previous if is_past and self._previous is not None else self._current
         return self._convert(seconds, frame)

@@ -168,24 +168,32 @@ def _demux(container: InputContainer, stream: VideoStream, name: str, limits: Li
         found.last_duration = (packet.duration or 0) * base
         found.times.append(ticks * base)
         if len(found.times) > limits.max_frames:
-            raise VideoError(f"{name} has more than {limits.max_frames} frames: cut it into shorter files",
-                             code="E_TOO_LONG")
+            raise VideoError(
+                f"{name} has more than {limits.max_frames} frames: cut it into shorter files", code="E_TOO_LONG"
+            )
 
 
 def _check_times(times: Float[np.ndarray, " frames"], codec: str, is_cut: bool, name: str, limits: Limits) -> None:
     if len(times) == 0:
         if is_cut:
-            raise VideoError(f"{name} is incomplete (recording stopped early) and holds no frame. Copy it again from "
-                             "its source", code="E_TRUNCATED")
+            raise VideoError(
+                f"{name} is incomplete (recording stopped early) and holds no frame. Copy it again from its source",
+                code="E_TRUNCATED",
+            )
         raise VideoError(f"{name} has a picture track without frames: give another file", code="E_NO_FRAMES")
     if len(times) == 1 and not is_cut:
         kind = "still GIF" if codec == "gif" else "single"
-        raise VideoError(f"{name} holds one {kind} picture, not a video. dferkit reads videos only: give a video file",
-                         code="E_PICTURE")
+        raise VideoError(
+            f"{name} holds one {kind} picture, not a video. dferkit reads videos only: give a video file",
+            code="E_PICTURE",
+        )
     seconds = float(times[-1] - times[0])
     if not seconds <= limits.max_seconds:
-        raise VideoError(f"{name} runs {seconds / 60:.0f} minutes, above the limit of {limits.max_seconds / 60:.0f}: "
-                         "cut it into shorter files", code="E_TOO_LONG")
+        raise VideoError(
+            f"{name} runs {seconds / 60:.0f} minutes, above the limit of {limits.max_seconds / 60:.0f}: "
+            "cut it into shorter files",
+            code="E_TOO_LONG",
+        )
 
 
 def _decode_one(stream: VideoStream, key_packets: list[av.Packet]) -> av.VideoFrame | None:

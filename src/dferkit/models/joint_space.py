@@ -1,0 +1,82 @@
+"""One space for words and patches (GRACE, E5): norms, places, projections, and how much mass a patch asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dferkit.errors import CheckpointError
+from dferkit.storage import atomic_path
+
+WEIGHTS = "joint.safetensors"
+
+
+class JointSpace(nn.Module):
+    """Takes both kinds of tokens to a common width.
+
+    Deviation: places in time and on the face are added to the visual tokens, because the box's convolutional tokens carry none. The box
+    ships weights for this module that were trained to send the words of a movement to where the movement is; GRACE starts from them, as
+    published systems start from encoders that were trained on images and text together.
+    """
+
+    def __init__(self, visual_dim: int, text_dim: int, dim: int, num_frames: int, num_patches: int) -> None:
+        super().__init__()
+        self.visual_norm = nn.LayerNorm(visual_dim)
+        self.text_norm = nn.LayerNorm(text_dim)
+        self.place = nn.Parameter(torch.zeros(1, 1, num_patches, visual_dim))
+        self.time = nn.Parameter(torch.zeros(1, num_frames, 1, visual_dim))
+        self.visual_projection = nn.Linear(visual_dim, dim)
+        self.text_projection = nn.Linear(text_dim, dim)
+        self.mass = nn.Linear(visual_dim, 1)
+
+    def words(self, text: Float[Tensor, "... text_dim"]) -> Float[Tensor, "... dim"]:
+        """Text tokens in the common width."""
+        return self.text_projection(self.text_norm(text.float()))
+
+    def visual_mass(self, placed: Float[Tensor, "batch frames patches visual_dim"]) -> Float[Tensor, "batch visual"]:
+        """Share of the words' mass that each token asks for; sums to 1 per clip. ``placed`` are normalised tokens with their places."""
+        return rearrange(self.mass(placed), "b t p 1 -> b (t p)").softmax(1)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over trained weights.
+
+        Raises:
+            CheckpointError: They have other names or sizes.
+        """
+        own = self.state_dict()
+        for name in sorted(own.keys() | weights.keys()):
+            found, wanted = (tuple(w[name].shape) if name in w else "missing" for w in (weights, own))
+            if found != wanted:
+                raise CheckpointError(
+                    f"{WEIGHTS} does not fit these encoders ({name} is {found}, expected {wanted}); use the box that it came with"
+                )
+        self.load_state_dict({name: value.float() for name, value in weights.items()})
+
+
+def save_joint_space(space: JointSpace, folder: Path | str) -> None:
+    """Write the weights as float16."""
+    with atomic_path(Path(folder) / WEIGHTS) as temporary:
+        save_file({name: value.half().contiguous() for name, value in space.state_dict().items()}, temporary)
+
+
+def load_joint_space(folder: Path | str) -> dict[str, Tensor]:
+    """Weights of a box folder.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or holds NaN.
+    """
+    remedy = "reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
+    try:
+        weights = load_file(Path(folder) / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the box in {Path(folder).name}/ cannot be read ({error}); {remedy}") from error
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+        raise CheckpointError(f"{WEIGHTS} of the box in {Path(folder).name}/ holds NaN or infinity; {remedy}")
+    return weights
