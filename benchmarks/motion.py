@@ -23,7 +23,14 @@ from torch.nn import functional as F
 from dferkit.encoders.box import BoxEncoder
 from dferkit.evaluation.claims import ClipEvidence, motion_claim, truth_on_crop
 from dferkit.faces import build_detector
-from dferkit.motion import LearnedMotion, fit_motion, motion_weights, proportional_weights, residual_differences, steady_faces
+from dferkit.motion import (
+    LearnedMotion,
+    fit_motion,
+    motion_weights,
+    proportional_weights,
+    residual_differences,
+    steady_faces,
+)
 from dferkit.schema import Caption, FaceClip, Record, TextTokens
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Nuisances, Truth, plan_clips, read_truth, render_benchmark
@@ -59,7 +66,11 @@ def light_change(config: BenchmarkConfig, number: int) -> np.ndarray:
     performance = draw_clip(config, plan, Nuisances.only("light"))
     still = np.repeat(performance.au[:1], len(performance.au), 0)
     images = render_frames(
-        draw_identity(config, plan.subject), still, performance.asymmetry, performance.scene, size=config.size,
+        draw_identity(config, plan.subject),
+        still,
+        performance.asymmetry,
+        performance.scene,
+        size=config.size,
         noise_seed=plan.number,
     )
     change = np.abs(np.diff(images.astype(np.float32).mean(-1), axis=0, prepend=images[:1].astype(np.float32).mean(-1)))
@@ -90,8 +101,14 @@ def read_set(folder: Path, config: BenchmarkConfig, encoder: BoxEncoder, *, is_l
         ]
         clips.append(
             Clip(
-                faces=faces, steady=steady, tokens=tokens.half(), steady_tokens=steady_tokens.half(), truth=truth,
-                frame_size=size, expression=on_crop[0], nuisance=on_crop[1],
+                faces=faces,
+                steady=steady,
+                tokens=tokens.half(),
+                steady_tokens=steady_tokens.half(),
+                truth=truth,
+                frame_size=size,
+                expression=on_crop[0],
+                nuisance=on_crop[1],
             )
         )
     return clips
@@ -105,7 +122,9 @@ def feature(tokens: torch.Tensor) -> torch.Tensor:
 def pixel(clip: Clip) -> torch.Tensor:
     """Naive pixel level: mean absolute grey difference to the neighbouring frames."""
     grey = clip.faces.images.astype(np.float32).mean(-1)
-    steps = np.stack([cv2.resize(s, (8, 8), interpolation=cv2.INTER_AREA).ravel() for s in np.abs(np.diff(grey, axis=0))])
+    steps = np.stack(
+        [cv2.resize(s, (8, 8), interpolation=cv2.INTER_AREA).ravel() for s in np.abs(np.diff(grey, axis=0))]
+    )
     padded = np.concatenate([steps[:1], steps, steps[-1:]])
     of_frames = (padded[1:] + padded[:-1]) / 2
     return proportional_weights(torch.from_numpy(of_frames.reshape(8, 2, 64).mean(1))[None])[0]
@@ -140,8 +159,13 @@ def judge(clips: Sequence[Clip], weigh: Callable[[Clip], torch.Tensor]) -> dict[
         weights = weigh(clip)
         evidence.append(
             ClipEvidence(
-                truth=clip.truth, motion=weights.reshape(8, 8, 8).numpy(), plan=None, caption=NO_CAPTION, tokens=NO_TEXT,
-                boxes=clip.faces.track.boxes, frame_size=clip.frame_size,
+                truth=clip.truth,
+                motion=weights.reshape(8, 8, 8).numpy(),
+                plan=None,
+                caption=NO_CAPTION,
+                tokens=NO_TEXT,
+                boxes=clip.faces.track.boxes,
+                frame_size=clip.frame_size,
             )
         )
         for values, motion in ((on_expression, clip.expression), (on_nuisance, clip.nuisance)):
@@ -163,7 +187,10 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     encoder = BoxEncoder()
-    probe, every = BenchmarkConfig(clips=options.clips, seed=PROBE_SEED), BenchmarkConfig(clips=options.clips, seed=ALL_SEED)
+    probe, every = (
+        BenchmarkConfig(clips=options.clips, seed=PROBE_SEED),
+        BenchmarkConfig(clips=options.clips, seed=ALL_SEED),
+    )
     sets: dict[str, list[Clip]] = {}
     for name in PROBES:
         render_probe(probe, options.out / name, name, workers=options.workers)
@@ -176,7 +203,11 @@ def main() -> None:
     for name in ("head", "camera", "light", "blink", "speech"):
         # Nuisances happen in a part of the clips only, and tremor is small: these sets hold the clips in which it matters.
         strongest = {"head": 0.3}.get(name, 1e-3)
-        sets[f"{name}, moving"] = [c for c in sets[name] if c.nuisance.mean(1).max() > strongest or (name != "head" and c.nuisance.max() > strongest)]
+        sets[f"{name}, moving"] = [
+            c
+            for c in sets[name]
+            if c.nuisance.mean(1).max() > strongest or (name != "head" and c.nuisance.max() > strongest)
+        ]
     learned = {
         "learned": (fitted(train, "tokens", 0.2), "tokens"),
         "learned, expression only": (fitted(train, "tokens", 0.0), "tokens"),
@@ -210,9 +241,16 @@ def main() -> None:
         milliseconds[name] = (time.process_time() - start) * 100
     write_json(
         options.out / "motion.json",
-        {"clips": {s: len(c) for s, c in sets.items()}, "train": len(train), "weightings": rows, "milliseconds": milliseconds},
+        {
+            "clips": {s: len(c) for s, c in sets.items()},
+            "train": len(train),
+            "weightings": rows,
+            "milliseconds": milliseconds,
+        },
     )
-    print("correlation with expression / with nuisance / share of the most moving cells kept; weight on expression : on nuisance")
+    print(
+        "correlation with expression / with nuisance / share of the most moving cells kept; weight on expression : on nuisance"
+    )
     print("| weighting | " + " | ".join(f"{s} ({len(c)})" for s, c in sets.items()) + " |")
     print("| --- |" + " --- |" * len(sets))
     for name, row in rows.items():

@@ -83,7 +83,8 @@ def count_sweeps(cost: Tensor, epsilon: float, tolerance: float) -> int:
     kernel = (-cost.double() / epsilon).exp()
     words, visual = cost.shape[1:]
     u = kernel.new_full((cost.shape[0], words), 1 / words)
-    for sweep in range(1, MOST_SWEEPS + 1):
+    sweep = 0
+    for sweep in range(1, MOST_SWEEPS + 1):  # noqa: B007
         v = 1 / visual / torch.bmm(u[:, None, :], kernel)[:, 0]
         rows = torch.bmm(v[:, None, :], kernel.transpose(1, 2))[:, 0]
         if float((u * rows - 1 / words).abs().sum(1).max()) <= tolerance:

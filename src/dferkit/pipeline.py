@@ -38,6 +38,7 @@ from dferkit.schema import (
     TextTokens,
     VisualTokens,
 )
+from dferkit.training.batches import phrase_numbers
 from dferkit.video import clip_window, index_video, plan_windows
 
 NUM_SAMPLES = 16
@@ -306,7 +307,7 @@ class Model:
         box = self.box.read([clip])[0]
         visual = box.tokens if self.encoder is self.box else self.encoder.encode([clip])[0]
         caption = self.caption(box.action_units)
-        text = self.text_encoder.encode([caption.text])[0]
+        text = self.text_encoder.encode_captions([caption])[0]
         return Reading(
             clip=clip,
             action_units=box.action_units,
@@ -334,7 +335,8 @@ class Model:
         values = torch.stack([v.values for v in visuals]).half().float().expand(versions, -1, -1, -1)
         summary = torch.stack([v.summary for v in visuals]).half().float().expand(versions, -1, -1)
         words, sentence = text.values.expand(versions, -1, -1), text.sentence.expand(versions, -1)
-        return self.checkpoint.model(values, words, mask, sentence, summary=summary)
+        phrases = phrase_numbers([text], len(text.pieces)).expand(versions, -1)
+        return self.checkpoint.model(values, words, mask, sentence, summary=summary, phrases=phrases)
 
     def _judge(self, name: str, faces: WindowFaces, clip: FaceClip, reading: Reading, is_truncated: bool) -> Prediction:
         probabilities = reading.output.logits[0].double().softmax(0).numpy()

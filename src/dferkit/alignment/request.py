@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,17 +16,22 @@ from torch import Tensor
 from dferkit.alignment.newton import newton
 from dferkit.alignment.problem import Settings, Solver, block_slices
 from dferkit.alignment.sinkhorn import sinkhorn
-from dferkit.errors import ConfigError, DataError
+from dferkit.errors import BackendError, ConfigError, DataError
 
-SOLVERS: dict[str, Solver] = {"newton": newton, "sinkhorn": sinkhorn}
-SOLVER_NAMES = ("auto", *SOLVERS)
+METHODS = ("auto", "newton", "sinkhorn", "triton")
 # Short side above which a Newton step costs more than the sweeps it saves.
 _LARGE = 1024
+# Longest short side of the Triton solver: its Hessian stays in the registers of one program.
+_LONGEST_FUSED = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A checked problem: masses that sum to 1 and are 0 at masked positions, and how to solve it."""
+    """A checked problem: masses that sum to 1 and are 0 at masked positions, and how to solve it.
+
+    Attributes:
+        is_one_launch: The solver takes the whole batch at once and needs no scratch memory of its size.
+    """
 
     cost: Float[Tensor, "batch words visual"]
     text_mass: Float[Tensor, "batch words"]
@@ -31,6 +39,7 @@ class Request:
     is_masked: bool
     settings: Settings
     solver: Solver
+    is_one_launch: bool
 
 
 def check_request(
@@ -59,13 +68,12 @@ def check_request(
             raise ConfigError(f"{name} is {value}, but must be a finite number above 0{hard}")
     if max_iterations < 1:
         raise ConfigError(f"max_iterations is {max_iterations}, but must be at least 1")
-    if method not in SOLVER_NAMES:
-        raise ConfigError(f"method is {method!r}, but must be one of {', '.join(SOLVER_NAMES)}")
+    if method not in METHODS:
+        raise ConfigError(f"method is {method!r}, but must be one of {', '.join(METHODS)}")
     cost = cost.to(torch.promote_types(cost.dtype, torch.float32))
     a = _masses(text_mass, text_mask, cost.shape[:2], like=cost, what="text", things="words")
     b = _masses(visual_mass, visual_mask, cost.shape[::2], like=cost, what="visual", things="visual tokens")
-    if method == "auto":
-        method = "newton" if min(cost.shape[1:]) <= _LARGE else "sinkhorn"
+    solver = _solver(method, cost)
     request = Request(
         cost=cost,
         text_mass=a,
@@ -78,7 +86,8 @@ def check_request(
             tolerance=tolerance,
             max_iterations=max_iterations,
         ),
-        solver=SOLVERS[method],
+        solver=solver,
+        is_one_launch=solver not in (newton, sinkhorn),
     )
     for part in block_slices(cost):
         live = filled(cost.detach()[part], a[part], b[part], 0.0, is_masked=request.is_masked)
@@ -88,9 +97,41 @@ def check_request(
     return request
 
 
+def _solver(method: str, cost: Tensor) -> Solver:
+    """The solver of a method; ``auto`` takes the fastest that this cost allows."""
+    short = min(cost.shape[1:])
+    if method == "auto":
+        if cost.is_cuda and cost.dtype == torch.float32 and short <= _LONGEST_FUSED and _has_triton():
+            method = "triton"
+        else:
+            method = "newton" if short <= _LARGE else "sinkhorn"
+    match method:
+        case "newton":
+            return newton
+        case "sinkhorn":
+            return sinkhorn
+    if cost.dtype != torch.float32 or short > _LONGEST_FUSED:
+        raise ConfigError(
+            f"method triton takes float32 and a shorter side of at most {_LONGEST_FUSED}, but the cost is {cost.dtype} "
+            f"with {short}; use method auto"
+        )
+    if not (_has_triton() and (cost.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")):
+        raise BackendError(
+            "method triton needs an NVIDIA GPU that holds the cost and the package triton; use method auto"
+        )
+    from dferkit.alignment.fused import fused
+
+    return fused
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 def blocks(request: Request) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """(part of the batch, its cost with +inf at masked positions, its masses), without gradient."""
-    for part in block_slices(request.cost):
+    for part in [slice(None)] if request.is_one_launch else block_slices(request.cost):
         a, b = request.text_mass.detach()[part], request.visual_mass.detach()[part]
         yield part, filled(request.cost.detach()[part], a, b, torch.inf, is_masked=request.is_masked), a, b
 

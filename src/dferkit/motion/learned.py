@@ -22,6 +22,10 @@ class LearnedMotion(nn.Module):
     everywhere. Made by ``fit_motion``; belongs to one encoder and one grid.
     """
 
+    of_patch: Tensor
+    of_frame: Tensor
+    of_place: Tensor
+
     def __init__(self, dim: int, patches: int) -> None:
         super().__init__()
         self.register_buffer("of_patch", torch.zeros(dim))

@@ -46,7 +46,7 @@ def steady_faces(images: UInt8[np.ndarray, "frames size size 3"]) -> UInt8[np.nd
     if len(images) == 0 or size < _SMALLEST_SIDE:
         raise DataError(f"{len(images)} crops of {size} pixels; give at least one, of at least {_SMALLEST_SIDE} pixels")
     reference = images[len(images) // 2]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(0)
     flow.setVariationalRefinementIterations(8)
     fixed = _normalised(reference)

@@ -15,14 +15,23 @@ from dferkit.schema import TextTokens
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model sees at once; padding words are False in ``text_mask``."""
+    """What a model sees at once; padding words are False in ``text_mask``, ``phrases`` numbers the phrase of each word."""
 
     visual: Float[Tensor, "batch frames patches visual_dim"]
     text: Float[Tensor, "batch words text_dim"]
     text_mask: Bool[Tensor, "batch words"]
     sentence: Float[Tensor, "batch text_dim"]
     target: Int[Tensor, " batch"]
+    phrases: Int[Tensor, "batch words"]
     summary: Float[Tensor, "batch frames summary_dim"] | None = None
+
+
+def phrase_numbers(texts: Sequence[TextTokens], width: int) -> Int[Tensor, "batch words"]:
+    """Phrase of each piece, -1 for none and for padding; a text without known phrases is one phrase."""
+    numbers = torch.full((len(texts), width), -1)
+    for row, tokens in zip(numbers, texts, strict=True):
+        row[: len(tokens.pieces)] = torch.tensor(tokens.phrase_of_piece) if tokens.phrase_of_piece else 0
+    return numbers
 
 
 def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summary: Tensor | None = None) -> Batch:
@@ -34,7 +43,15 @@ def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summ
         text[i, : len(tokens.values)] = tokens.values
         mask[i, : len(tokens.values)] = True
     whole = None if summary is None else summary.float()
-    return Batch(visual.float(), text, mask, torch.stack([t.sentence for t in texts]), target, whole)
+    return Batch(
+        visual.float(),
+        text,
+        mask,
+        torch.stack([t.sentence for t in texts]),
+        target,
+        phrase_numbers(texts, words),
+        whole,
+    )
 
 
 def epoch_batches(

@@ -127,7 +127,7 @@ def _loss(model: Grace, clips: KnownClips, targets: Sequence[Tensor], chosen: np
     wanted = torch.zeros(len(chosen), batch.text.shape[1], visual.shape[1] * visual.shape[2])
     for row, i in enumerate(chosen):
         wanted[row, : len(targets[i])] = targets[i]
-    output = model(visual, batch.text, batch.text_mask, batch.sentence, summary=batch.summary)
+    output = model(visual, batch.text, batch.text_mask, batch.sentence, summary=batch.summary, phrases=batch.phrases)
     assert output.alignment is not None
     plan = output.alignment.plan
     # Only kept cells can receive mass: the truth is cut to them and scaled up again.

@@ -112,7 +112,14 @@ def train_grace(
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _schedule(min(progress, 1.0), config.warmup_share)
             whole = None if batch.summary is None else _add_noise(batch.summary, (1,), config)
-            output = model(_disturb(batch.visual, config), batch.text, batch.text_mask, batch.sentence, summary=whole)
+            output = model(
+                _disturb(batch.visual, config),
+                batch.text,
+                batch.text_mask,
+                batch.sentence,
+                summary=whole,
+                phrases=batch.phrases,
+            )
             loss = model.loss(output, batch.target, class_weights)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -186,7 +193,7 @@ def predict_outputs(
         chosen = texts[first : first + batch]
         part = None if summary is None else summary[first : first + batch]
         data = collate(visual[first : first + batch], chosen, torch.zeros(len(chosen), dtype=torch.long), summary=part)
-        yield model(data.visual, data.text, data.text_mask, data.sentence, summary=data.summary)
+        yield model(data.visual, data.text, data.text_mask, data.sentence, summary=data.summary, phrases=data.phrases)
 
 
 def predict_probabilities(

@@ -19,7 +19,7 @@ from dferkit.training.table import ClipSet
 def save_texts(tokens: Sequence[TextTokens], path: Path | str) -> None:
     """Write text tokens; ``load_texts`` gives the same back."""
     lengths = torch.tensor([len(t.pieces) for t in tokens])
-    words = [[list(t.pieces), [list(s) for s in t.spans]] for t in tokens]
+    words = [[list(t.pieces), [list(s) for s in t.spans], list(t.phrase_of_piece)] for t in tokens]
     with atomic_path(path) as temporary:
         save_file(
             {
@@ -40,9 +40,14 @@ def load_texts(path: Path | str) -> list[TextTokens]:
     parts = values.split(lengths.tolist())
     return [
         TextTokens(
-            values=part, sentence=whole, pieces=tuple(pieces), spans=tuple((a, b) for a, b in spans), encoder=encoder
+            values=part,
+            sentence=whole,
+            pieces=tuple(pieces),
+            spans=tuple((a, b) for a, b in spans),
+            encoder=encoder,
+            phrase_of_piece=tuple(phrases),
         )
-        for part, whole, (pieces, spans) in zip(parts, sentence, words, strict=True)
+        for part, whole, (pieces, spans, phrases) in zip(parts, sentence, words, strict=True)
     ]
 
 
