@@ -31,7 +31,8 @@ from dferkit.motion import (
     residual_differences,
     steady_faces,
 )
-from dferkit.schema import Caption, FaceClip, Record, TextTokens
+from dferkit.reports.tables import clean_json
+from dferkit.schema import FaceClip, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Nuisances, Truth, plan_clips, read_truth, render_benchmark
 from dferkit.synthetic.benchmark import draw_clip, draw_identity
@@ -42,8 +43,6 @@ from dferkit.training.features import read_clip
 
 PROBES = ("none", "head", "camera", "light", "blink", "speech")
 PROBE_SEED, ALL_SEED, TRAIN_SEED = 11, 12, 13
-NO_CAPTION = Caption(text="", phrases=(), source="none")
-NO_TEXT = TextTokens(values=torch.zeros(0, 1), sentence=torch.zeros(1), pieces=(), spans=(), encoder="none")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,9 +160,7 @@ def judge(clips: Sequence[Clip], weigh: Callable[[Clip], torch.Tensor]) -> dict[
             ClipEvidence(
                 truth=clip.truth,
                 motion=weights.reshape(8, 8, 8).numpy(),
-                plan=None,
-                caption=NO_CAPTION,
-                tokens=NO_TEXT,
+                phrases=(),
                 boxes=clip.faces.track.boxes,
                 frame_size=clip.frame_size,
             )
@@ -239,15 +236,13 @@ def main() -> None:
         for _ in range(10):
             run()
         milliseconds[name] = (time.process_time() - start) * 100
-    write_json(
-        options.out / "motion.json",
-        {
-            "clips": {s: len(c) for s, c in sets.items()},
-            "train": len(train),
-            "weightings": rows,
-            "milliseconds": milliseconds,
-        },
-    )
+    found = {
+        "clips": {s: len(c) for s, c in sets.items()},
+        "train": len(train),
+        "weightings": rows,
+        "milliseconds": milliseconds,
+    }
+    write_json(options.out / "motion.json", clean_json(found))
     print(
         "correlation with expression / with nuisance / share of the most moving cells kept; weight on expression : on nuisance"
     )

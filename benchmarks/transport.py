@@ -154,7 +154,13 @@ def run_case(case: tuple, solvers: list[Solver], deadline: float) -> dict:
         if time.monotonic() > deadline and solver.name != "dferkit":
             continue
         work = sweeps if solver.counts_sweeps else solver.fixed_sweeps or tolerance
-        row["solvers"][solver.name] = measure(solver, cost, cotangent, epsilon, work, exact)
+        try:
+            row["solvers"][solver.name] = measure(solver, cost, cotangent, epsilon, work, exact)
+        except Exception as error:
+            if solver.name == "dferkit":
+                raise
+            # A peer that breaks on a case is a result, not the end of the run.
+            row["solvers"][solver.name] = {"failed": type(error).__name__}
     return row
 
 
@@ -189,6 +195,9 @@ def show(result: dict) -> None:
         name = f"{row['data']} {'×'.join(map(str, row['shape']))} ε {row['epsilon']:g} to {row['tolerance']:g}"
         ours = row["solvers"]["dferkit"]["both_ms"]
         for solver, found in row["solvers"].items():
+            if "failed" in found:
+                table.add_row(name, str(row["sweeps"]), solver, "failed", found["failed"])
+                continue
             mark = "~" if found["is_extrapolated"] else ""
             table.add_row(
                 name,
@@ -225,19 +234,20 @@ def main() -> None:
         print(f'Not installed, left out: {", ".join(absent)}; pip install "dferkit[benchmark]"')
     memory = {solver.name: memory_in_fresh_process(solver) for solver in solvers}
     deadline = time.monotonic() + options.budget
-    cases = [run_case(case, solvers, deadline) for case in (QUICK if options.quick else FULL)]
     packages = {"ot": "pot", "ott": "ott-jax", "geomloss": "geomloss"}
     names = {"torch", "dferkit", *(packages[s.module] for s in solvers if s.module in packages)}
-    result = {
+    result: dict[str, Any] = {
         "machine": f"{os.cpu_count()} shared CPU cores",
         "threads": 1,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in sorted(names)},
         "absent": absent,
         "memory": memory,
-        "cases": cases,
+        "cases": [],
     }
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for case in QUICK if options.quick else FULL:
+        result["cases"].append(run_case(case, solvers, deadline))
+        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     show(result)
 
 

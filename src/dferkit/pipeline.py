@@ -18,7 +18,7 @@ import torch
 from dferkit.captions import describe, refine
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
-from dferkit.encoders.text import TextEncoder
+from dferkit.encoders.text import TextEncoder, phrase_numbers
 from dferkit.errors import CheckpointError, ConfigError, DataError, VideoError
 from dferkit.explain import deletion_test, merge_pieces, region_grid, transport_maps, word_occlusion
 from dferkit.faces import build_detector
@@ -38,7 +38,6 @@ from dferkit.schema import (
     TextTokens,
     VisualTokens,
 )
-from dferkit.training.batches import phrase_numbers
 from dferkit.video import clip_window, index_video, plan_windows
 
 NUM_SAMPLES = 16

@@ -32,6 +32,7 @@ def tokens(clips: int = 3, words: int = 6, seed: int = 0) -> dict[str, Tensor]:
         "text": torch.randn(clips, words, SMALL.text_dim, generator=rng) * mask[..., None],
         "text_mask": mask,
         "sentence": torch.randn(clips, SMALL.text_dim, generator=rng),
+        "phrases": torch.tensor([0, 0, -1, 1, 1, 1])[torch.arange(words) % 6].repeat(clips, 1),
     }
 
 

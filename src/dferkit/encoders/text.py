@@ -141,6 +141,14 @@ class TextEncoder:
         return [ids[place] for place in kept], pieces, spans, live
 
 
+def phrase_numbers(texts: Sequence[TextTokens], width: int) -> Int[Tensor, "batch words"]:
+    """Phrase of each piece, -1 for none and for padding; a text without known phrases is one phrase."""
+    numbers = torch.full((len(texts), width), -1)
+    for row, tokens in zip(numbers, texts, strict=True):
+        row[: len(tokens.pieces)] = torch.tensor(tokens.phrase_of_piece) if tokens.phrase_of_piece else 0
+    return numbers
+
+
 def _load_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, int]:
     """A tokenizer that neither pads nor cuts, and the id to pad with."""
     if (path / "tokenizer.json").is_file():

@@ -61,7 +61,7 @@ def steady_faces(images: UInt8[np.ndarray, "frames size size 3"]) -> UInt8[np.nd
         if np.array_equal(image, reference):
             steady.append(image)
             continue
-        moved = flow.calc(fixed, _normalised(image), None)
+        moved = flow.calc(fixed, _normalised(image), None)  # type: ignore[call-overload]
         motion = np.tensordot(_fit_field(fields, moved, trust), fields, 1).astype(np.float32)
         if np.abs(motion).max() > _FARTHEST * size:
             motion = np.zeros_like(motion)

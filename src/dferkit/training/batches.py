@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dferkit.encoders.text import phrase_numbers
 from dferkit.schema import TextTokens
 
 
@@ -24,14 +25,6 @@ class Batch:
     target: Int[Tensor, " batch"]
     phrases: Int[Tensor, "batch words"]
     summary: Float[Tensor, "batch frames summary_dim"] | None = None
-
-
-def phrase_numbers(texts: Sequence[TextTokens], width: int) -> Int[Tensor, "batch words"]:
-    """Phrase of each piece, -1 for none and for padding; a text without known phrases is one phrase."""
-    numbers = torch.full((len(texts), width), -1)
-    for row, tokens in zip(numbers, texts, strict=True):
-        row[: len(tokens.pieces)] = torch.tensor(tokens.phrase_of_piece) if tokens.phrase_of_piece else 0
-    return numbers
 
 
 def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summary: Tensor | None = None) -> Batch:
