@@ -22,8 +22,10 @@ from torch import Tensor
 from dferkit.alignment.problem import Settings, Solution, divergence, exponent, safe_log, wanted_marginal
 
 _WARM_SWEEPS = 6  # Sinkhorn sweeps before the first step; each costs a tenth of it.
-_BLIND_SWEEPS = 4  # The first are made without a look at their error.
+_BLIND_SWEEPS = 4  # The first are made without a look at their error, later as many as are expected to be needed.
 _WORTH_A_STEP = 6  # Further sweeps are made instead of steps as long as so few are expected to end it.
+# In a small block the number of operations counts, not their size: there a step is worth more sweeps.
+_SMALL, _WORTH_A_SMALL_STEP = 2**15, 20
 _FAR = 20.0  # Log-scaling at which the kernel is centred anew, and the longest step.
 # Logarithm below which a kernel entry is 0: even scalings at their limit leave it no weight. Exponentials of less, and
 # products with numbers below the normal range, are ten times slower on processors.
@@ -55,6 +57,20 @@ class _State:
     def row_sums(self, v: Tensor) -> Tensor:
         # This spelling walks the kernel along its rows; bmm(kernel, v[:, :, None]) reads memory five times slower.
         return torch.bmm(v[:, None, :], self.kernel.transpose(1, 2))[:, 0].clamp_min(_TINY[v.dtype])
+
+    def advance(self, u: Tensor, sweeps: int) -> Tensor:
+        """Sweeps of the rows' scalings without a look at their error."""
+        if self.settings.text_slack or self.settings.visual_slack:
+            for _ in range(sweeps):
+                u = self.row_scaling(self.row_sums(self.column_scaling(self.column_sums(u))))
+            return u
+        # Hard marginals, spelled with as few operations as there can be: in small blocks nothing else counts.
+        a, b, u, turned = self.a[:, None, :], self.b[:, None, :], u[:, None, :], self.kernel.transpose(1, 2)
+        tiny = _TINY[u.dtype]
+        for _ in range(sweeps):
+            v = b / torch.bmm(u, self.kernel).clamp_min_(tiny)
+            u = a / torch.bmm(v, turned).clamp_min_(tiny)
+        return u[:, 0]
 
     def row_scaling(self, sums: Tensor) -> Tensor:
         return _scaling(self.a, self.log_a, sums, self.row_center, self.settings.text_slack)
@@ -141,26 +157,30 @@ def _start(cost: Tensor, a: Tensor, b: Tensor, settings: Settings, kernel: Tenso
 def _sweep(state: _State) -> tuple[Tensor, Tensor, int]:
     """Sinkhorn sweeps until they are done, no longer worth it, or leave the safe range."""
     settings, live = state.settings, state.a > 0
+    worth = _WORTH_A_SMALL_STEP if state.kernel.numel() <= _SMALL else _WORTH_A_STEP
     u = state.row_scaling(state.kernel.sum(2).clamp_min(_TINY[state.a.dtype]))
     before = torch.full_like(state.a[:, 0], torch.inf)
     done = torch.zeros_like(before, dtype=torch.bool)
-    for sweep in range(1, settings.max_iterations + 1):
+    sweep, blind = 0, _BLIND_SWEEPS
+    while sweep + blind < settings.max_iterations:
+        # A finished element stays as it is, so that its plan does not depend on the others of the batch.
+        u = torch.where(done[:, None], u, state.advance(u, blind))
         sums = state.row_sums(state.column_scaling(state.column_sums(u)))
-        if sweep < _BLIND_SWEEPS:
-            u = state.row_scaling(sums)
-            continue
         log_u = torch.where(live, u, 1.0).log()
         error = (u * sums - state.wanted_rows(log_u)).abs().sum(1)
         done = done | (error <= 0.5 * settings.tolerance)
-        ratio = (error / before).clamp(1e-3, 0.999)
-        more = ((0.5 * settings.tolerance / error).log() / ratio.log()).masked_fill(done, 0.0).amax()
+        ratio = (error / before).clamp(1e-9, 0.999).log() / (blind + 1)  # of one sweep, as logarithm
+        expected = ((0.5 * settings.tolerance / error).log() / ratio).masked_fill(done, 0.0).amax()
         is_far = log_u.abs().amax() > _FAR
-        if bool(done.all() | is_far | ((sweep >= _WARM_SWEEPS) & ~(more <= _WORTH_A_STEP))):
+        sweep += blind + 1
+        if bool(done.all() | is_far):
             return u, done, sweep
-        # A finished element stays as it is, so that its plan does not depend on the others of the batch.
+        more = float(expected)
+        if sweep >= _WARM_SWEEPS and not more <= worth:
+            return u, done, sweep
         u = torch.where(done[:, None], u, state.row_scaling(sums))
-        before = error
-    return u, done, settings.max_iterations
+        before, blind = error, max(0, min(math.ceil(more) - 1, worth)) if sweep >= _WARM_SWEEPS else 0
+    return u, done, max(sweep, 1)
 
 
 def _descend(state: _State, x: Tensor, done: Tensor, max_steps: int) -> tuple[Tensor, Tensor, int]:
