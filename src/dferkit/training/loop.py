@@ -218,6 +218,7 @@ def predict_plans(
             raise DataError("this model aligns no words with the video; take one with video and text, such as grace")
         plan, index = output.alignment.plan, output.alignment.visual_index
         whole = plan.new_zeros(*plan.shape[:2], visual.shape[1] * visual.shape[2])
-        whole.scatter_(2, index[:, None].expand(-1, plan.shape[1], -1), plan)
+        # Padding stands at -1 and carries no mass.
+        whole.scatter_add_(2, index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1), plan)
         plans += [clip[: len(texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
     return plans
