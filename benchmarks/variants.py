@@ -24,7 +24,8 @@ from dferkit.errors import DataError
 from dferkit.evaluation.claims import localisation_claim, on_crop, phrase_masses
 from dferkit.evaluation.metrics import confusion_matrix, paired_difference, uar
 from dferkit.labels import BASIC
-from dferkit.models.build import VARIANTS
+from dferkit.models.build import VARIANTS, variant
+from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.reports.tables import clean_json
@@ -35,9 +36,11 @@ from dferkit.training.loop import TrainingConfig, predict_plans
 from dferkit.training.table import ClipSet, TextSides, base_config, caption_split, clip_set, train_row
 
 
-def split_clips(out: Path) -> tuple[Features, np.ndarray, ClipSet, ClipSet, TextSides]:
+def split_clips(out: Path, motion: str = "tokens") -> tuple[Features, np.ndarray, ClipSet, ClipSet, TextSides]:
     """Features and captions of the train and test people, from the cache."""
-    features = extract_features(read_manifest(out / "clips.csv"), out / "cache", FeatureConfig(face="haar"))
+    features = extract_features(
+        read_manifest(out / "clips.csv"), out / f"cache-{motion}", FeatureConfig(face="haar", motion=motion)
+    )
     rows = {s: np.array([i for i, r in enumerate(features.records) if r.split == s]) for s in ("train", "test")}
     clips = clip_set(features, BASIC)
     train, test = clips.take(rows["train"]), clips.take(rows["test"])
@@ -52,7 +55,7 @@ def measure(job: tuple[str, int, str]) -> dict:
     path = out / "rows" / f"{name}-{seed}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    features, rows, train, test, sides = split_clips(out)
+    features, rows, train, test, sides = split_clips(out, variant(name, GraceConfig()).motion_source)
     base = base_config(train, TextEncoder(BOX_FOLDER / "text"), has_joint=True)
     started = time.process_time()
     row = train_row(
@@ -61,11 +64,11 @@ def measure(job: tuple[str, int, str]) -> dict:
     )  # fmt: skip
     seconds = time.process_time() - started
     try:
-        plans = predict_plans(row.model, test.visual, sides.test.tokens, summary=test.summary)
+        plans = predict_plans(row.model, test.visual, sides.test.tokens, summary=test.summary, motion=test.motion)
     except DataError:  # this variant aligns no words with the video
         plans = []
     phrases = []
-    if plans and len(plans[0]) == len(sides.test.tokens[0].pieces):
+    if plans and row.model.config.text in ("tokens", "phrases"):
         for i, place in enumerate(rows):
             truth = read_truth(out, Path(features.records[place].clip_id).stem)
             width, height = features.frame_sizes[place].tolist()

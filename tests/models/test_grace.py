@@ -82,6 +82,21 @@ def test_a_phrase_meets_the_video_as_one_and_its_words_share_the_row() -> None:
     torch.testing.assert_close(small_model(text="phrases")(**given).logits, as_tokens.logits)
 
 
+def test_measured_motion_takes_the_place_of_the_models_own() -> None:
+    given = tokens()
+    measured = small_model(motion_source="steady")(**given)
+    assert torch.equal(measured.motion, given["motion"])
+    own = small_model()(**given)
+    assert not torch.equal(own.motion, given["motion"])
+    assert not torch.equal(own.logits, measured.logits)
+    del given["motion"]
+    with pytest.raises(DataError, match="measured motion"):
+        small_model(motion_source="steady")(**given)
+    assert torch.equal(small_model(motion_source="steady", motion="none")(**given).motion, torch.ones(3, 4, 9))
+    with pytest.raises(ConfigError, match="choose both"):
+        small_model(motion_source="pixels", motion="spatial")
+
+
 def test_adaptive_selection_keeps_the_share_of_the_motion_mass() -> None:
     given = tokens()
     output = small_model(selection="mass", ratio=0.6)(**given)

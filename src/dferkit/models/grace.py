@@ -19,7 +19,7 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.losses import auxiliary, contrastive, weighted_focal
 from dferkit.models.joint_space import JointSpace
-from dferkit.motion import apply_motion, motion_weights, select_by_mass, select_tokens
+from dferkit.motion import SOURCES, apply_motion, motion_weights, select_by_mass, select_tokens
 from dferkit.schema import Alignment
 
 TEXTS = ("tokens", "phrases", "sentence", "none")
@@ -41,7 +41,8 @@ class GraceConfig:
         text: ``tokens`` (the paper), ``phrases`` (one vector per movement told), ``sentence`` (one vector per caption) or ``none``
             (vision only: the words' place is taken by learned queries, so that capacity stays the same).
         use_visual: False gives the text-only baseline.
-        motion: Motion weighting (E2). motion_strength: Start of the learned strength of E3, 0 to 1.
+        motion: Motion weighting (E2). motion_source: Where it looks: at the ``tokens``, or at what ``motion.measure_motion`` says of the
+            clip with head and camera held still (``steady``, ``pixels``). motion_strength: Start of the learned strength of E3, 0 to 1.
         selection, ratio: What is kept (E4): with ``ratio`` that share of the visual tokens, with ``mass`` as few as hold that share
             of the motion weights (the paper's open question: an adaptive number).
         visual_mass: How much of the words' mass a visual token receives: ``uniform``, ``motion`` (∝ its motion weight) or ``learned``
@@ -61,6 +62,7 @@ class GraceConfig:
     text: str = "tokens"
     use_visual: bool = True
     motion: str = "both"
+    motion_source: str = "tokens"
     motion_strength: float = 0.3
     selection: str = "ratio"
     ratio: float = 0.5
@@ -79,6 +81,7 @@ class GraceConfig:
         for name, known in (
             ("text", TEXTS),
             ("motion", MOTIONS),
+            ("motion_source", SOURCES),
             ("selection", SELECTIONS),
             ("visual_mass", VISUAL_MASSES),
         ):
@@ -86,6 +89,10 @@ class GraceConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
         if not self.use_visual and self.text == "none":
             raise ConfigError("a model needs text or video: use_visual=False goes with text tokens or sentence")
+        if self.motion_source != "tokens" and self.motion not in ("both", "none"):
+            raise ConfigError(
+                f"motion {self.motion} is measured on tokens only; with motion_source {self.motion_source} choose both"
+            )
         if not 0 < self.ratio <= 1:
             raise ConfigError(f"ratio is {self.ratio}; give a share above 0, at most 1")
         if not 0 < self.motion_strength < 1:
@@ -205,6 +212,7 @@ class Grace(nn.Module):
         *,
         summary: Float[Tensor, "batch frames summary_dim"] | None = None,
         phrases: Int[Tensor, "batch words"] | None = None,
+        motion: Float[Tensor, "batch frames patches"] | None = None,
         visual_keep: Bool[Tensor, "batch frames patches"] | None = None,
     ) -> GraceOutput:
         """Run GRACE.
@@ -213,15 +221,14 @@ class Grace(nn.Module):
             text: Token vectors of the caption; ``text_mask`` is True for real ones. sentence: One vector per caption.
             summary: The encoder's own vector per token step, when the configuration has a ``summary_dim``.
             phrases: Number of the phrase that each word belongs to, -1 for none, when ``text`` is ``phrases``.
+            motion: Measured motion weights, mean 1 per clip, when ``motion_source`` is not ``tokens``.
             visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
         """
         tokens = visual.float()
         if visual_keep is not None:
             mean = tokens.mean((1, 2), keepdim=True)
             tokens = torch.where(visual_keep[..., None], tokens, mean)
-        with torch.no_grad():
-            # On the frozen tokens, standardised but without learned scales: the weights say what moved, and training cannot bend them.
-            motion = motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
+        motion = self._motion(tokens, motion)
         normed = self.space.visual_norm(tokens)
         place = self.space.place + self.space.time
         weighted = apply_motion(normed, motion, torch.sigmoid(self.strength)) + place
@@ -247,6 +254,15 @@ class Grace(nn.Module):
         return GraceOutput(
             self.head(fused), self.visual_head(pooled), alignment, motion, fused, text_pooled, visual_pooled
         )
+
+    @torch.no_grad()
+    def _motion(self, tokens: Tensor, measured: Tensor | None) -> Tensor:
+        """E1 and E2, on frozen tokens standardised without learned scales: the weights say what moved; training cannot bend them."""
+        if self.config.motion_source == "tokens" or self.config.motion == "none":
+            return motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
+        if measured is None:
+            raise DataError("this model reads measured motion (motion.measure_motion); give motion")
+        return measured.float()
 
     def _pool(self, weighted: Tensor, summary: Tensor | None, motion: Tensor) -> Tensor:
         """The video as one vector; motion weights count in time here, in space within ``weighted``."""

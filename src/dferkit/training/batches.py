@@ -25,9 +25,17 @@ class Batch:
     target: Int[Tensor, " batch"]
     phrases: Int[Tensor, "batch words"]
     summary: Float[Tensor, "batch frames summary_dim"] | None = None
+    motion: Float[Tensor, "batch frames patches"] | None = None
 
 
-def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summary: Tensor | None = None) -> Batch:
+def collate(
+    visual: Tensor,
+    texts: Sequence[TextTokens],
+    target: Tensor,
+    *,
+    summary: Tensor | None = None,
+    motion: Tensor | None = None,
+) -> Batch:
     """Pad the texts of a batch to the longest."""
     words = max(len(t.pieces) for t in texts)
     dim = texts[0].values.shape[1]
@@ -44,6 +52,7 @@ def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summ
         target,
         phrase_numbers(texts, words),
         whole,
+        motion,
     )
 
 
@@ -56,6 +65,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     summary: Tensor | None = None,
+    motion: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out."""
     order = np.random.default_rng([seed, epoch]).permutation(len(target))
@@ -64,5 +74,5 @@ def epoch_batches(
         if len(chosen) < batch // 2 and first:
             return
         index = torch.from_numpy(chosen)
-        part = None if summary is None else summary[index]
-        yield collate(visual[index], [texts[i] for i in chosen], target[index], summary=part)
+        whole, moving = (None if part is None else part[index] for part in (summary, motion))
+        yield collate(visual[index], [texts[i] for i in chosen], target[index], summary=whole, motion=moving)

@@ -67,6 +67,8 @@ def save_clips(clips: ClipSet, path: Path | str) -> None:
         "timestamps": torch.from_numpy(clips.timestamps),
         "target": torch.from_numpy(clips.target),
     }
+    if clips.motion is not None:
+        tensors["motion"] = clips.motion
     with atomic_path(path) as temporary:
         save_file(
             {name: value.contiguous() for name, value in tensors.items()},
@@ -82,6 +84,7 @@ def load_clips(path: Path | str) -> ClipSet:
         visual, summary, units, timestamps, target = (
             handle.get_tensor(name) for name in ("visual", "summary", "units", "timestamps", "target")
         )
+        motion = handle.get_tensor("motion") if "motion" in handle.keys() else None  # noqa: SIM118
     return ClipSet(
         visual=visual,
         summary=summary,
@@ -93,4 +96,5 @@ def load_clips(path: Path | str) -> ClipSet:
         grid=tuple(about["grid"]),
         labels=tuple(about["labels"]),
         clip_ids=tuple(about["clip_ids"]),
+        motion=motion,
     )
