@@ -139,8 +139,7 @@ def finite(value: float) -> float | str:
     return value if math.isfinite(value) else "not finite"
 
 
-def run_case(case: tuple, solvers: list[Solver], deadline: float, known: dict[str, Any]) -> dict:
-    """One row of the table; ``known`` are solvers that an earlier run has measured on this case."""
+def run_case(case: tuple, solvers: list[Solver], deadline: float) -> dict:
     data, shape, epsilon, tolerance = case
     cost = make_cost(data, *shape)
     cotangent = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -149,10 +148,10 @@ def run_case(case: tuple, solvers: list[Solver], deadline: float, known: dict[st
     _, exact = SOLVERS[0].gradient(cost[few].double(), cotangent[few].double(), epsilon, 1e-11)
     sweeps = count_sweeps(cost, epsilon, tolerance)
     row: dict[str, Any] = {
-        "data": data, "shape": list(shape), "epsilon": epsilon, "tolerance": tolerance, "sweeps": sweeps, "solvers": dict(known)
+        "data": data, "shape": list(shape), "epsilon": epsilon, "tolerance": tolerance, "sweeps": sweeps, "solvers": {}
     }  # fmt: skip
     for solver in solvers:
-        if solver.name in known or (time.monotonic() > deadline and solver.name != "dferkit"):
+        if time.monotonic() > deadline and solver.name != "dferkit":
             continue
         work = 10 * math.ceil(sweeps / 10) if solver.counts_sweeps else solver.fixed_sweeps or tolerance
         try:
@@ -223,7 +222,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the grid")
     parser.add_argument("--budget", type=float, default=3600.0, help="seconds after which peers are left out")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "transport.json")
-    parser.add_argument("--add", action="store_true", help="keep what --out already holds, measure what is missing")
+    parser.add_argument("--add", action="store_true", help="keep the complete rows of --out, measure the others")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -236,7 +235,8 @@ def main() -> None:
         print(f'Not installed, left out: {", ".join(absent)}; pip install "dferkit[benchmark]"')
     earlier = json.loads(options.out.read_text(encoding="utf-8")) if options.add else {"memory": {}, "cases": []}
     memory = {s.name: earlier["memory"].get(s.name) or memory_in_fresh_process(s) for s in solvers}
-    held = {(c["data"], tuple(c["shape"]), c["epsilon"], c["tolerance"]): c["solvers"] for c in earlier["cases"]}
+    rows = [((c["data"], tuple(c["shape"]), c["epsilon"], c["tolerance"]), c) for c in earlier["cases"]]
+    complete = {case: row for case, row in rows if row["solvers"].keys() >= {s.name for s in solvers}}
     deadline = time.monotonic() + options.budget
     packages = {"ot": "pot", "ott": "ott-jax", "geomloss": "geomloss"}
     names = {"torch", "dferkit", *(packages[s.module] for s in solvers if s.module in packages)}
@@ -250,7 +250,7 @@ def main() -> None:
         "cases": [],
     }
     for case in QUICK if options.quick else FULL:
-        result["cases"].append(run_case(case, solvers, deadline, held.get(case, {})))
+        result["cases"].append(complete.get(case) or run_case(case, solvers, deadline))
         options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     show(result)
 
