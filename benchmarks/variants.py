@@ -29,7 +29,7 @@ from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.reports.tables import clean_json
-from dferkit.storage import write_json
+from dferkit.storage import digest_file, write_json
 from dferkit.synthetic import BenchmarkConfig, read_truth, render_benchmark
 from dferkit.training.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import TrainingConfig, predict_plans
@@ -52,7 +52,7 @@ def measure(job: tuple[str, int, str]) -> dict:
     name, seed, folder = job
     torch.set_num_threads(1)
     out = Path(folder)
-    path = out / "rows" / f"{name}-{seed}.json"
+    path = out / f"rows-{digest_file(out / 'clips.csv')[:8]}" / f"{name}-{seed}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     features, rows, train, test, sides = split_clips(out, variant(name, GraceConfig()).motion_source)

@@ -309,11 +309,7 @@ class Model:
         visual = box.tokens if self.encoder is self.box else self.encoder.encode([clip])[0]
         caption = self.caption(box.action_units)
         text = self.text_encoder.encode_captions([caption])[0]
-        source, motion = self.checkpoint.model.config.motion_source, None
-        if source != "tokens":
-            motion = measure_motion(
-                [clip], source, self.encoder.encode, grid=self.encoder.grid, num_steps=self.encoder.num_frames
-            )
+        motion = self._motion([clip])
         return Reading(
             clip=clip,
             action_units=box.action_units,
@@ -330,6 +326,15 @@ class Model:
         # A video that was never trained on: no fold, and nothing to leak.
         guide = self.checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
         return refine(coarse, guide, top_k=int(self.checkpoint.about["caption"]["top_k"]))
+
+    def _motion(self, clips: Sequence[FaceClip]) -> torch.Tensor | None:
+        """Measured motion weights, for a model that reads them."""
+        source = self.checkpoint.model.config.motion_source
+        if source == "tokens":
+            return None
+        return measure_motion(
+            clips, source, self.encoder.encode, grid=self.encoder.grid, num_steps=self.encoder.num_frames
+        )
 
     @torch.inference_mode()
     def _forward(
@@ -506,7 +511,9 @@ class Model:
 
         def probability(keep: np.ndarray) -> np.ndarray:
             clips = [without_movement(reading.clip, mask) for mask in keep]
-            return self._probability(self._forward(self.encoder.encode(clips), reading.text, reading.motion), target)
+            return self._probability(
+                self._forward(self.encoder.encode(clips), reading.text, self._motion(clips)), target
+            )
 
         return deletion_test(
             probability, evidence_ranking(maps, weights), fractions=DELETED, num_orders=DELETION_ORDERS, seed=seed
@@ -516,7 +523,7 @@ class Model:
     def can_explain(self) -> bool:
         """The model aligns the words of a caption with the video."""
         config = self.checkpoint.model.config
-        return config.use_visual and config.text == "tokens"
+        return config.use_visual and config.text in ("tokens", "phrases")
 
     def about(self) -> dict[str, object]:
         """What reports say of the model."""

@@ -47,6 +47,9 @@ def problem(batch: int, words: int, visual: int, *, seed: int = 0) -> tuple[Tens
         ((2, 7, 40), 0.05, (None, 0.1)),
         ((2, 7, 40), 0.01, (0.3, 0.2)),
         ((1, 1, 9), 0.1, (None, 0.1)),
+        ((2, 5, 5), 0.002, (None, None)),
+        ((1, 8, 8), 0.002, (None, None)),
+        ((1, 4, 5), 0.001, (None, None)),
     ],
 )
 def test_equals_the_torch_solver(shape, epsilon, relaxations):
@@ -54,8 +57,9 @@ def test_equals_the_torch_solver(shape, epsilon, relaxations):
     options = {"epsilon": epsilon, "text_relaxation": relaxations[0], "visual_relaxation": relaxations[1]}
     found = transport_plan(cost, method="triton", **options, **sides)
     exact = transport_plan(cost.double(), method="newton", tolerance=1e-11, **options, **sides)
-    assert found.converged.all()
-    assert (found.plan - exact.plan).abs().sum((1, 2)).max() <= 2e-5
+    # Potentials of hundreds are rounded by 3e-5 in float32.
+    assert found.marginal_error.max() <= (1e-5 if epsilon >= 0.01 else 5e-5)
+    assert (found.plan - exact.plan).abs().sum((1, 2)).max() <= (2e-5 if epsilon >= 0.01 else 1e-4)
     torch.testing.assert_close(found.transport_cost.double(), exact.transport_cost, rtol=1e-5, atol=1e-6)
     dead = ~(sides["text_mask"][:, :, None] & sides["visual_mask"][:, None, :])
     assert (found.plan[dead] == 0).all()
@@ -77,6 +81,12 @@ def test_gradient_and_score_are_those_of_the_torch_solver():
 
 def test_neighbours_and_padding_do_not_change_an_element():
     cost, sides = problem(3, 8, 30)
+    padded = torch.nn.functional.pad(cost, (0, 5, 0, 3), value=torch.nan)
+    wider = {k: torch.nn.functional.pad(v, (0, 3 if k.startswith("text") else 5)) for k, v in sides.items()}
+    same = transport_plan(padded, method="triton", **wider).plan
+    torch.testing.assert_close(same[:, :8, :30], transport_plan(cost, method="triton", **sides).plan)
+    assert (same[:, 8:] == 0).all()
+    assert (same[:, :, 30:] == 0).all()
     whole = transport_plan(cost, method="triton", **sides).plan
     alone = transport_plan(cost[1:2], method="triton", **{key: value[1:2] for key, value in sides.items()}).plan
     assert torch.equal(whole[1:2], alone)
@@ -101,6 +111,7 @@ def test_steps_stop_at_the_limit_and_say_so():
 def test_what_it_cannot_take_is_told(monkeypatch):
     with pytest.raises(ConfigError, match="float32"):
         transport_plan(torch.rand(1, 3, 4, dtype=torch.float64), method="triton")
+    assert transport_plan(torch.rand(0, 3, 4), method="triton").plan.shape == (0, 3, 4)
     with pytest.raises(ConfigError, match="at most 128"):
         transport_plan(torch.rand(1, 130, 140), method="triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -108,15 +119,15 @@ def test_what_it_cannot_take_is_told(monkeypatch):
         transport_plan(torch.rand(1, 3, 4), method="triton")
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-def test_the_kernel_compiles_for_gpus(capability):
+@pytest.mark.parametrize(("capability", "short", "repair"), [(80, 128, True), (90, 16, False)])
+def test_the_kernel_compiles_for_gpus(capability, short, repair):
     """Compiling needs no GPU; it runs in a process of its own, where kernels are not bound to the interpreter."""
     program = f"""
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from dferkit.alignment.fused import _solve
-fixed = dict(REPAIR=True, SHORT=128, TILE=32, SWEEPS=6, FAR=20.0, SHORTENINGS=12)
+fixed = dict(REPAIR={repair}, SHORT={short}, stride_j=1, TILE=32, SWEEPS=6, FAR=20.0, SHORTENINGS=12)
 kinds = dict.fromkeys(("cost", "plan", "log_a", "log_b", "text", "visual"), "*fp32") | {{"counts": "*i32"}}
 kinds |= dict.fromkeys(("scale", "row_slack", "column_slack", "tolerance"), "fp32")
 names = _solve.arg_names

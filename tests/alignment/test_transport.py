@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -303,3 +306,63 @@ def test_unusable_data_are_refused():
         mass[1, 1] = bad
         with pytest.raises(DataError, match="text_mass must be finite and above 0"):
             transport_plan(cost, text_mass=mass)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("epsilon", [0.05, 0.01])
+def test_float32_gradient_of_the_cost_near_a_permutation(seed, epsilon):
+    """Small square problems at small epsilon fall apart into nearly separate pieces: the system is nearly singular."""
+    cost = random_cost(1, 5, 5, seed=seed).float()
+    gradients = []
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        leaf = cost.to(dtype).requires_grad_()
+        found = transport_plan(leaf, epsilon=epsilon, tolerance=tolerance)
+        gradients.append(torch.autograd.grad(found.transport_cost.sum(), leaf)[0].double())
+    assert (gradients[0] - gradients[1]).norm() <= 1e-4 * gradients[1].norm()
+
+
+def test_the_reference_solver_looks_at_rows_before_it_stops():
+    """Here the first potentials already fit the columns, and only those."""
+    shares = torch.rand(1, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shares = shares / shares.mean(1, keepdim=True)
+    found = transport_plan(-0.1 * shares.log(), epsilon=0.1, method="sinkhorn")
+    assert found.converged.all()
+
+
+def test_edges_are_one_sentence():
+    with pytest.raises(DataError, match=r"cost\[None\]"):
+        transport_plan(torch.rand(20, 40))
+    with pytest.raises(DataError, match="booleans"):
+        transport_plan(torch.rand(1, 2, 3), text_mask=torch.ones(1, 2, dtype=torch.long))
+    with pytest.raises(DataError, match="too small"):
+        transport_plan(torch.rand(1, 2, 2), visual_mass=torch.tensor([[1.0, 1e-42]]))
+    with pytest.raises(DataError, match="not finite"):
+        transport_plan(torch.rand(1, 4, 5), epsilon=1e-39)
+    large = transport_plan(torch.rand(1, 2, 3), text_mass=torch.full((1, 2), 1e38))
+    torch.testing.assert_close(large.plan.sum(2), torch.full((1, 2), 0.5))
+    assert transport_plan(torch.rand(0, 3, 4)).plan.shape == (0, 3, 4)
+
+
+def test_memory_stays_within_bounds():
+    """Peak extra memory of forward and backward, in multiples of the cost: plan and gradient, and little more."""
+    program = """
+import torch
+from pathlib import Path
+from dferkit.alignment import transport_plan
+torch.set_num_threads(1)
+def status(key):
+    return next(int(l.split()[1]) * 1024 for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(key))
+def both(cost):
+    plan = transport_plan(cost, epsilon=0.1).plan
+    plan.square().sum().backward()
+    return plan
+both(torch.rand(1, 77, 200, requires_grad=True))
+cost = torch.rand(16, 77, 1568, requires_grad=True)
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+kept = both(cost)
+print((status("VmHWM") - before) / cost.nbytes)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # Of these, the square of the plan and its gradient are the test's own.
+    assert float(done.stdout) <= 2.5 + 2

@@ -6,7 +6,7 @@ where each element's own error says. A pass over the cost eliminates the long si
 without a stored kernel: the cost stays in the cache of the device, and memory does not grow. The step is solved by
 conjugate gradients on the short side.
 
-Measured only in Triton's interpreter (``TRITON_INTERPRET=1``) and compiled for NVIDIA GPUs, not timed on one.
+Tested in Triton's interpreter (``TRITON_INTERPRET=1``) and compiled for NVIDIA GPUs; not timed on one.
 """
 
 from __future__ import annotations
@@ -161,20 +161,20 @@ def _solve(
         is_near = error <= 0.5 * tolerance
         length = 1.0
         if number <= SWEEPS:
-            safe = tl.where(live & (rows > 0.0), rows, 1.0)
+            safe = tl.where(live, tl.maximum(rows, 1e-30), 1.0)
             step = tl.where(live, log_mass - (tl.log(safe) - p) / (1.0 + row_slack) - p, 0.0)
         else:
             if is_done == False:  # noqa: E712
                 ridge = 1e-9 + 1e-2 * tl.minimum(error, 1.0)
                 weight = (1.0 - shrink + ridge) * rows + row_slack * wanted
-                diagonal = tl.where(live, weight + shrink * tl.sum(gram, axis=0), 1.0)
+                diagonal = tl.where(live, tl.maximum(weight + shrink * tl.sum(gram, axis=0), 1e-12), 1.0)
                 step = _direction(gradient, gram, shrink, diagonal, rows, shift, 2 * SHORT)
                 slope = tl.sum(gradient * step, axis=0)
                 length = tl.minimum(1.0, FAR / tl.maximum(tl.max(tl.abs(step), axis=0), 1e-30))
     # The columns have exactly their marginal here. Where rows are words, they get theirs instead, as in ``newton``.
     change = tl.zeros([SHORT], tl.float32)
     if REPAIR:
-        safe = tl.where(live & (rows > 0.0), rows, 1.0)
+        safe = tl.where(live, tl.maximum(rows, 1e-30), 1.0)
         change = tl.where(live, log_mass - (tl.log(safe) - p) / (1.0 + row_slack) - p, 0.0)
     repair = tl.where(live, tl.exp(change), 0.0)
     tl.store(text + i, p + change, mask=i < short)
@@ -200,7 +200,8 @@ def fused(
 ) -> Solution:
     """Solve a block, see ``problem.Solver``; float32, the shorter side at most 128: its Hessian stays in registers.
 
-    Words end with exactly their marginal; the visual tokens carry the error. Iterations are sweeps and steps together.
+    Words end with exactly their marginal; the visual tokens carry the error, which cannot fall below the rounding of the
+    float32 potentials: some 1e-5 where cost / epsilon is in the hundreds. Iterations are sweeps and steps together.
     """
     log_a, log_b = (_log(mass) for mass in (text_mass, visual_mass))
     text, visual = torch.empty_like(log_a), torch.empty_like(log_b)
@@ -214,13 +215,16 @@ def fused(
         short, long, slacks = long, words, slacks[::-1]
         strides, plan_strides = (strides[0], *strides[:0:-1]), (plan_strides[0], *plan_strides[:0:-1])
         sides = (log_b, log_a, visual, text)
-    _solve[(batch,)](
-        cost, plan, *sides, counts,
-        short, long, *strides, *plan_strides,
-        1.0 / settings.epsilon, *slacks, settings.tolerance, settings.max_iterations,
-        REPAIR=not is_flipped, SHORT=max(16, triton.next_power_of_2(short)), TILE=_TILE, SWEEPS=6, FAR=20.0, SHORTENINGS=12,
-        num_warps=_WARPS,
-    )  # fmt: skip
+    if batch == 0:
+        return Solution(text_potential=text.double(), visual_potential=visual.double(), num_iterations=0)
+    with torch.cuda.device_of(cost):  # Triton launches on the current device.
+        _solve[(batch,)](
+            cost, plan, *sides, counts,
+            short, long, *strides, *plan_strides,
+            1.0 / settings.epsilon, *slacks, settings.tolerance, settings.max_iterations,
+            REPAIR=not is_flipped, SHORT=max(16, triton.next_power_of_2(short)), TILE=_TILE, SWEEPS=6, FAR=20.0, SHORTENINGS=12,
+            num_warps=_WARPS,
+        )  # fmt: skip
     return Solution(text_potential=text.double(), visual_potential=visual.double(), num_iterations=int(counts.max()))
 
 

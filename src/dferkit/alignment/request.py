@@ -23,6 +23,7 @@ METHODS = ("auto", "newton", "sinkhorn", "triton")
 _LARGE = 1024
 # Longest short side of the Triton solver: its Hessian stays in the registers of one program.
 _LONGEST_FUSED = 128
+_LEAST_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,10 @@ def check_request(
         raise ConfigError(f"max_iterations is {max_iterations}, but must be at least 1")
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}, but must be one of {', '.join(METHODS)}")
+    if cost.ndim != 3:
+        raise DataError(
+            f"the cost has the shape {tuple(cost.shape)}; give (batch, words, visual tokens), for one problem cost[None]"
+        )
     cost = cost.to(torch.promote_types(cost.dtype, torch.float32))
     a = _masses(text_mass, text_mask, cost.shape[:2], like=cost, what="text", things="words")
     b = _masses(visual_mass, visual_mask, cost.shape[::2], like=cost, what="visual", things="visual tokens")
@@ -101,7 +106,7 @@ def _solver(method: str, cost: Tensor) -> Solver:
     """The solver of a method; ``auto`` takes the fastest that this cost allows."""
     short = min(cost.shape[1:])
     if method == "auto":
-        if cost.is_cuda and cost.dtype == torch.float32 and short <= _LONGEST_FUSED and _has_triton():
+        if cost.dtype == torch.float32 and short <= _LONGEST_FUSED and not _why_not_triton(cost.device):
             method = "triton"
         else:
             method = "newton" if short <= _LARGE else "sinkhorn"
@@ -115,18 +120,32 @@ def _solver(method: str, cost: Tensor) -> Solver:
             f"method triton takes float32 and a shorter side of at most {_LONGEST_FUSED}, but the cost is {cost.dtype} "
             f"with {short}; use method auto"
         )
-    if not (_has_triton() and (cost.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")):
-        raise BackendError(
-            "method triton needs an NVIDIA GPU that holds the cost and the package triton; use method auto"
-        )
+    is_interpreted = os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None
+    if not is_interpreted and (reason := _why_not_triton(cost.device)):
+        raise BackendError(f"method triton cannot run here: {reason}; use method auto")
     from dferkit.alignment.fused import fused
 
     return fused
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _why_not_triton(device: torch.device) -> str:
+    """Why the Triton solver cannot run on a device; empty where it can, which a small launch has shown."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return "the cost is not on an NVIDIA GPU"
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    if torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
+        return "the GPU is older than compute capability 8.0"
+    from dferkit.alignment.fused import fused
+
+    cost, mass = torch.rand(1, 2, 2, device=device), torch.full((1, 2), 0.5, device=device)
+    settings = Settings(epsilon=0.1, text_slack=0.0, visual_slack=0.0, tolerance=1e-3, max_iterations=10)
+    try:
+        fused(cost, mass, mass, settings, plan=torch.empty_like(cost))
+    except Exception as error:  # a missing compiler and much else, none of it the caller's fault
+        return f"{type(error).__name__} in a trial launch"
+    return ""
 
 
 def blocks(request: Request) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
@@ -150,6 +169,8 @@ def _masses(
     for name, value in ((f"{what}_mask", mask), (f"{what}_mass", mass)):
         if value is not None and value.shape != shape:
             raise DataError(f"{name} has the shape {tuple(value.shape)}, but the cost asks for {tuple(shape)}")
+    if mask is not None and mask.dtype != torch.bool:
+        raise DataError(f"{what}_mask is of type {mask.dtype}; give booleans, such as mask.bool()")
     live = torch.ones(shape, dtype=torch.bool, device=like.device) if mask is None else mask
     if not bool(live.any(1).all()):
         where = (~live.any(1)).nonzero()[:, 0].tolist()
@@ -163,4 +184,10 @@ def _masses(
                 f"{what}_mass must be finite and above 0 wherever its mask is True; mask positions without mass"
             )
         mass = torch.where(live, mass, 0.0)
-    return mass / mass.sum(1, keepdim=True)
+        mass = mass / mass.amax(1, keepdim=True)  # so that no sum overflows
+    mass = mass / mass.sum(1, keepdim=True)
+    if bool((live & (mass < torch.finfo(mass.dtype).tiny)).any()):
+        raise DataError(
+            f"{what}_mass has entries too small beside the others for {mass.dtype}; mask positions without mass"
+        )
+    return mass

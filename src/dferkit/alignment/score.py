@@ -14,7 +14,7 @@ from dferkit.alignment.eager import not_compiled
 from dferkit.alignment.implicit import plan_gradient
 from dferkit.alignment.problem import Solution, block_slices, divergence, exponent, safe_log
 from dferkit.alignment.request import Request, blocks, check_request, filled
-from dferkit.alignment.transport import inner, marginal_error
+from dferkit.alignment.transport import check_finite, inner, marginal_error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,8 @@ def transport_score(
     max_iterations: int = 1000,
     method: str = "auto",
 ) -> TransportScore:
-    """Cost and value of the plan that ``transport_plan`` gives for the same arguments, without storing it.
+    """Cost and value of the plan that ``transport_plan`` gives for the same arguments, without storing it (a CPU holds a block of it at
+    a time, a GPU a quarter, with Triton all of it).
 
     Kept for the gradient are the cost and the potentials; blocks of the plan are made again from them. The gradient of
     ``value`` is the plan itself (envelope theorem), that of ``transport_cost`` takes the small system of ``implicit``.
@@ -104,6 +105,7 @@ class _Score(torch.autograd.Function):
             error[part] = marginal_error(plan, a, b, found.text_potential, found.visual_potential, request)
             transport_cost[part] = inner(plan, filled(block, a, b, 0.0, is_masked=request.is_masked))
             value[part] = _dual_value(plan, a, b, found, request)
+        check_finite(error, request.settings.epsilon)
         ctx.save_for_backward(cost, text_mass, visual_mass, text_potential, visual_potential)
         ctx.settings, ctx.is_masked = request.settings, request.is_masked
         ctx.mark_non_differentiable(error)

@@ -35,8 +35,9 @@ def sinkhorn(
         if sweep % _CHECK_EVERY == 1:
             mass = torch.where(visual_mass > 0, (from_rows + column).exp(), 0.0)
             wanted = wanted_marginal(visual_mass, _finite(column), settings.visual_slack)
-            done = done | ((mass - wanted).abs().sum(1) <= 0.5 * settings.tolerance)
-            if sweep > 1 and bool(done.all()):
+            if sweep > 1:  # before, no row has been looked at
+                done = done | ((mass - wanted).abs().sum(1) <= 0.5 * settings.tolerance)
+            if bool(done.all()):
                 num_iterations = sweep - 1
                 break
         # A finished element stays as it is, so that its plan does not depend on the others of the batch.

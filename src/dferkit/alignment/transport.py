@@ -19,6 +19,7 @@ from dferkit.alignment.eager import not_compiled
 from dferkit.alignment.implicit import plan_gradient
 from dferkit.alignment.problem import block_slices, wanted_marginal
 from dferkit.alignment.request import Request, blocks, check_request, filled
+from dferkit.errors import DataError
 from dferkit.schema import TransportPlan
 
 
@@ -41,8 +42,9 @@ def transport_plan(
 
     It minimises ⟨P, cost⟩ + ε KL(P ‖ a bᵀ), plus relaxation · KL(marginal ‖ mass) for each side whose marginal is
     relaxed; a hard marginal is met exactly. The plan and the transport cost are differentiable in ``cost`` and in both
-    masses (once, not twice); the gradient is that of the converged plan, found by implicit differentiation. The batch
-    is worked on in blocks: beyond plan and gradient, memory grows neither with it nor with the iterations.
+    masses (once, not twice; not under ``vmap`` or ``torch.func``); the gradient is that of the converged plan, found by
+    implicit differentiation. Memory does not grow with the iterations; on a CPU the batch is worked on in blocks, so
+    that beyond plan and gradient it does not grow with the batch either.
 
     Deviation: the usual implementations hold the plan constant or unroll a few sweeps; the first has no gradient
     through the plan, the second a wrong one at small epsilon.
@@ -65,7 +67,8 @@ def transport_plan(
     Raises:
         BackendError: The method asks for what is not installed.
         ConfigError: A number is out of range, or the method is unknown or cannot take this cost.
-        DataError: An element without words or visual tokens, a cost that is not finite, or a mass that is not positive.
+        DataError: An element without words or visual tokens, a cost that is not finite, a mass that is not positive or
+            vanishes beside the others, a wrong shape, or a cost / epsilon that the number type cannot hold.
     """
     with torch.autocast(cost.device.type, enabled=False):
         request = check_request(
@@ -109,6 +112,7 @@ class _ImplicitPlan(torch.autograd.Function):
             num_iterations = max(num_iterations, found.num_iterations)
             error[part] = marginal_error(plan[part], a, b, found.text_potential, found.visual_potential, request)
             transport_cost[part] = inner(plan[part], filled(block, a, b, 0.0, is_masked=request.is_masked))
+        check_finite(error, settings.epsilon)
         ctx.save_for_backward(plan, cost, text_mass, visual_mass)
         ctx.settings, ctx.is_masked = settings, request.is_masked
         ctx.mark_non_differentiable(error)
@@ -150,6 +154,15 @@ class _ImplicitPlan(torch.autograd.Function):
                 if of_transport_cost is not None:
                     out.addcmul_(weight, plan[part])
         return of_cost, of_text, of_visual, None
+
+
+def check_finite(error: Tensor, epsilon: float) -> None:
+    """Refuse a plan that the number type cannot hold."""
+    if not bool(error.isfinite().all()):
+        raise DataError(
+            f"the plan is not finite: with epsilon {epsilon:g} cost / epsilon leaves the range of {error.dtype}; "
+            "scale the cost or change epsilon"
+        )
 
 
 def marginal_error(

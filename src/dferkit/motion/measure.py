@@ -38,7 +38,7 @@ def measure_motion(
         ConfigError: Another source; the weights of ``tokens`` are the model's own.
     """
     if source not in SOURCES[1:]:
-        raise ConfigError(f"motion_source is {source!r}; choose {', '.join(SOURCES)}")
+        raise ConfigError(f"motion_source is {source!r}; choose {', '.join(SOURCES[1:])}")
     steady = [steady_faces(clip.images) for clip in clips]
     if source == "pixels":
         differences = [residual_differences(images, grid=grid, num_steps=num_steps) for images in steady]

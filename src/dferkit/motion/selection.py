@@ -70,7 +70,11 @@ def select_by_mass(
     is_kept = (before < (share - _ROUNDING) * total) & (sorted_mass > 0)
     is_kept[:, 0] = True
     # Behind every real position, so that sorting puts the padding last.
-    index = order.masked_fill(~is_kept, mass.shape[1]).sort(dim=1).values[:, : int(is_kept.sum(1).max())]
+    index = (
+        order.masked_fill(~is_kept, mass.shape[1])
+        .sort(dim=1)
+        .values[:, : int(is_kept.sum(1).max() if len(is_kept) else 0)]
+    )
     mask = index < mass.shape[1]
     index = index.masked_fill(~mask, -1)
     values = _taken(flat, index.clamp_min(0))

@@ -80,7 +80,7 @@ def proportional_weights(
     gives these frames most of the mass (measured; ``docs/explanation/motion.md``).
 
     Args:
-        differences: Motion of each patch, ≥ 0, in any unit; for example from ``residual_differences``.
+        differences: Motion of each patch, ≥ 0, such as grey levels; a clip below 1e-6 counts as static. For example from ``residual_differences``.
         mode: One of ``MODES``; ``none`` gives 1 everywhere.
 
     Raises:

@@ -249,12 +249,13 @@ def extract_features(
     build_detector(config.face)  # wrong names and missing files are told before any work
     weights = digest_file(Path(config.box) / "visual.safetensors")
     encoder = "" if config.encoder == "box" else open_visual_encoder(config.encoder).digest
+    measured = [] if config.motion == "tokens" else [config.motion]
     jobs = []
     for number, first in enumerate(range(0, len(records), CLIPS_PER_SHARD)):
         part = records[first : first + CLIPS_PER_SHARD]
         bytes_of = [(r.clip_id, digest_file(r.video) if r.video.is_file() else "") for r in part]
         boxes = digest_file(config.face) if config.face.endswith(".csv") else config.face
-        key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, config.motion, weights, encoder])
+        key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, weights, encoder, *measured])
         path = folder / f"features-{number:04d}.safetensors"
         jobs.append((part, config, str(path), key, _shard_key(path) == key))
     done = sum(len(job[0]) for job in jobs if job[4])

@@ -131,7 +131,7 @@ def _loss(model: Grace, clips: KnownClips, targets: Sequence[Tensor], chosen: np
     assert output.alignment is not None
     plan = output.alignment.plan
     # Only kept cells can receive mass: the truth is cut to them and scaled up again.
-    kept = wanted.gather(2, output.alignment.visual_index[:, None].expand(-1, plan.shape[1], -1))
+    kept = wanted.gather(2, output.alignment.visual_index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1))
     share = kept.sum(2, keepdim=True)
     is_told = share[..., 0] > 0.05
     rows = plan / plan.sum(2, keepdim=True).clamp_min(1e-12)
