@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # must be known before triton is loaded
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:

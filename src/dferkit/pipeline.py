@@ -18,7 +18,7 @@ import torch
 from dferkit.captions import describe, refine
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
-from dferkit.encoders.text import TextEncoder
+from dferkit.encoders.text import TextEncoder, phrase_numbers
 from dferkit.errors import CheckpointError, ConfigError, DataError, VideoError
 from dferkit.explain import deletion_test, merge_pieces, region_grid, transport_maps, word_occlusion
 from dferkit.faces import build_detector
@@ -27,6 +27,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.coarse import unit_statistics
 from dferkit.models.grace import GraceOutput
+from dferkit.motion import measure_motion
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
 from dferkit.schema import (
     ActionUnits,
@@ -48,7 +49,7 @@ IN_USE = {"ok", "low_coverage", "truncated", "too_short", "abstain"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What the model saw in one window of one person."""
+    """What the model saw in one window of one person; ``motion`` is measured only for models that read it."""
 
     clip: FaceClip
     action_units: ActionUnits
@@ -56,6 +57,7 @@ class Reading:
     visual: VisualTokens
     text: TextTokens
     output: GraceOutput
+    motion: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -306,14 +308,16 @@ class Model:
         box = self.box.read([clip])[0]
         visual = box.tokens if self.encoder is self.box else self.encoder.encode([clip])[0]
         caption = self.caption(box.action_units)
-        text = self.text_encoder.encode([caption.text])[0]
+        text = self.text_encoder.encode_captions([caption])[0]
+        motion = self._motion([clip])
         return Reading(
             clip=clip,
             action_units=box.action_units,
             caption=caption,
             visual=visual,
             text=text,
-            output=self._forward([visual], text),
+            output=self._forward([visual], text, motion),
+            motion=motion,
         )
 
     def caption(self, units: ActionUnits) -> Caption:
@@ -323,9 +327,23 @@ class Model:
         guide = self.checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
         return refine(coarse, guide, top_k=int(self.checkpoint.about["caption"]["top_k"]))
 
+    def _motion(self, clips: Sequence[FaceClip]) -> torch.Tensor | None:
+        """Measured motion weights, for a model that reads them."""
+        source = self.checkpoint.model.config.motion_source
+        if source == "tokens":
+            return None
+        return measure_motion(
+            clips, source, self.encoder.encode, grid=self.encoder.grid, num_steps=self.encoder.num_frames
+        )
+
     @torch.inference_mode()
     def _forward(
-        self, visuals: Sequence[VisualTokens], text: TextTokens, *, text_mask: torch.Tensor | None = None
+        self,
+        visuals: Sequence[VisualTokens],
+        text: TextTokens,
+        motion: torch.Tensor | None,
+        *,
+        text_mask: torch.Tensor | None = None,
     ) -> GraceOutput:
         """The network on several versions of a clip: other tokens, or other words left out by ``text_mask``."""
         versions = max(len(visuals), 0 if text_mask is None else len(text_mask))
@@ -334,7 +352,9 @@ class Model:
         values = torch.stack([v.values for v in visuals]).half().float().expand(versions, -1, -1, -1)
         summary = torch.stack([v.summary for v in visuals]).half().float().expand(versions, -1, -1)
         words, sentence = text.values.expand(versions, -1, -1), text.sentence.expand(versions, -1)
-        return self.checkpoint.model(values, words, mask, sentence, summary=summary)
+        phrases = phrase_numbers([text], len(text.pieces)).expand(versions, -1)
+        moving = None if motion is None else motion.expand(versions, -1, -1)
+        return self.checkpoint.model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
 
     def _judge(self, name: str, faces: WindowFaces, clip: FaceClip, reading: Reading, is_truncated: bool) -> Prediction:
         probabilities = reading.output.logits[0].double().softmax(0).numpy()
@@ -455,7 +475,8 @@ class Model:
             # Punctuation belongs to no word and always stays, so that no version is without text.
             pieces = np.where(word_of_piece >= 0, keep[:, np.maximum(word_of_piece, 0)], True)
             return self._probability(
-                self._forward([reading.visual], reading.text, text_mask=torch.from_numpy(pieces)), target
+                self._forward([reading.visual], reading.text, reading.motion, text_mask=torch.from_numpy(pieces)),
+                target,
             )
 
         weights = word_occlusion(with_words, len(words))
@@ -490,7 +511,9 @@ class Model:
 
         def probability(keep: np.ndarray) -> np.ndarray:
             clips = [without_movement(reading.clip, mask) for mask in keep]
-            return self._probability(self._forward(self.encoder.encode(clips), reading.text), target)
+            return self._probability(
+                self._forward(self.encoder.encode(clips), reading.text, self._motion(clips)), target
+            )
 
         return deletion_test(
             probability, evidence_ranking(maps, weights), fractions=DELETED, num_orders=DELETION_ORDERS, seed=seed
@@ -500,7 +523,7 @@ class Model:
     def can_explain(self) -> bool:
         """The model aligns the words of a caption with the video."""
         config = self.checkpoint.model.config
-        return config.use_visual and config.text == "tokens"
+        return config.use_visual and config.text in ("tokens", "phrases")
 
     def about(self) -> dict[str, object]:
         """What reports say of the model."""

@@ -237,6 +237,7 @@ class TextTokens:
         sentence: One vector for the whole text.
         pieces: Text of each piece.
         spans: (start, end) character of each piece in the caption.
+        phrase_of_piece: Number of the caption's phrase that each piece belongs to, -1 for none; empty when no phrases are known.
     """
 
     values: Float[Tensor, "words dim"]
@@ -244,6 +245,7 @@ class TextTokens:
     pieces: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]
     encoder: str
+    phrase_of_piece: tuple[int, ...] = ()
 
     def pieces_within(self, start: int, end: int) -> list[int]:
         """Numbers of the pieces that overlap the characters from ``start`` to before ``end``."""

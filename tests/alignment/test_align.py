@@ -86,6 +86,14 @@ def test_visual_mass_draws_the_plan(method, tokens):
         torch.testing.assert_close(found.plan.sum(1), mass / mass.sum(1, keepdim=True), atol=1e-5, rtol=0)
 
 
+def test_relaxed_transport_leaves_far_visual_tokens_out(tokens):
+    text, visual = tokens
+    visual[:, 4] = -text.sum(1)  # No word is near.
+    hard, relaxed = aligner("transport")(text, visual), aligner("transport", visual_relaxation=0.05)(text, visual)
+    torch.testing.assert_close(relaxed.plan.sum(2), torch.full((2, 5), 0.2))
+    assert (relaxed.plan[:, :, 4].sum(1) < 0.3 * hard.plan[:, :, 4].sum(1)).all()
+
+
 def test_cosine_matches_its_formula(tokens):
     text, visual = tokens
     found = aligner("cosine", temperature=0.2)(text, visual)
@@ -117,6 +125,7 @@ def test_unusable_data_are_refused(method, tokens):
         {"temperature": 0.0},
         {"tolerance": 0.0},
         {"max_iterations": 0},
+        {"visual_relaxation": -0.1},
         {"attention_dim": -1},
     ],
 )

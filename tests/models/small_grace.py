@@ -27,11 +27,14 @@ def tokens(clips: int = 3, words: int = 6, seed: int = 0) -> dict[str, Tensor]:
     mask = torch.ones(clips, words, dtype=torch.bool)
     for clip in range(1, clips):
         mask[clip, words - min(clip, words - 1) :] = False
+    motion = torch.rand(clips, SMALL.num_frames, 9, generator=torch.Generator().manual_seed(seed + 1)) + 0.1
     return {
+        "motion": motion / motion.mean((1, 2), keepdim=True),
         "visual": torch.randn(clips, SMALL.num_frames, 9, SMALL.visual_dim, generator=rng),
         "text": torch.randn(clips, words, SMALL.text_dim, generator=rng) * mask[..., None],
         "text_mask": mask,
         "sentence": torch.randn(clips, SMALL.text_dim, generator=rng),
+        "phrases": torch.tensor([0, 0, -1, 1, 1, 1])[torch.arange(words) % 6].repeat(clips, 1),
     }
 
 

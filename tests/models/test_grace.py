@@ -9,9 +9,9 @@ import torch
 from small_grace import SMALL, small_model, tokens
 
 from dferkit.alignment import AlignerConfig
-from dferkit.errors import ConfigError
+from dferkit.errors import ConfigError, DataError
 from dferkit.models.build import VARIANTS, variant
-from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.grace import Grace, GraceConfig, pool_phrases
 from dferkit.motion import motion_weights
 
 METHODS = ("transport", "cosine", "cross_attention")
@@ -30,8 +30,12 @@ def test_shapes(name: str) -> None:
     if output.alignment is None:
         assert name == "text_only"
         return
-    words = {"tokens": 6, "sentence": 1, "none": 5}[model.config.text]
-    kept = 36 if name == "grace_no_motion" else 18  # half of 36 tokens, where motion selects
+    words = {"tokens": 6, "phrases": 6, "sentence": 1, "none": 5}[model.config.text]
+    kept = 36 if name in ("grace_no_motion", "grace_unbalanced") else 18  # half of 36 tokens, where motion selects
+    if name == "grace_adaptive":
+        kept = output.alignment.plan.shape[2]
+        assert kept < 36
+        assert (output.alignment.visual_index >= 0).sum(1).max() == kept
     assert output.alignment.plan.shape == (3, words, kept)
     assert output.alignment.visual_index.shape == (3, kept)
 
@@ -47,6 +51,61 @@ def test_rows_of_the_plan_carry_the_text_mass(method: str) -> None:
         assert not rows[clip, live[clip] :].any()
     if method == "transport":
         torch.testing.assert_close(output.alignment.plan.sum(1), torch.full((3, 18), 1 / 18), atol=1e-4, rtol=0)
+
+
+def test_phrases_are_the_means_of_their_words() -> None:
+    words = torch.arange(12.0).reshape(2, 6, 1)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[0, 0] = False  # a hidden word takes no part
+    mask[1, [0, 1, 3, 4, 5]] = False  # only the word outside phrases is left: it stands for the whole
+    phrases = torch.tensor([[0, 0, -1, 1, 1, 1]] * 2)
+    pooled, live, share = pool_phrases(words, mask, phrases)
+    assert pooled[..., 0].tolist() == [[1.0, 4.0], [8.0, 0.0]]
+    assert live.tolist() == [[True, True], [True, False]]
+    torch.testing.assert_close(share.sum(1), live.float())
+    assert share[0, :, 1].tolist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
+    with pytest.raises(DataError, match="phrases"):
+        pool_phrases(words, mask, None)
+
+
+def test_a_phrase_meets_the_video_as_one_and_its_words_share_the_row() -> None:
+    given = tokens()
+    given["text_mask"][:] = True
+    plan = small_model(text="phrases")(**given).alignment.plan
+    assert not plan[:, 2].any()  # outside phrases
+    torch.testing.assert_close(plan[:, 0], plan[:, 1])
+    torch.testing.assert_close(plan[:, 3], plan[:, 5])
+    torch.testing.assert_close(plan[:, :2].sum((1, 2)), torch.full((3,), 0.5))  # two phrases of equal mass
+    # One word per phrase is the same as tokens.
+    given["phrases"] = torch.arange(6).repeat(3, 1)
+    as_tokens = small_model(text="tokens")(**{k: v for k, v in given.items() if k != "phrases"})
+    torch.testing.assert_close(small_model(text="phrases")(**given).logits, as_tokens.logits)
+
+
+def test_measured_motion_takes_the_place_of_the_models_own() -> None:
+    given = tokens()
+    measured = small_model(motion_source="steady")(**given)
+    assert torch.equal(measured.motion, given["motion"])
+    own = small_model()(**given)
+    assert not torch.equal(own.motion, given["motion"])
+    assert not torch.equal(own.logits, measured.logits)
+    del given["motion"]
+    with pytest.raises(DataError, match="measured motion"):
+        small_model(motion_source="steady")(**given)
+    assert torch.equal(small_model(motion_source="steady", motion="none")(**given).motion, torch.ones(3, 4, 9))
+    with pytest.raises(ConfigError, match="choose both"):
+        small_model(motion_source="pixels", motion="spatial")
+
+
+def test_adaptive_selection_keeps_the_share_of_the_motion_mass() -> None:
+    given = tokens()
+    output = small_model(selection="mass", ratio=0.6)(**given)
+    motion = output.motion.flatten(1)
+    for clip, index in enumerate(output.alignment.visual_index):
+        held = motion[clip, index[index >= 0]].sum() / motion[clip].sum()
+        assert held >= 0.6
+        assert held - motion[clip, index[index >= 0]].min() / motion[clip].sum() < 0.6
+        assert not output.alignment.plan[clip, :, index < 0].any()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -237,7 +296,7 @@ def test_half_precision_tokens_are_raised() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"text": "words"}, "tokens, sentence, none"),
+        ({"text": "words"}, "tokens, phrases, sentence, none"),
         ({"motion": "all"}, "both, spatial, temporal, none"),
         ({"ratio": 0.0}, "ratio"),
         ({"ratio": 1.5}, "ratio"),

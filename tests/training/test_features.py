@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from dferkit.datasets import read_manifest
-from dferkit.encoders.box import save_box_net
+from dferkit.encoders.box import BoxEncoder, save_box_net
 from dferkit.encoders.box_net import BoxNet
 from dferkit.errors import BackendError, ConfigError, DataError
+from dferkit.faces import build_detector
+from dferkit.motion import motion_weights, steady_faces
 from dferkit.schema import Record
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
 from dferkit.training import features
@@ -71,6 +73,32 @@ def test_shapes_and_order(rendered: list[Record], config: FeatureConfig, tmp_pat
     part = found.take([3, 0])
     assert part.records == (rendered[3], rendered[0])
     torch.testing.assert_close(part.visual[0], found.visual[3])
+
+
+def test_measured_motion_is_kept_beside_the_tokens(
+    rendered: list[Record], config: FeatureConfig, tmp_path: Path
+) -> None:
+    plain = extract_features(rendered[:3], tmp_path, config, workers=1)
+    assert plain.motion is None
+    found = {
+        source: extract_features(rendered[:3], tmp_path, replace(config, motion=source), workers=1)
+        for source in ("steady", "pixels")
+    }
+    for features_ in found.values():
+        assert features_.motion is not None
+        assert features_.motion.shape == (3, 8, 64)
+        torch.testing.assert_close(features_.motion.mean((1, 2)), torch.ones(3))
+        assert torch.equal(features_.take([2]).motion, features_.motion[2:])  # type: ignore[arg-type]
+        assert torch.equal(features_.visual, plain.visual)
+    # By hand for one clip: the tokens of its steadied crops, weighed like a model's own.
+    box = BoxEncoder(config.box)
+    clip, _, _ = features.read_clip(rendered[1], build_detector("haar"))
+    assert clip is not None
+    steady = box.encode([replace(clip, images=steady_faces(clip.images))])[0].values
+    wanted = motion_weights(torch.nn.functional.layer_norm(steady, steady.shape[-1:])[None])[0]
+    torch.testing.assert_close(found["steady"].motion[1], wanted, rtol=1e-3, atol=1e-3)  # type: ignore[index]
+    with pytest.raises(ConfigError, match="steady, pixels"):
+        extract_features(rendered[:1], tmp_path / "x", replace(config, motion="pixel"), workers=1)
 
 
 def test_workers_and_shards_change_nothing(

@@ -31,6 +31,8 @@ class AlignerConfig:
     Attributes:
         method: One of ``METHODS``.
         epsilon, tolerance, max_iterations: Of ``transport``, see ``transport_plan``.
+        visual_relaxation: Of ``transport``: price of not matching visual tokens, in units of the cost; small lets those
+            that no word is near go unmatched, 0 stands for a hard marginal.
         temperature: Of ``cosine``: similarities are divided by it before the softmax.
         attention_dim: Width of the learned queries and keys of ``cross_attention``; 0 means that of the tokens.
         is_plan_differentiable: Let gradient flow through the plan; False holds it constant, as most published code
@@ -41,6 +43,7 @@ class AlignerConfig:
     epsilon: float = 0.1
     tolerance: float = 1e-5
     max_iterations: int = 1000
+    visual_relaxation: float = 0.0
     temperature: float = 0.1
     attention_dim: int = 0
     is_plan_differentiable: bool = True
@@ -52,10 +55,24 @@ class AlignerConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, but must be a finite number above 0")
+        if not (math.isfinite(self.visual_relaxation) and self.visual_relaxation >= 0):
+            raise ConfigError(f"visual_relaxation is {self.visual_relaxation}, but must be a finite number, 0 or more")
         if self.max_iterations < 1:
             raise ConfigError(f"max_iterations is {self.max_iterations}, but must be at least 1")
         if self.attention_dim < 0:
             raise ConfigError(f"attention_dim is {self.attention_dim}, but must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two sides of a batch, checked: tokens 0 at masked positions, their cosine cost, masks, and the visual mass."""
+
+    text: Float[Tensor, "batch words dim"]
+    visual: Float[Tensor, "batch visual dim"]
+    cost: Float[Tensor, "batch words visual"]
+    text_mask: Bool[Tensor, "batch words"]
+    visual_mask: Bool[Tensor, "batch visual"]
+    visual_mass: Float[Tensor, "batch visual"] | None
 
 
 class Aligner(nn.Module):
@@ -101,10 +118,12 @@ class Aligner(nn.Module):
             raise DataError("visual_mass must be finite and above 0 wherever visual_mask is True")
         if visual_index is None:
             visual_index = torch.arange(visual.shape[1], device=visual.device).expand(visual.shape[:2])
+        if visual_mass is not None:
+            visual_mass = visual_mass.detach()
         text = text.masked_fill(~text_mask[:, :, None], 0.0)
         visual = visual.masked_fill(~visual_mask[:, :, None], 0.0)
         cost = cosine_cost(text, visual)
-        plan, error, num_iterations = self.plan(text, visual, cost, text_mask, visual_mask, visual_mass)
+        plan, error, num_iterations = self.plan(Pair(text, visual, cost, text_mask, visual_mask, visual_mass))
         if not self.config.is_plan_differentiable:
             plan = plan.detach()
         return Alignment(
@@ -116,15 +135,7 @@ class Aligner(nn.Module):
             num_iterations=num_iterations,
         )
 
-    def plan(
-        self,
-        text: Float[Tensor, "batch words dim"],
-        visual: Float[Tensor, "batch visual dim"],
-        cost: Float[Tensor, "batch words visual"],
-        text_mask: Bool[Tensor, "batch words"],
-        visual_mask: Bool[Tensor, "batch visual"],
-        visual_mass: Float[Tensor, "batch visual"] | None,
-    ) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
+    def plan(self, pair: Pair) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
         """Plan, its marginal error (None without column marginals) and the sweeps used."""
         raise NotImplementedError
 
@@ -132,21 +143,14 @@ class Aligner(nn.Module):
 class TransportAligner(Aligner):
     """Entropic optimal transport with the cosine cost (GRACE, E6 and E7)."""
 
-    def plan(
-        self,
-        text: Float[Tensor, "batch words dim"],
-        visual: Float[Tensor, "batch visual dim"],
-        cost: Float[Tensor, "batch words visual"],
-        text_mask: Bool[Tensor, "batch words"],
-        visual_mask: Bool[Tensor, "batch visual"],
-        visual_mass: Float[Tensor, "batch visual"] | None,
-    ) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
+    def plan(self, pair: Pair) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
         found = transport_plan(
-            cost if self.config.is_plan_differentiable else cost.detach(),
+            pair.cost if self.config.is_plan_differentiable else pair.cost.detach(),
             epsilon=self.config.epsilon,
-            text_mask=text_mask,
-            visual_mask=visual_mask,
-            visual_mass=visual_mass,
+            text_mask=pair.text_mask,
+            visual_mask=pair.visual_mask,
+            visual_mass=pair.visual_mass,
+            visual_relaxation=self.config.visual_relaxation or None,
             tolerance=self.config.tolerance,
             max_iterations=self.config.max_iterations,
         )
@@ -160,16 +164,8 @@ class CosineAligner(Aligner):
     own.
     """
 
-    def plan(
-        self,
-        text: Float[Tensor, "batch words dim"],
-        visual: Float[Tensor, "batch visual dim"],
-        cost: Float[Tensor, "batch words visual"],
-        text_mask: Bool[Tensor, "batch words"],
-        visual_mask: Bool[Tensor, "batch visual"],
-        visual_mass: Float[Tensor, "batch visual"] | None,
-    ) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
-        return _attend((1.0 - cost) / self.config.temperature, text_mask, visual_mask, visual_mass), None, 0
+    def plan(self, pair: Pair) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
+        return _attend((1.0 - pair.cost) / self.config.temperature, pair), None, 0
 
 
 class CrossAttentionAligner(Aligner):
@@ -181,18 +177,10 @@ class CrossAttentionAligner(Aligner):
         self.query = nn.Linear(dim, width)
         self.key = nn.Linear(dim, width)
 
-    def plan(
-        self,
-        text: Float[Tensor, "batch words dim"],
-        visual: Float[Tensor, "batch visual dim"],
-        cost: Float[Tensor, "batch words visual"],
-        text_mask: Bool[Tensor, "batch words"],
-        visual_mask: Bool[Tensor, "batch visual"],
-        visual_mass: Float[Tensor, "batch visual"] | None,
-    ) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
-        query, key = self.query(text), self.key(visual)
+    def plan(self, pair: Pair) -> tuple[Float[Tensor, "batch words visual"], Float[Tensor, " batch"] | None, int]:
+        query, key = self.query(pair.text), self.key(pair.visual)
         logits = torch.bmm(query, rearrange(key, "batch visual dim -> batch dim visual")) / math.sqrt(query.shape[-1])
-        return _attend(logits.to(cost.dtype), text_mask, visual_mask, visual_mass), None, 0
+        return _attend(logits.to(pair.cost.dtype), pair), None, 0
 
 
 def build_aligner(config: AlignerConfig, dim: int) -> Aligner:
@@ -206,10 +194,11 @@ def build_aligner(config: AlignerConfig, dim: int) -> Aligner:
             return CrossAttentionAligner(config, dim)
 
 
-def _attend(logits: Tensor, text_mask: Tensor, visual_mask: Tensor, visual_mass: Tensor | None) -> Tensor:
+def _attend(logits: Tensor, pair: Pair) -> Tensor:
     """Softmax over the live visual tokens, times 1 / number of live words."""
-    if visual_mass is not None:
-        logits = logits + torch.where(visual_mask, visual_mass.detach(), 1.0).log().to(logits.dtype)[:, None, :]
-    weights = logits.masked_fill(~visual_mask[:, None, :], -torch.inf).softmax(dim=2)
-    text_mass = text_mask.to(weights.dtype) / text_mask.sum(1, keepdim=True)
+    if pair.visual_mass is not None:
+        mass = torch.where(pair.visual_mask, pair.visual_mass, 1.0)
+        logits = logits + mass.log().to(logits.dtype)[:, None, :]
+    weights = logits.masked_fill(~pair.visual_mask[:, None, :], -torch.inf).softmax(dim=2)
+    text_mass = pair.text_mask.to(weights.dtype) / pair.text_mask.sum(1, keepdim=True)
     return weights * text_mass[:, :, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dferkit.errors import CheckpointError, DataError
-from dferkit.schema import TextTokens
+from dferkit.schema import Caption, TextTokens
 
 # Token vectors and, where the model has one, a vector of its own for the whole text.
 _Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
@@ -104,6 +105,17 @@ class TextEncoder:
                 )
         return [answers[i] for i in range(len(texts))]
 
+    def encode_captions(self, captions: Sequence[Caption]) -> list[TextTokens]:
+        """Tokens of each caption's text, which also say to what phrase a piece belongs."""
+        answers = []
+        for caption, tokens in zip(captions, self.encode([c.text for c in captions]), strict=True):
+            phrase_of_piece = [-1] * len(tokens.pieces)
+            for number, phrase in enumerate(caption.phrases):
+                for piece in tokens.pieces_within(phrase.start_character, phrase.end_character):
+                    phrase_of_piece[piece] = number
+            answers.append(replace(tokens, phrase_of_piece=tuple(phrase_of_piece)))
+        return answers
+
     def _cut(
         self, encoding: Any, text: str
     ) -> tuple[list[int], tuple[str, ...], tuple[tuple[int, int], ...], list[int]]:
@@ -127,6 +139,14 @@ class TextEncoder:
         spans = tuple((int(a), int(b)) for a, b in (encoding.offsets[place] for place in places))
         pieces = tuple(text[a:b] for a, b in spans)
         return [ids[place] for place in kept], pieces, spans, live
+
+
+def phrase_numbers(texts: Sequence[TextTokens], width: int) -> Int[Tensor, "batch words"]:
+    """Phrase of each piece, -1 for none and for padding; a text without known phrases is one phrase."""
+    numbers = torch.full((len(texts), width), -1)
+    for row, tokens in zip(numbers, texts, strict=True):
+        row[: len(tokens.pieces)] = torch.tensor(tokens.phrase_of_piece) if tokens.phrase_of_piece else 0
+    return numbers
 
 
 def _load_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, int]:

@@ -6,7 +6,7 @@ The paper's code was never released and its method section could not be read; th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from einops import rearrange
@@ -19,11 +19,12 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.losses import auxiliary, contrastive, weighted_focal
 from dferkit.models.joint_space import JointSpace
-from dferkit.motion import apply_motion, motion_weights, select_tokens
+from dferkit.motion import SOURCES, apply_motion, motion_weights, select_by_mass, select_tokens
 from dferkit.schema import Alignment
 
-TEXTS = ("tokens", "sentence", "none")
+TEXTS = ("tokens", "phrases", "sentence", "none")
 MOTIONS = ("both", "spatial", "temporal", "none")
+SELECTIONS = ("ratio", "mass")
 VISUAL_MASSES = ("uniform", "motion", "learned")
 _LEAST_MASS = 1e-3  # of a uniform share
 
@@ -37,11 +38,13 @@ class GraceConfig:
         summary_dim: Width of the visual encoder's own vector per token step; 0 takes the mean of the tokens.
         num_frames, grid: Token grid of the visual encoder.
         aligner: How words meet patches (E6, E7).
-        text: ``tokens`` (the paper), ``sentence`` (one vector per caption) or ``none`` (vision only: the words' place is
-            taken by learned queries, so that capacity stays the same).
+        text: ``tokens`` (the paper), ``phrases`` (one vector per movement told), ``sentence`` (one vector per caption) or ``none``
+            (vision only: the words' place is taken by learned queries, so that capacity stays the same).
         use_visual: False gives the text-only baseline.
-        motion: Motion weighting (E2). motion_strength: Start of the learned strength of E3, 0 to 1.
-        ratio: Share of visual tokens kept (E4).
+        motion: Motion weighting (E2). motion_source: Where it looks: at the ``tokens``, or at what ``motion.measure_motion`` says of the
+            clip with head and camera held still (``steady``, ``pixels``). motion_strength: Start of the learned strength of E3, 0 to 1.
+        selection, ratio: What is kept (E4): with ``ratio`` that share of the visual tokens, with ``mass`` as few as hold that share
+            of the motion weights (the paper's open question: an adaptive number).
         visual_mass: How much of the words' mass a visual token receives: ``uniform``, ``motion`` (∝ its motion weight) or ``learned``
             (a linear layer of the joint space, trained where the truth is known; GRACE's own loss trains what it reads, not the layer).
         dim: Common width (E5). num_queries: Learned queries when there is no text.
@@ -59,7 +62,9 @@ class GraceConfig:
     text: str = "tokens"
     use_visual: bool = True
     motion: str = "both"
+    motion_source: str = "tokens"
     motion_strength: float = 0.3
+    selection: str = "ratio"
     ratio: float = 0.5
     visual_mass: str = "uniform"
     dim: int = 96
@@ -73,11 +78,21 @@ class GraceConfig:
     weight_auxiliary: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, known in (("text", TEXTS), ("motion", MOTIONS), ("visual_mass", VISUAL_MASSES)):
+        for name, known in (
+            ("text", TEXTS),
+            ("motion", MOTIONS),
+            ("motion_source", SOURCES),
+            ("selection", SELECTIONS),
+            ("visual_mass", VISUAL_MASSES),
+        ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
         if not self.use_visual and self.text == "none":
             raise ConfigError("a model needs text or video: use_visual=False goes with text tokens or sentence")
+        if self.motion_source != "tokens" and self.motion not in ("both", "none"):
+            raise ConfigError(
+                f"motion {self.motion} is measured on tokens only; with motion_source {self.motion_source} choose both"
+            )
         if not 0 < self.ratio <= 1:
             raise ConfigError(f"ratio is {self.ratio}; give a share above 0, at most 1")
         if not 0 < self.motion_strength < 1:
@@ -102,7 +117,7 @@ class GraceOutput:
 
     Attributes:
         logits: Class scores. visual_logits: Of the auxiliary head, which sees no text.
-        alignment: Words × kept visual tokens; None for text only.
+        alignment: Words × kept visual tokens; None for text only. With phrases each word has an equal part of its phrase's row.
         motion: Motion weight of every visual token, mean 1 per clip.
         fused: z of E9. text_pooled, visual_pooled: What the contrastive loss compares.
     """
@@ -139,6 +154,29 @@ class VisualSummary(nn.Module):
         return self.out(torch.cat([(hidden * weights[..., None]).mean(1), hidden.amax(1)], -1))
 
 
+def pool_phrases(
+    words: Float[Tensor, "batch words dim"],
+    mask: Bool[Tensor, "batch words"],
+    phrases: Int[Tensor, "batch words"] | None,
+) -> tuple[Float[Tensor, "batch phrases dim"], Bool[Tensor, "batch phrases"], Float[Tensor, "batch words phrases"]]:
+    """Mean of the live words of each phrase, which phrases have any, and each word's share of its phrase.
+
+    Where no phrase has a live word, all live words are one phrase.
+
+    Raises:
+        DataError: No phrases are given.
+    """
+    if phrases is None:
+        raise DataError("this model reads phrases; give phrases (TextEncoder.encode_captions knows them)")
+    inside = mask & (phrases >= 0)
+    is_lost = ~inside.any(1, keepdim=True)
+    number = torch.where(is_lost, 0, phrases).clamp_min(0)
+    member = F.one_hot(number, int(number.max()) + 1) * torch.where(is_lost, mask, inside)[..., None]
+    count = member.sum(1, keepdim=True)
+    share = member / count.clamp_min(1)
+    return torch.einsum("bwp,bwd->bpd", share.to(words.dtype), words), count[:, 0] > 0, share.to(words.dtype)
+
+
 class Grace(nn.Module):
     """The network on cached tokens; encoders stay outside and frozen."""
 
@@ -173,6 +211,8 @@ class Grace(nn.Module):
         sentence: Float[Tensor, "batch text_dim"],
         *,
         summary: Float[Tensor, "batch frames summary_dim"] | None = None,
+        phrases: Int[Tensor, "batch words"] | None = None,
+        motion: Float[Tensor, "batch frames patches"] | None = None,
         visual_keep: Bool[Tensor, "batch frames patches"] | None = None,
     ) -> GraceOutput:
         """Run GRACE.
@@ -180,19 +220,21 @@ class Grace(nn.Module):
         Args:
             text: Token vectors of the caption; ``text_mask`` is True for real ones. sentence: One vector per caption.
             summary: The encoder's own vector per token step, when the configuration has a ``summary_dim``.
+            phrases: Number of the phrase that each word belongs to, -1 for none, when ``text`` is ``phrases``.
+            motion: Measured motion weights, mean 1 per clip, when ``motion_source`` is not ``tokens``.
             visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
         """
         tokens = visual.float()
         if visual_keep is not None:
             mean = tokens.mean((1, 2), keepdim=True)
             tokens = torch.where(visual_keep[..., None], tokens, mean)
-        with torch.no_grad():
-            # On the frozen tokens, standardised but without learned scales: the weights say what moved, and training cannot bend them.
-            motion = motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
+        motion = self._motion(tokens, motion)
         normed = self.space.visual_norm(tokens)
         place = self.space.place + self.space.time
         weighted = apply_motion(normed, motion, torch.sigmoid(self.strength)) + place
         words, word_mask = self._words(text, text_mask, sentence)
+        if self.config.text == "phrases":
+            words, word_mask, share_of_phrase = pool_phrases(words, word_mask, phrases)
         pooled = (
             self._pool(weighted, summary, motion)
             if self.config.use_visual
@@ -206,10 +248,21 @@ class Grace(nn.Module):
         mean = torch.einsum("bwd,bw->bd", per_word, share)
         top = per_word.masked_fill(~word_mask[..., None], -1e4).amax(1)
         text_pooled = torch.einsum("bwd,bw->bd", words, share)
+        if alignment is not None and self.config.text == "phrases":
+            alignment = replace(alignment, plan=torch.bmm(share_of_phrase, alignment.plan))
         fused = self.fusion(torch.cat([mean, top, pooled, text_pooled], -1))
         return GraceOutput(
             self.head(fused), self.visual_head(pooled), alignment, motion, fused, text_pooled, visual_pooled
         )
+
+    @torch.no_grad()
+    def _motion(self, tokens: Tensor, measured: Tensor | None) -> Tensor:
+        """E1 and E2, on frozen tokens standardised without learned scales: the weights say what moved; training cannot bend them."""
+        if self.config.motion_source == "tokens" or self.config.motion == "none":
+            return motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
+        if measured is None:
+            raise DataError("this model reads measured motion (motion.measure_motion); give motion")
+        return measured.float()
 
     def _pool(self, weighted: Tensor, summary: Tensor | None, motion: Tensor) -> Tensor:
         """The video as one vector; motion weights count in time here, in space within ``weighted``."""
@@ -241,6 +294,14 @@ class Grace(nn.Module):
             case _:
                 return None
 
+    def _select(self, weighted: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """E4: kept tokens, their positions, and True where a place is not padding."""
+        if self.config.selection == "mass":
+            values, index, live = select_by_mass(weighted, order, share=self.config.ratio)
+            return values, index.clamp_min(0), live
+        values, index = select_tokens(weighted, order, ratio=self.config.ratio)
+        return values, index, torch.ones_like(index, dtype=torch.bool)
+
     def _align(
         self,
         words: Tensor,
@@ -254,13 +315,10 @@ class Grace(nn.Module):
         if not self.config.use_visual:
             return None, torch.zeros_like(words), words.new_zeros(len(words), self.config.dim)
         order = motion if keep is None else motion.masked_fill(~keep, -1.0)
-        values, index = select_tokens(weighted, order, ratio=self.config.ratio)
+        values, index, live = self._select(weighted, order)
         visual = self.space.visual_projection(values)
-        live = (
-            torch.ones_like(index, dtype=torch.bool)
-            if keep is None
-            else rearrange(keep, "b t p -> b (t p)").gather(1, index)
-        )
+        if keep is not None:
+            live = live & rearrange(keep, "b t p -> b (t p)").gather(1, index)
         live = live | ~live.any(1, keepdim=True)  # with everything deleted the mean tokens stand in
         kept_mass = None if mass is None else mass.gather(1, index).clamp_min(_LEAST_MASS)
         alignment = self.aligner(

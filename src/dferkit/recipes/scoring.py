@@ -47,7 +47,9 @@ def answer_features(checkpoint: Checkpoint, features: Features, encoder: TextEnc
         for_training=False,
         top_k=int(checkpoint.about["caption"]["top_k"]),
     )
-    return predict_probabilities(checkpoint.model, features.visual, side.tokens, summary=features.summary)
+    return predict_probabilities(
+        checkpoint.model, features.visual, side.tokens, summary=features.summary, motion=features.motion
+    )
 
 
 def clip_predictions(
@@ -140,7 +142,9 @@ def evaluate_manifest(
     features = extract_features(
         records,
         out / "cache",
-        FeatureConfig(face=face, encoder=str(checkpoint.about["encoder"])),
+        FeatureConfig(
+            face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
+        ),
         workers=workers,
         on_progress=on_progress,
     )

@@ -115,8 +115,8 @@ def train_manifest(
         check_joint(run.model, joint)
         return run
 
-    planned(GraceConfig())  # a wrong setting is refused before hours of reading videos
-    config = FeatureConfig(face=face, encoder=encoder)
+    first = planned(GraceConfig())  # a wrong setting is refused before hours of reading videos
+    config = FeatureConfig(face=face, encoder=encoder, motion=first.model.motion_source)
     features = extract_features(
         train_records,
         out / "cache" / "train",
@@ -136,6 +136,7 @@ def train_manifest(
         texts.tokens,
         clips.target,
         summary=clips.summary,
+        motion=clips.motion,
         config=run.training,
         joint=joint,
         state=out / "state" / model,

@@ -10,22 +10,32 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dferkit.encoders.text import phrase_numbers
 from dferkit.schema import TextTokens
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model sees at once; padding words are False in ``text_mask``."""
+    """What a model sees at once; padding words are False in ``text_mask``, ``phrases`` numbers the phrase of each word."""
 
     visual: Float[Tensor, "batch frames patches visual_dim"]
     text: Float[Tensor, "batch words text_dim"]
     text_mask: Bool[Tensor, "batch words"]
     sentence: Float[Tensor, "batch text_dim"]
     target: Int[Tensor, " batch"]
+    phrases: Int[Tensor, "batch words"]
     summary: Float[Tensor, "batch frames summary_dim"] | None = None
+    motion: Float[Tensor, "batch frames patches"] | None = None
 
 
-def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summary: Tensor | None = None) -> Batch:
+def collate(
+    visual: Tensor,
+    texts: Sequence[TextTokens],
+    target: Tensor,
+    *,
+    summary: Tensor | None = None,
+    motion: Tensor | None = None,
+) -> Batch:
     """Pad the texts of a batch to the longest."""
     words = max(len(t.pieces) for t in texts)
     dim = texts[0].values.shape[1]
@@ -34,7 +44,16 @@ def collate(visual: Tensor, texts: Sequence[TextTokens], target: Tensor, *, summ
         text[i, : len(tokens.values)] = tokens.values
         mask[i, : len(tokens.values)] = True
     whole = None if summary is None else summary.float()
-    return Batch(visual.float(), text, mask, torch.stack([t.sentence for t in texts]), target, whole)
+    return Batch(
+        visual.float(),
+        text,
+        mask,
+        torch.stack([t.sentence for t in texts]),
+        target,
+        phrase_numbers(texts, words),
+        whole,
+        motion,
+    )
 
 
 def epoch_batches(
@@ -46,6 +65,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     summary: Tensor | None = None,
+    motion: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out."""
     order = np.random.default_rng([seed, epoch]).permutation(len(target))
@@ -54,5 +74,5 @@ def epoch_batches(
         if len(chosen) < batch // 2 and first:
             return
         index = torch.from_numpy(chosen)
-        part = None if summary is None else summary[index]
-        yield collate(visual[index], [texts[i] for i in chosen], target[index], summary=part)
+        whole, moving = (None if part is None else part[index] for part in (summary, motion))
+        yield collate(visual[index], [texts[i] for i in chosen], target[index], summary=whole, motion=moving)

@@ -50,7 +50,7 @@ def refine_all(
         coarse=tuple(coarse),
         guides=tuple(guides),
         captions=tuple(captions),
-        tokens=tuple(encoder.encode([c.text for c in captions])),
+        tokens=tuple(encoder.encode_captions(captions)),
     )
 
 

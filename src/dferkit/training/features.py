@@ -22,6 +22,7 @@ from dferkit.encoders.open import open_visual_encoder
 from dferkit.errors import DataError, VideoError
 from dferkit.faces import BoxFile, Detector, build_detector
 from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, read_faces
+from dferkit.motion import measure_motion
 from dferkit.parallel import run_parallel
 from dferkit.schema import FaceClip, Record
 from dferkit.storage import atomic_path, digest_file, digest_json
@@ -38,6 +39,7 @@ class FeatureConfig:
     encoder: str = "box"
     box: str = str(BOX_FOLDER)
     num_samples: int = 16
+    motion: str = "tokens"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +67,7 @@ class Features:
         records: Of the rows below. statuses: Of all records asked for, by clip id.
         visual: float16 (clips, frames, patches, dim). summary: float16 (clips, frames, summary_dim). units: (clips, 16, AUs) of the describer, 0 to 1.
         timestamps: (clips, 16) seconds. boxes: (clips, 16, 4) and frame_sizes (clips, 2) width, height, to map truth onto crops.
+        motion: Measured motion weights (clips, frames, patches), when they were asked for.
         au_names, grid: Of the box and of the visual encoder. encoder, encoder_digest: Who made the tokens.
     """
 
@@ -80,6 +83,7 @@ class Features:
     grid: tuple[int, int]
     encoder: str
     encoder_digest: str
+    motion: Tensor | None = None
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> Features:
         """Some rows."""
@@ -97,6 +101,7 @@ class Features:
             grid=self.grid,
             encoder=self.encoder,
             encoder_digest=self.encoder_digest,
+            motion=None if self.motion is None else self.motion[torch.from_numpy(index)],
         )
 
 
@@ -202,6 +207,10 @@ def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
         "frame_sizes": torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2),
         "kept": torch.tensor(kept, dtype=torch.int64),
     }
+    if config.motion != "tokens":
+        tensors["motion"] = measure_motion(
+            clips, config.motion, encoder.encode, grid=encoder.grid, num_steps=encoder.num_frames
+        )
     about = {
         "key": key,
         "sha256": _digest(tensors),
@@ -240,12 +249,13 @@ def extract_features(
     build_detector(config.face)  # wrong names and missing files are told before any work
     weights = digest_file(Path(config.box) / "visual.safetensors")
     encoder = "" if config.encoder == "box" else open_visual_encoder(config.encoder).digest
+    measured = [] if config.motion == "tokens" else [config.motion]
     jobs = []
     for number, first in enumerate(range(0, len(records), CLIPS_PER_SHARD)):
         part = records[first : first + CLIPS_PER_SHARD]
         bytes_of = [(r.clip_id, digest_file(r.video) if r.video.is_file() else "") for r in part]
         boxes = digest_file(config.face) if config.face.endswith(".csv") else config.face
-        key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, weights, encoder])
+        key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, weights, encoder, *measured])
         path = folder / f"features-{number:04d}.safetensors"
         jobs.append((part, config, str(path), key, _shard_key(path) == key))
     done = sum(len(job[0]) for job in jobs if job[4])
@@ -288,7 +298,7 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
     for part, path in shards:
         with safe_open(path, framework="pt") as handle:
             about = json.loads(handle.metadata()["about"])
-            for name in ("visual", "summary", "units", "timestamps", "boxes", "frame_sizes"):
+            for name in set(handle.keys()) - {"kept"}:
                 columns.setdefault(name, []).append(handle.get_tensor(name))
             records += [part[i] for i in handle.get_tensor("kept").tolist()]
         for record, status in zip(part, about["statuses"], strict=True):
@@ -310,4 +320,5 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
         grid=tuple(about["grid"]),
         encoder=str(about["encoder"]),
         encoder_digest=str(about["digest"]),
+        motion=joined.get("motion"),
     )

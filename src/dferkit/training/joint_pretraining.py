@@ -127,11 +127,11 @@ def _loss(model: Grace, clips: KnownClips, targets: Sequence[Tensor], chosen: np
     wanted = torch.zeros(len(chosen), batch.text.shape[1], visual.shape[1] * visual.shape[2])
     for row, i in enumerate(chosen):
         wanted[row, : len(targets[i])] = targets[i]
-    output = model(visual, batch.text, batch.text_mask, batch.sentence, summary=batch.summary)
+    output = model(visual, batch.text, batch.text_mask, batch.sentence, summary=batch.summary, phrases=batch.phrases)
     assert output.alignment is not None
     plan = output.alignment.plan
     # Only kept cells can receive mass: the truth is cut to them and scaled up again.
-    kept = wanted.gather(2, output.alignment.visual_index[:, None].expand(-1, plan.shape[1], -1))
+    kept = wanted.gather(2, output.alignment.visual_index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1))
     share = kept.sum(2, keepdim=True)
     is_told = share[..., 0] > 0.05
     rows = plan / plan.sum(2, keepdim=True).clamp_min(1e-12)

@@ -55,6 +55,7 @@ def train_grace(
     target: np.ndarray,
     *,
     summary: Tensor | None = None,
+    motion: Tensor | None = None,
     config: TrainingConfig | None = None,
     joint: Mapping[str, Tensor] | None = None,
     state: Path | None = None,
@@ -65,7 +66,7 @@ def train_grace(
     Every random draw is a function of (seed, epoch, step), so a run that was interrupted and goes on from ``state`` ends with the same bytes.
 
     Args:
-        visual: float16 (clips, frames, patches, dim). summary: The encoder's vector per token step, if the model reads one. target: (clips,) index into the model's labels.
+        visual: float16 (clips, frames, patches, dim). summary: The encoder's vector per token step, if the model reads one. motion: Measured motion weights, if it reads them. target: (clips,) index into the model's labels.
         joint: Weights of the joint space to start from. on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
@@ -92,7 +93,13 @@ def train_grace(
         "model": model_config.as_dict(),
         "training": asdict(config),
         "clips": len(target),
-        "data": digest_arrays({"visual": visual.numpy(), "target": np.asarray(target, np.int64)}),
+        "data": digest_arrays(
+            {
+                "visual": visual.numpy(),
+                "target": np.asarray(target, np.int64),
+                **({} if motion is None else {"motion": motion.numpy()}),
+            }
+        ),
         "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
     }
     start = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
@@ -105,14 +112,31 @@ def train_grace(
         model.train()
         losses = []
         for number, batch in enumerate(
-            epoch_batches(visual, texts, labels, batch=config.batch, seed=config.seed, epoch=epoch, summary=summary)
+            epoch_batches(
+                visual,
+                texts,
+                labels,
+                batch=config.batch,
+                seed=config.seed,
+                epoch=epoch,
+                summary=summary,
+                motion=motion,
+            )
         ):
             torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
             progress = (epoch + number / steps_per_epoch) / config.epochs
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _schedule(min(progress, 1.0), config.warmup_share)
             whole = None if batch.summary is None else _add_noise(batch.summary, (1,), config)
-            output = model(_disturb(batch.visual, config), batch.text, batch.text_mask, batch.sentence, summary=whole)
+            output = model(
+                _disturb(batch.visual, config),
+                batch.text,
+                batch.text_mask,
+                batch.sentence,
+                summary=whole,
+                phrases=batch.phrases,
+                motion=batch.motion,
+            )
             loss = model.loss(output, batch.target, class_weights)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -178,27 +202,54 @@ def _add_noise(values: Tensor, axes: tuple[int, ...], config: TrainingConfig) ->
 
 @torch.inference_mode()
 def predict_outputs(
-    model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, summary: Tensor | None = None, batch: int = 32
+    model: Grace,
+    visual: Tensor,
+    texts: Sequence[TextTokens],
+    *,
+    summary: Tensor | None = None,
+    motion: Tensor | None = None,
+    batch: int = 32,
 ) -> Iterator[GraceOutput]:
     """The model's answers in batches, in order."""
     model.eval()
     for first in range(0, len(texts), batch):
         chosen = texts[first : first + batch]
-        part = None if summary is None else summary[first : first + batch]
-        data = collate(visual[first : first + batch], chosen, torch.zeros(len(chosen), dtype=torch.long), summary=part)
-        yield model(data.visual, data.text, data.text_mask, data.sentence, summary=data.summary)
+        place = slice(first, first + batch)
+        whole, moving = (None if part is None else part[place] for part in (summary, motion))
+        nothing = torch.zeros(len(chosen), dtype=torch.long)
+        data = collate(visual[place], chosen, nothing, summary=whole, motion=moving)
+        yield model(
+            data.visual,
+            data.text,
+            data.text_mask,
+            data.sentence,
+            summary=data.summary,
+            phrases=data.phrases,
+            motion=data.motion,
+        )
 
 
 def predict_probabilities(
-    model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, summary: Tensor | None = None, batch: int = 32
+    model: Grace,
+    visual: Tensor,
+    texts: Sequence[TextTokens],
+    *,
+    summary: Tensor | None = None,
+    motion: Tensor | None = None,
+    batch: int = 32,
 ) -> np.ndarray:
     """Class probabilities (clips, classes), float64."""
-    outputs = predict_outputs(model, visual, texts, summary=summary, batch=batch)
+    outputs = predict_outputs(model, visual, texts, summary=summary, motion=motion, batch=batch)
     return torch.cat([output.logits.double().softmax(1) for output in outputs]).numpy()
 
 
 def predict_plans(
-    model: Grace, visual: Tensor, texts: Sequence[TextTokens], *, summary: Tensor | None = None
+    model: Grace,
+    visual: Tensor,
+    texts: Sequence[TextTokens],
+    *,
+    summary: Tensor | None = None,
+    motion: Tensor | None = None,
 ) -> list[np.ndarray]:
     """Per clip the plan over all visual tokens (pieces, steps · patches); tokens that were not kept have no mass.
 
@@ -206,11 +257,12 @@ def predict_plans(
         DataError: The model aligns no words with the video.
     """
     plans: list[np.ndarray] = []
-    for output in predict_outputs(model, visual, texts, summary=summary):
+    for output in predict_outputs(model, visual, texts, summary=summary, motion=motion):
         if output.alignment is None:
             raise DataError("this model aligns no words with the video; take one with video and text, such as grace")
         plan, index = output.alignment.plan, output.alignment.visual_index
         whole = plan.new_zeros(*plan.shape[:2], visual.shape[1] * visual.shape[2])
-        whole.scatter_(2, index[:, None].expand(-1, plan.shape[1], -1), plan)
+        # Padding stands at -1 and carries no mass.
+        whole.scatter_add_(2, index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1), plan)
         plans += [clip[: len(texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
     return plans

@@ -25,6 +25,7 @@ class ClipSet:
     """Labelled clips with cached tokens.
 
     Attributes:
+        motion: Measured motion weights, for models that read them.
         target: Index into ``labels``. subjects: Names; clips of one name are never in two folds.
     """
 
@@ -38,6 +39,7 @@ class ClipSet:
     grid: tuple[int, int]
     labels: tuple[str, ...]
     clip_ids: tuple[str, ...] = ()
+    motion: Tensor | None = None
 
     def take(self, chosen: np.ndarray) -> ClipSet:
         """Some clips."""
@@ -51,6 +53,7 @@ class ClipSet:
             target=self.target[chosen],
             subjects=self.subjects[chosen],
             clip_ids=ids,
+            motion=None if self.motion is None else self.motion[torch.from_numpy(chosen)],
         )
 
 
@@ -67,6 +70,7 @@ def clip_set(features: Features, labels: tuple[str, ...]) -> ClipSet:
         grid=features.grid,
         labels=labels,
         clip_ids=tuple(r.clip_id for r in features.records),
+        motion=features.motion,
     )
 
 
@@ -132,6 +136,7 @@ def train_row(
         texts,
         train.target,
         summary=train.summary,
+        motion=train.motion,
         config=config,
         joint=joint,
         state=state,
@@ -140,7 +145,7 @@ def train_row(
     return Row(
         name=name,
         model=model,
-        probabilities=predict_probabilities(model, test.visual, test_texts, summary=test.summary),
+        probabilities=predict_probabilities(model, test.visual, test_texts, summary=test.summary, motion=test.motion),
     )
 
 

@@ -19,7 +19,7 @@ from dferkit.training.table import ClipSet
 def save_texts(tokens: Sequence[TextTokens], path: Path | str) -> None:
     """Write text tokens; ``load_texts`` gives the same back."""
     lengths = torch.tensor([len(t.pieces) for t in tokens])
-    words = [[list(t.pieces), [list(s) for s in t.spans]] for t in tokens]
+    words = [[list(t.pieces), [list(s) for s in t.spans], list(t.phrase_of_piece)] for t in tokens]
     with atomic_path(path) as temporary:
         save_file(
             {
@@ -40,9 +40,14 @@ def load_texts(path: Path | str) -> list[TextTokens]:
     parts = values.split(lengths.tolist())
     return [
         TextTokens(
-            values=part, sentence=whole, pieces=tuple(pieces), spans=tuple((a, b) for a, b in spans), encoder=encoder
+            values=part,
+            sentence=whole,
+            pieces=tuple(pieces),
+            spans=tuple((a, b) for a, b in spans),
+            encoder=encoder,
+            phrase_of_piece=tuple(phrases),
         )
-        for part, whole, (pieces, spans) in zip(parts, sentence, words, strict=True)
+        for part, whole, (pieces, spans, phrases) in zip(parts, sentence, words, strict=True)
     ]
 
 
@@ -62,6 +67,8 @@ def save_clips(clips: ClipSet, path: Path | str) -> None:
         "timestamps": torch.from_numpy(clips.timestamps),
         "target": torch.from_numpy(clips.target),
     }
+    if clips.motion is not None:
+        tensors["motion"] = clips.motion
     with atomic_path(path) as temporary:
         save_file(
             {name: value.contiguous() for name, value in tensors.items()},
@@ -77,6 +84,7 @@ def load_clips(path: Path | str) -> ClipSet:
         visual, summary, units, timestamps, target = (
             handle.get_tensor(name) for name in ("visual", "summary", "units", "timestamps", "target")
         )
+        motion = handle.get_tensor("motion") if "motion" in handle.keys() else None  # noqa: SIM118
     return ClipSet(
         visual=visual,
         summary=summary,
@@ -88,4 +96,5 @@ def load_clips(path: Path | str) -> ClipSet:
         grid=tuple(about["grid"]),
         labels=tuple(about["labels"]),
         clip_ids=tuple(about["clip_ids"]),
+        motion=motion,
     )

@@ -1,6 +1,6 @@
-"""Motion-difference weighting: visual tokens that move get more weight (GRACE, E1 to E4).
+"""Motion-difference weighting: visual tokens that move get more weight (GRACE, E1 to E3).
 
-E1 to E4 are our reconstruction of what the paper tells about its motion weighting; the formulas themselves are not
+E1 to E3 are our reconstruction of what the paper tells about its motion weighting; the formulas themselves are not
 published.
 """
 
@@ -10,11 +10,11 @@ import math
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from dferkit.errors import ConfigError
+from dferkit.errors import ConfigError, DataError
 
 MODES = ("spatial", "temporal", "both", "none")
 DIFFERENCES = ("cosine", "l2")
@@ -68,6 +68,39 @@ def motion_weights(
     return weights
 
 
+def proportional_weights(
+    differences: Float[Tensor, "batch frames patches"], *, mode: str = "both"
+) -> Float[Tensor, "batch frames patches"]:
+    """Weights ≥ 0 in proportion to measured motion, mean 1 per clip; a clip without motion gives exactly 1 everywhere.
+
+    The spatial part compares the patches of a frame, the temporal part the frames; their product is the motion over the
+    clip's mean.
+
+    Deviation: no softmax as in E2. What is left after rigid motion is removed is noisy while a head turns, and a softmax
+    gives these frames most of the mass (measured; ``docs/explanation/motion.md``).
+
+    Args:
+        differences: Motion of each patch, ≥ 0, such as grey levels; a clip below 1e-6 counts as static. For example from ``residual_differences``.
+        mode: One of ``MODES``; ``none`` gives 1 everywhere.
+
+    Raises:
+        ConfigError: Unknown mode.
+        DataError: A difference is negative or not finite.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"mode is {mode!r}, but must be one of {', '.join(MODES)}")
+    if not ((differences >= 0) & differences.isfinite()).all():
+        raise DataError("differences hold negative or non-finite values; give the size of each patch's motion")
+    differences = differences.to(torch.promote_types(differences.dtype, torch.float32))
+    of_frames = differences.mean(2, keepdim=True)
+    weights = torch.ones_like(differences)
+    if mode in ("spatial", "both"):
+        weights = weights * _over_mean(differences, of_frames)
+    if mode in ("temporal", "both"):
+        weights = weights * _over_mean(of_frames, of_frames.mean(1, keepdim=True))
+    return weights
+
+
 def apply_motion(
     tokens: Float[Tensor, "batch frames patches dim"],
     weights: Float[Tensor, "batch frames patches"],
@@ -86,29 +119,6 @@ def apply_motion(
     return tokens * (1 - strength + strength * weights).to(tokens.dtype)[..., None]
 
 
-def select_tokens(
-    tokens: Float[Tensor, "batch frames patches dim"], weights: Float[Tensor, "batch frames patches"], *, ratio: float
-) -> tuple[Float[Tensor, "batch visual dim"], Int[Tensor, "batch visual"]]:
-    """Keep the fixed share of tokens with the largest weights (GRACE, E4).
-
-    Keeps floor(ratio · frames · patches) tokens, at least 1. Of equal weights the earlier position wins. Gradient flows
-    through the kept tokens only.
-
-    Returns:
-        The kept tokens in order of position, and their positions frame · patches + patch, ascending.
-
-    Raises:
-        ConfigError: ``ratio`` is not in (0, 1].
-    """
-    if not 0 < ratio <= 1:
-        raise ConfigError(f"ratio is {ratio}, but must be above 0 and at most 1")
-    flat = rearrange(tokens, "batch frames patches dim -> batch (frames patches) dim")
-    order = rearrange(weights.detach(), "batch frames patches -> batch (frames patches)")
-    kept = max(1, math.floor(ratio * order.shape[1] + 1e-9))
-    index = order.argsort(dim=1, descending=True, stable=True)[:, :kept].sort(dim=1).values
-    return flat.take_along_dim(index[:, :, None], dim=1), index
-
-
 def _differences(tokens: Tensor, difference: str) -> Tensor:
     """Difference of each patch from its neighbours in time, ≥ 0, (batch, frames, patches); 0 for a single frame."""
     num_frames = tokens.shape[1]
@@ -122,10 +132,22 @@ def _differences(tokens: Tensor, difference: str) -> Tensor:
         squared = tokens.diff(dim=1).square().sum(-1)
         # The root has no finite gradient at 0; the inner where keeps it out of the backward pass.
         step = torch.where(squared > 0, torch.where(squared > 0, squared, 1.0).sqrt(), 0.0) / scale
-    total = F.pad(step, (0, 0, 1, 0)) + F.pad(step, (0, 0, 0, 1))
-    neighbours = total.new_full((num_frames, 1), 2.0)
+    return mean_of_neighbours(step, dim=1)
+
+
+def mean_of_neighbours(step: Tensor, *, dim: int) -> Tensor:
+    """Steps between n frames along ``dim`` (n − 1 of them) → per frame the mean of the steps to its neighbours (n)."""
+    edge = torch.zeros_like(step.narrow(dim, 0, 1))
+    total = torch.cat([edge, step], dim) + torch.cat([step, edge], dim)
+    neighbours = total.new_full((total.shape[dim],), 2.0)
     neighbours[0] = neighbours[-1] = 1.0
-    return total / neighbours
+    return total / neighbours.reshape([-1 if axis == dim else 1 for axis in range(total.ndim)])
+
+
+def _over_mean(values: Tensor, mean: Tensor) -> Tensor:
+    """values / mean; exactly 1 where there is no motion to compare."""
+    is_static = mean < _SMALLEST_RANGE
+    return torch.where(is_static, 1.0, values / torch.where(is_static, 1.0, mean))
 
 
 def _softmax_weights(differences: Tensor, temperature: float) -> Tensor:

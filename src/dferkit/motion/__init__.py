@@ -1,0 +1,21 @@
+"""What moved because of the expression: weights of visual tokens, removal of rigid motion, selection of tokens."""
+
+from dferkit.motion.learned import LearnedMotion, fit_motion
+from dferkit.motion.measure import SOURCES, measure_motion
+from dferkit.motion.rigid import residual_differences, steady_faces
+from dferkit.motion.selection import select_by_mass, select_tokens
+from dferkit.motion.weights import apply_motion, motion_weights, proportional_weights
+
+__all__ = [
+    "SOURCES",
+    "LearnedMotion",
+    "apply_motion",
+    "fit_motion",
+    "measure_motion",
+    "motion_weights",
+    "proportional_weights",
+    "residual_differences",
+    "select_by_mass",
+    "select_tokens",
+    "steady_faces",
+]
