@@ -14,7 +14,7 @@ from torch import Tensor
 _RIDGE = {torch.float32: 1e-9, torch.float64: 1e-13}
 # Problems of so few entries are summed and solved in float64. Where a plan is near a permutation the system is nearly
 # singular; the larger the problem, the less that happens, and the slower float64 is.
-_SMALL = 2**14
+_SMALL = 2**12
 # Entries whose squares leave the normal range of the number type; processors handle such numbers slowly.
 _SMALLEST = {torch.float32: 1e-18, torch.float64: 1e-150}
 
