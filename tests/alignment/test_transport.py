@@ -308,6 +308,19 @@ def test_unusable_data_are_refused():
             transport_plan(cost, text_mass=mass)
 
 
+@pytest.mark.parametrize("shape", [(2, 30, 600), (1, 600, 30), (1, 150, 150)])
+def test_float32_gradient_of_large_problems(shape):
+    """Above the size up to which float64 is used within."""
+    cost = random_cost(*shape)
+    cotangent = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = []
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
+        leaf = cost.to(dtype).requires_grad_()
+        found = transport_plan(leaf, epsilon=0.05, tolerance=tolerance)
+        gradients.append(torch.autograd.grad(found.plan, leaf, cotangent.to(dtype))[0].double())
+    assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[1].norm()
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("epsilon", [0.05, 0.01])
 def test_float32_gradient_of_the_cost_near_a_permutation(seed, epsilon):

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 _RIDGE = {torch.float32: 1e-9, torch.float64: 1e-13}
-_SMALL = 2**15
+# Problems of so few entries are summed and solved in float64. Where a plan is near a permutation the system is nearly
+# singular; the larger the problem, the less that happens, and the slower float64 is.
+_SMALL = 2**12
 # Entries whose squares leave the normal range of the number type; processors handle such numbers slowly.
 _SMALLEST = {torch.float32: 1e-18, torch.float64: 1e-150}
 
@@ -36,9 +38,7 @@ def plan_gradient(
     For two hard marginals the gradients of the masses are known up to a constant, which normalised masses do not see.
     """
     torch.mul(plan, cotangent, out=out)
-    # Sums in float64 are slow, and matter where a plan is near a permutation: of small blocks.
-    kind = torch.float64 if plan.numel() <= _SMALL else plan.dtype
-    right_rows, right_columns = (out.sum(axis, dtype=kind).double() for axis in (2, 1))
+    right_rows, right_columns = (_exact(out).sum(axis).double() for axis in (2, 1))
     if plan.shape[1] > plan.shape[2]:
         flipped = plan.transpose(1, 2).contiguous()
         beta, alpha = _solve(flipped, right_columns, right_rows, visual_slack, text_slack)
@@ -54,13 +54,9 @@ def plan_gradient(
 def _solve(
     plan: Tensor, right_rows: Tensor, right_columns: Tensor, row_slack: float, column_slack: float
 ) -> tuple[Tensor, Tensor]:
-    """[α; β] of the adjoint system in float64; columns, the longer side, are eliminated.
-
-    Where a plan is close to a permutation the system is nearly singular: its sides and their residual need float64. The
-    product that makes its matrix does not, because the refinement corrects it.
-    """
-    plan64 = plan.double()
-    rows, columns = plan64.sum(2), plan64.sum(1)
+    """[α; β] of the adjoint system in float64; columns, the longer side, are eliminated."""
+    exact = _exact(plan)
+    rows, columns = exact.sum(2).double(), exact.sum(1).double()
     row_weight, column_weight = rows * (1.0 + row_slack), columns * (1.0 + column_slack)
     inverse = torch.where(columns > 0, 1.0 / column_weight, 0.0)  # Masked columns take no part.
     half = torch.threshold_(plan * inverse.sqrt().to(plan.dtype)[:, None, :], _SMALLEST[plan.dtype], 0.0)
@@ -86,22 +82,26 @@ def _solve(
     factor = torch.linalg.cholesky(system)
 
     def solve(of_rows: Tensor, of_columns: Tensor) -> tuple[Tensor, Tensor]:
-        right = of_rows - _times(of_columns * inverse, plan64.transpose(1, 2))
+        right = of_rows - _times(of_columns * inverse, exact.transpose(1, 2))
         if is_hard:
             right = right - rows * (right.sum(1, keepdim=True) / rows.sum(1, keepdim=True))
         alpha = torch.cholesky_solve((right * inverse_root)[:, :, None], factor)[:, :, 0] * inverse_root
-        return alpha, (of_columns - _times(alpha, plan64)) * inverse
+        return alpha, (of_columns - _times(alpha, exact)) * inverse
 
     alpha, beta = solve(right_rows, right_columns)
-    rest_rows = right_rows - row_weight * alpha - _times(beta, plan64.transpose(1, 2))
-    rest_columns = right_columns - column_weight * beta - _times(alpha, plan64)
+    rest_rows = right_rows - row_weight * alpha - _times(beta, exact.transpose(1, 2))
+    rest_columns = right_columns - column_weight * beta - _times(alpha, exact)
     more_alpha, more_beta = solve(rest_rows, rest_columns)
     return alpha + more_alpha, beta + more_beta
 
 
+def _exact(matrix: Tensor) -> Tensor:
+    return matrix.double() if matrix.shape[1] * matrix.shape[2] <= _SMALL else matrix
+
+
 def _times(vector: Tensor, matrix: Tensor) -> Tensor:
-    """vectorᵀ matrix of every element."""
-    return torch.bmm(vector[:, None, :], matrix)[:, 0]
+    """vectorᵀ matrix of every element, in the type of the matrix, given back in that of the vector."""
+    return torch.bmm(vector[:, None, :].to(matrix.dtype), matrix)[:, 0].to(vector.dtype)
 
 
 def _per_mass(sums: Tensor, mass: Tensor) -> Tensor:
