@@ -15,9 +15,8 @@ import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
-from torch import Tensor
 
-from dferkit.alignment.problem import Settings, Solution, safe_log
+from dferkit.alignment.problem import Settings, Solution, log_mass
 
 _TILE = 32
 _WARPS = 8
@@ -203,7 +202,7 @@ def fused(
     Words end with exactly their marginal; the visual tokens carry the error, which cannot fall below the rounding of the
     float32 potentials: some 1e-5 where cost / epsilon is in the hundreds. Iterations are sweeps and steps together.
     """
-    log_a, log_b = (_log(mass) for mass in (text_mass, visual_mass))
+    log_a, log_b = log_mass(text_mass), log_mass(visual_mass)
     text, visual = torch.empty_like(log_a), torch.empty_like(log_b)
     counts = torch.empty(len(cost), dtype=torch.int32, device=cost.device)
     batch, words, long = cost.shape
@@ -226,7 +225,3 @@ def fused(
             num_warps=_WARPS,
         )  # fmt: skip
     return Solution(text_potential=text.double(), visual_potential=visual.double(), num_iterations=int(counts.max()))
-
-
-def _log(mass: Tensor) -> Tensor:
-    return safe_log(mass).float().masked_fill(mass <= 0, -torch.inf)

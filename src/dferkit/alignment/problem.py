@@ -72,6 +72,11 @@ def safe_log(mass: Tensor) -> Tensor:
     return torch.where(mass > 0, mass, 1.0).double().log()
 
 
+def log_mass(mass: Tensor) -> Tensor:
+    """Logarithm in the type of the mass; −inf where it is 0."""
+    return safe_log(mass).to(mass.dtype).masked_fill(mass <= 0, -torch.inf)
+
+
 def wanted_marginal(mass: Tensor, potential: Tensor, slack: float) -> Tensor:
     """Marginal that a float64 log-potential asks for: the mass itself where it is hard."""
     if slack == 0:

@@ -28,11 +28,7 @@ _LEAST_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """A checked problem: masses that sum to 1 and are 0 at masked positions, and how to solve it.
-
-    Attributes:
-        is_one_launch: The solver takes the whole batch at once and needs no scratch memory of its size.
-    """
+    """A checked problem: masses that sum to 1 and are 0 at masked positions, and how to solve it."""
 
     cost: Float[Tensor, "batch words visual"]
     text_mass: Float[Tensor, "batch words"]
@@ -40,7 +36,11 @@ class Request:
     is_masked: bool
     settings: Settings
     solver: Solver
-    is_one_launch: bool
+
+    @property
+    def is_one_launch(self) -> bool:
+        """The solver takes the whole batch at once and needs no scratch memory of its size."""
+        return self.solver not in (newton, sinkhorn)
 
 
 def check_request(
@@ -78,7 +78,6 @@ def check_request(
     cost = cost.to(torch.promote_types(cost.dtype, torch.float32))
     a = _masses(text_mass, text_mask, cost.shape[:2], like=cost, what="text", things="words")
     b = _masses(visual_mass, visual_mask, cost.shape[::2], like=cost, what="visual", things="visual tokens")
-    solver = _solver(method, cost)
     request = Request(
         cost=cost,
         text_mass=a,
@@ -91,8 +90,7 @@ def check_request(
             tolerance=tolerance,
             max_iterations=max_iterations,
         ),
-        solver=solver,
-        is_one_launch=solver not in (newton, sinkhorn),
+        solver=_solver(method, cost),
     )
     for part in block_slices(cost):
         live = filled(cost.detach()[part], a[part], b[part], 0.0, is_masked=request.is_masked)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dferkit.alignment.problem import Settings, Solution, exponent, safe_log, wanted_marginal
+from dferkit.alignment.problem import Settings, Solution, exponent, log_mass, wanted_marginal
 
 _CHECK_EVERY = 4  # Sweeps between two looks at the error; a look makes the host wait for the device.
 
@@ -25,7 +25,7 @@ def sinkhorn(
     A relaxed marginal damps its update (Chizat et al., 2018). Iterations are sweeps.
     """
     kernel = cost * (-1.0 / settings.epsilon)
-    log_a, log_b = _log(text_mass), _log(visual_mass)
+    log_a, log_b = log_mass(text_mass), log_mass(visual_mass)
     row, column = log_a, log_b
     done = torch.zeros(cost.shape[0], dtype=torch.bool, device=cost.device)
     num_iterations = settings.max_iterations
@@ -50,11 +50,6 @@ def sinkhorn(
     q = q + _repair(plan, 1, visual_mass, q, settings.visual_slack)
     p = p + _repair(plan, 2, text_mass, p, settings.text_slack)
     return Solution(text_potential=p, visual_potential=q, num_iterations=num_iterations)
-
-
-def _log(mass: Tensor) -> Tensor:
-    """Logarithm of a mass; −inf where it is 0."""
-    return safe_log(mass).to(mass.dtype).masked_fill(mass <= 0, -torch.inf)
 
 
 def _finite(potential: Tensor) -> Tensor:

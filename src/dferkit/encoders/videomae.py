@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from einops import rearrange
 
 from dferkit.errors import CheckpointError
 from dferkit.schema import FaceClip, VisualTokens
+from dferkit.storage import digest_arrays
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -81,11 +81,7 @@ class VideoMAEEncoder:
             config.tubelet_size,
         )
         self._input_frames = config.num_frames
-        digest = hashlib.sha256()
-        for key, value in sorted(model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.cpu().contiguous().numpy().tobytes())
-        self.digest = digest.hexdigest()
+        self.digest = digest_arrays({key: value.cpu().numpy() for key, value in model.state_dict().items()})
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[FaceClip], *, batch_size: int = 4) -> list[VisualTokens]:

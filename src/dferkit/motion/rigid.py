@@ -10,9 +10,11 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
 from dferkit.errors import ConfigError, DataError
+from dferkit.motion.weights import mean_of_neighbours
 
 _SMALLEST_SIDE = 32  # Optical flow over a pyramid needs this many pixels.
 _FARTHEST = (
@@ -101,10 +103,7 @@ def residual_differences(
     pooled = np.array(
         [cv2.resize(step, (grid[1], grid[0]), interpolation=cv2.INTER_AREA).ravel() for step in steps], np.float32
     ).reshape(-1, grid[0] * grid[1])
-    edge = np.zeros((1, pooled.shape[1]), np.float32)
-    neighbours = np.full((len(steady), 1), 2.0, np.float32)
-    neighbours[0] = neighbours[-1] = 1.0
-    of_frames = (np.concatenate([edge, pooled]) + np.concatenate([pooled, edge])) / neighbours
+    of_frames = mean_of_neighbours(torch.from_numpy(pooled), dim=0).numpy()
     return of_frames.reshape(num_steps, -1, pooled.shape[1]).mean(1)
 
 

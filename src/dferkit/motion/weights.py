@@ -137,7 +137,7 @@ def _differences(tokens: Tensor, difference: str) -> Tensor:
 
 def mean_of_neighbours(step: Tensor, *, dim: int) -> Tensor:
     """Steps between n frames along ``dim`` (n − 1 of them) → per frame the mean of the steps to its neighbours (n)."""
-    edge = torch.zeros_like(step.narrow(dim, 0, 1))
+    edge = step.new_zeros([1 if axis == dim else size for axis, size in enumerate(step.shape)])
     total = torch.cat([edge, step], dim) + torch.cat([step, edge], dim)
     neighbours = total.new_full((total.shape[dim],), 2.0)
     neighbours[0] = neighbours[-1] = 1.0

@@ -41,7 +41,7 @@ from dferkit.storage import atomic_path, digest_file, read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, describe_config, read_truth, render_benchmark
 from dferkit.training.captioned import describe_all
 from dferkit.training.features import FeatureConfig, Features, extract_features
-from dferkit.training.loop import TrainingConfig, predict_outputs, predict_plans
+from dferkit.training.loop import TrainingConfig, predict_outputs, whole_plans
 from dferkit.training.table import (
     ClipSet,
     base_config,
@@ -512,10 +512,9 @@ def _chosen_clips(side: _Side, right: np.ndarray, count: int) -> list[int]:
 def _evidence(side: _Side, model: Model) -> list[ClipEvidence]:
     """Motion weights and plans of GRACE on every test clip, beside the truth."""
     texts = load_texts(side.folder / "tokens" / "box-test.safetensors")
-    visual, summary = side.test.visual, side.test.summary
-    grace = model.checkpoint.model
-    plans = predict_plans(grace, visual, texts, summary=summary)
-    motion = torch.cat([output.motion for output in predict_outputs(grace, visual, texts, summary=summary)]).numpy()
+    outputs = list(predict_outputs(model.checkpoint.model, side.test.visual, texts, summary=side.test.summary))
+    plans = whole_plans(outputs, texts)
+    motion = torch.cat([output.motion for output in outputs]).numpy()
     result = []
     for i, record in enumerate(side.test_records):
         row = int(side.test_rows[i])

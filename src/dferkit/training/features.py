@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, rea
 from dferkit.motion import measure_motion
 from dferkit.parallel import run_parallel
 from dferkit.schema import FaceClip, Record
-from dferkit.storage import atomic_path, digest_file, digest_json
+from dferkit.storage import atomic_path, digest_arrays, digest_file, digest_json
 from dferkit.video import clip_window, index_video
 
 CLIPS_PER_SHARD = 60
@@ -270,11 +269,7 @@ def extract_features(
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest_arrays({name: value.numpy() for name, value in tensors.items()})
 
 
 def _shard_key(path: Path) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,19 +90,7 @@ def train_grace(
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    settings = {
-        "model": model_config.as_dict(),
-        "training": asdict(config),
-        "clips": len(target),
-        "data": digest_arrays(
-            {
-                "visual": visual.numpy(),
-                "target": np.asarray(target, np.int64),
-                **({} if motion is None else {"motion": motion.numpy()}),
-            }
-        ),
-        "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
-    }
+    settings = _settings_of(model_config, config, visual, target, motion, joint) if state else {}
     start = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     labels = torch.from_numpy(np.asarray(target)).long()
     counts = torch.bincount(labels, minlength=len(model_config.labels))
@@ -159,6 +148,27 @@ def train_grace(
         if on_progress:
             on_progress(epoch + 1, config.epochs, float(np.mean(losses)))
     return model.eval()
+
+
+def _settings_of(
+    model_config: GraceConfig,
+    config: TrainingConfig,
+    visual: Tensor,
+    target: np.ndarray,
+    motion: Tensor | None,
+    joint: Mapping[str, Tensor] | None,
+) -> dict[str, Any]:
+    """What a state belongs to: another one is not continued."""
+    data = {"visual": visual.numpy(), "target": np.asarray(target, np.int64)}
+    if motion is not None:
+        data["motion"] = motion.numpy()
+    return {
+        "model": model_config.as_dict(),
+        "training": asdict(config),
+        "clips": len(target),
+        "data": digest_arrays(data),
+        "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
+    }
 
 
 def check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None:
@@ -256,12 +266,17 @@ def predict_plans(
     Raises:
         DataError: The model aligns no words with the video.
     """
+    return whole_plans(predict_outputs(model, visual, texts, summary=summary, motion=motion), texts)
+
+
+def whole_plans(outputs: Iterable[GraceOutput], texts: Sequence[TextTokens]) -> list[np.ndarray]:
+    """``predict_plans`` from answers that are there already."""
     plans: list[np.ndarray] = []
-    for output in predict_outputs(model, visual, texts, summary=summary, motion=motion):
+    for output in outputs:
         if output.alignment is None:
             raise DataError("this model aligns no words with the video; take one with video and text, such as grace")
         plan, index = output.alignment.plan, output.alignment.visual_index
-        whole = plan.new_zeros(*plan.shape[:2], visual.shape[1] * visual.shape[2])
+        whole = plan.new_zeros(*plan.shape[:2], output.motion[0].numel())
         # Padding stands at -1 and carries no mass.
         whole.scatter_add_(2, index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1), plan)
         plans += [clip[: len(texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
