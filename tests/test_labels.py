@@ -1,9 +1,23 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from dferkit.errors import ManifestError
-from dferkit.labels import ALIASES, BASIC, MAFW, nearest_name, parse_label
+from dferkit.errors import ConfigError, ManifestError
+from dferkit.labels import (
+    ALIASES,
+    BASIC,
+    CLASS_ORDERS,
+    LABEL_SETS,
+    MAFW,
+    MAFW_COMPOUND,
+    RAVDESS,
+    class_order,
+    nearest_name,
+    parse_label,
+    restrict_probabilities,
+    shared_labels,
+)
 
 
 def test_order_is_fixed() -> None:
@@ -51,3 +65,41 @@ def test_a_class_of_another_set_is_unknown() -> None:
 def test_nearest_name() -> None:
     assert nearest_name("FEER", BASIC) == "fear"
     assert nearest_name("zzz", BASIC) in BASIC
+
+
+def test_numbers_of_every_release() -> None:
+    """The official numbers, as the releases' own documents list them: a copy with other numbers is another order."""
+    assert class_order("dfew").index("happiness") + 1 == 1
+    assert class_order("dfew").index("fear") + 1 == 7
+    assert class_order("mafw")[4] == "neutral"
+    assert class_order("mafw-dfew-first")[:2] == ("happiness", "sadness")
+    assert class_order("basic-alphabetical")[5] == "sadness"
+    assert class_order("ravdess")[1] == "calm"
+    assert class_order("angry, Happy") == ("anger", "happiness")
+
+
+def test_every_order_permutes_a_label_set() -> None:
+    sets = {frozenset(labels) for labels in LABEL_SETS.values()}
+    assert {frozenset(order) for order in CLASS_ORDERS.values()} == sets
+    assert len(MAFW_COMPOUND) == 43 == len(set(MAFW_COMPOUND))
+    assert all(set(label.split("_")) <= set(MAFW) for label in MAFW_COMPOUND)
+
+
+def test_unknown_order_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'mafw-alphabetical'"):
+        class_order("mafw-alphabet")
+
+
+def test_calm_is_its_own_class_only_where_a_set_has_it() -> None:
+    assert parse_label("calm") == "neutral"
+    assert parse_label("Calm", RAVDESS) == "calm"
+    assert shared_labels(RAVDESS, MAFW) == BASIC
+
+
+def test_restricting_is_conditioning() -> None:
+    p = np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0], [np.nan] * 3])
+    kept = restrict_probabilities(p, ("anger", "fear", "neutral"), ("fear", "anger"))
+    np.testing.assert_allclose(kept[0], [0.375, 0.625], rtol=1e-15)
+    assert np.isnan(kept[1:]).all()
+    with pytest.raises(ConfigError, match="share 1 classes"):
+        shared_labels(("anger", "fear"), ("fear", "joy"))

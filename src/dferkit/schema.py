@@ -1,6 +1,6 @@
 """The nouns of dferkit, in the order of the flow.
 
-video → frames → face clip → action units, caption, tokens → alignment → prediction → explanation → evaluation
+release, record → frames → face clip → action units, caption, tokens → alignment → prediction → explanation → evaluation
 
 Conventions: images are uint8 RGB (height, width, 3), upright; boxes are (x, y, width, height) in pixels of the upright frame, origin at
 the top left; times are presentation times in seconds; action-unit intensity is 0 to 1; "found" and masks are True for what counts.
@@ -9,6 +9,7 @@ NumPy on the data side, torch from the tokens on. All types are frozen: a step m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,13 +22,77 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One row of a manifest: a video file with what is known about it. Never opens the file."""
+    """One row of an annotation: a video with what people said of it. Never opens the video.
+
+    Attributes:
+        clip_id: Name of the clip in its data set; never changes with the folder it was found in.
+        video: A video file, or a folder of frame pictures.
+        votes: Share of the annotators for each class, in the order of the data set's labels, sums to 1.
+        caption: A human description. Written by people who knew the label, so it never enters a test.
+        attributes: Anything else the data set tells, such as ``scene``; used for scores by group only.
+    """
 
     clip_id: str
     video: Path
     label: str | None = None
     split: str | None = None
     subject: str | None = None
+    votes: tuple[float, ...] | None = None
+    caption: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fold:
+    """One official split: names of its training and test clips, in the order of the release's lists."""
+
+    name: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something that a check of a release found.
+
+    Attributes:
+        severity: ``error`` (wrong, or the score would be), ``warning`` (look at it), ``note`` (good to know).
+        code: Stable, such as ``LABEL_RANGE`` (listed in ``docs/reference/data-findings.md``).
+        where: ``file:line`` below the release's root; empty for the release as a whole.
+        message: What was found, what was expected, what to do.
+    """
+
+    severity: str
+    code: str
+    message: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.message} [{self.code}]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """An official data set as it lies on disk: its clips, its folds, and what is wrong with it.
+
+    Attributes:
+        layout: Such as ``dfew`` or ``mafw-compound``.
+        labels: Class names in dferkit's order.
+        records: In natural order of their clip ids; ``split`` is None, since that depends on the fold.
+        media: Folder of the videos or frames below the root, empty for none. media_reason: Why this one was chosen.
+        annotation_digest: SHA-256 of the annotation files that were read.
+        findings: Of the annotations, in the order of the files.
+    """
+
+    layout: str
+    labels: tuple[str, ...]
+    records: tuple[Record, ...]
+    folds: tuple[Fold, ...]
+    media: str
+    media_reason: str
+    annotation_digest: str
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
