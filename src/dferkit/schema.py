@@ -81,6 +81,7 @@ class Release:
         labels: Class names in dferkit's order.
         records: In natural order of their clip ids; ``split`` is None, since that depends on the fold.
         media: Folder of the videos or frames below the root, empty for none. media_reason: Why this one was chosen.
+        media_kind: ``faces`` (folders of frames already cut to the face), ``frames`` (folders of whole frames), ``videos`` or ``none``.
         annotation_digest: SHA-256 of the annotation files that were read.
         findings: Of the annotations, in the order of the files.
     """
@@ -91,6 +92,7 @@ class Release:
     folds: tuple[Fold, ...]
     media: str
     media_reason: str
+    media_kind: str
     annotation_digest: str
     findings: tuple[Finding, ...] = ()
 
