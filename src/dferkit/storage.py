@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,3 +73,10 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
 def digest_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts names as people count: ``2.jpg`` before ``10.jpg``. Names that differ only in leading zeros are told apart last."""
+    parts = re.split(r"([0-9]+)", name)
+    key: list[tuple[int, int | str]] = [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part]
+    return (*key, (0, ""), (0, name))

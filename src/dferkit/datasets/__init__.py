@@ -1,6 +1,19 @@
-"""Annotation files → records; never opens a video."""
+"""Annotation files → records and releases; never opens a video."""
 
+from dferkit.datasets.assemble import Options
+from dferkit.datasets.findings import require_sound
 from dferkit.datasets.folder import choose_split, read_column, read_manifest
+from dferkit.datasets.layouts import LAYOUTS, layout_name, read_release
 from dferkit.datasets.splits import check_disjoint
 
-__all__ = ["check_disjoint", "choose_split", "read_column", "read_manifest"]
+__all__ = [
+    "LAYOUTS",
+    "Options",
+    "check_disjoint",
+    "choose_split",
+    "layout_name",
+    "read_column",
+    "read_manifest",
+    "read_release",
+    "require_sound",
+]

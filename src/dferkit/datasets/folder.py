@@ -1,15 +1,26 @@
-"""A user's own manifest: a CSV of ``video,label[,split,subject,…]`` → records. Never opens a video."""
+"""A user's own clips: a CSV of ``video,label[,split,subject,…]``, or one folder per class → records. Never opens a video."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from dferkit.datasets.assemble import Options, digest_lists
+from dferkit.datasets.findings import Findings
+from dferkit.datasets.lists import place
+from dferkit.datasets.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES, require_root
 from dferkit.errors import ManifestError
-from dferkit.labels import BASIC, parse_label
-from dferkit.schema import Record
+from dferkit.labels import BASIC, MAFW, MAFW_COMPOUND, RAVDESS, parse_label
+from dferkit.schema import Finding, Fold, Record, Release
+from dferkit.storage import natural_key
 
 SPLITS = ("train", "val", "test")
+_COLUMNS = ("video", "label", "split", "subject")
+_MANIFEST = "clips.csv"
+_ALL_LABELS = tuple(dict.fromkeys((*MAFW_COMPOUND, *RAVDESS)))
 _MOST_ERRORS = 50
 
 
@@ -55,6 +66,103 @@ def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_la
     return records
 
 
+def read_folder(root: Path, options: Options) -> Release:
+    """Clips of a user: ``clips.csv`` in the folder (or the CSV itself), or folders ``<class>/<clip>``, or ``{train,val,test}/<class>/<clip>``.
+
+    A clip is a video or a folder of frames. The label set is the smallest known one that holds every class found. With a training and a
+    test side there is one fold; clips with split ``val`` are the validation block.
+
+    Raises:
+        ManifestError: No such folder, or nothing of the kind in it.
+    """
+    manifest = root if root.suffix.lower() == ".csv" else root / _MANIFEST
+    if manifest.is_file():
+        return _from_manifest(manifest)
+    require_root(root, "clips")
+    return _from_folders(root)
+
+
+def _from_manifest(manifest: Path) -> Release:
+    try:
+        records = read_manifest(manifest, labels=_ALL_LABELS)
+    except ManifestError as error:
+        found = tuple(_finding(line) for line in str(error).splitlines())
+        return _own_release([], manifest.parent, "videos", digest_lists([manifest]), found)
+    return _own_release(records, manifest.parent, "videos", digest_lists([manifest]), ())
+
+
+def _finding(line: str) -> Finding:
+    where, separator, message = line.partition(": ")
+    is_place = bool(separator) and ".csv" in where
+    return Finding(
+        severity="error", code="MANIFEST", message=message if is_place else line, where=where if is_place else ""
+    )
+
+
+def _from_folders(root: Path) -> Release:
+    findings, records = Findings(), []
+    splits = [path for path in _subfolders(root) if path.name.lower() in SPLITS]
+    for base in splits or [root]:
+        for folder in _subfolders(base):
+            try:
+                label = parse_label(folder.name, _ALL_LABELS)
+            except ManifestError as error:
+                findings.error("LABEL_NAME", str(error), place(folder, root))
+                continue
+            for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)):
+                if _is_clip(path):
+                    split = base.name.lower() if splits else None
+                    records.append(
+                        Record(clip_id=path.relative_to(root).as_posix(), video=path, label=label, split=split)
+                    )
+    if not records and not findings.items:
+        raise ManifestError(
+            f"no clip below {root.name}/; give clips.csv with columns video,label[,split,subject], or one folder of videos per class, such as happiness/001.mp4"
+        )
+    names = "\n".join(f"{r.clip_id} {r.label}" for r in records)
+    digest = hashlib.sha256(names.encode()).hexdigest()
+    kind = "frames" if all(r.video.is_dir() for r in records) else "videos"
+    return _own_release(records, root, kind, digest, findings.items)
+
+
+def _own_release(records: Sequence[Record], root: Path, kind: str, digest: str, findings: Sequence[Finding]) -> Release:
+    ordered = sorted(records, key=lambda r: natural_key(r.clip_id))
+    sides: Mapping[str, tuple[str, ...]] = {
+        side: tuple(r.clip_id for r in ordered if r.split == side) for side in SPLITS
+    }
+    train = sides["train"] + sides["val"]
+    folds = (Fold(name="own", train=train, test=sides["test"]),) if train and sides["test"] else ()
+    return Release(
+        layout="folder",
+        labels=_smallest_set({str(r.label) for r in ordered}),
+        records=tuple(replace(r, split="val" if r.split == "val" else None) for r in ordered),
+        folds=folds,
+        media=".",
+        media_reason="the clips that the manifest names",
+        media_kind=kind if ordered else "none",
+        annotation_digest=digest,
+        findings=tuple(findings),
+    )
+
+
+def _smallest_set(found: set[str]) -> tuple[str, ...]:
+    return next((known for known in (BASIC, MAFW, RAVDESS, MAFW_COMPOUND) if found <= set(known)), _ALL_LABELS)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: natural_key(p.name)
+    )
+
+
+def _is_clip(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    if path.is_file():
+        return path.suffix.lower() in VIDEO_SUFFIXES
+    return path.is_dir() and any(child.suffix.lower() in PICTURE_SUFFIXES for child in path.iterdir())
+
+
 def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     if not path.is_file():
         raise ManifestError(f"{path.name}: not found; give a CSV file with columns video,label[,split,subject]")
@@ -95,6 +203,7 @@ def _record(row: dict[str, str], root: Path, labels: tuple[str, ...], where: str
         label=parse_label(label, labels, where=where) if label or needs_label else None,
         split=split,
         subject=row.get("subject") or None,
+        attributes={name: value for name, value in row.items() if name not in _COLUMNS and value},
     )
 
 

@@ -1,0 +1,67 @@
+"""Names of layouts → readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from dferkit.datasets.assemble import Options
+from dferkit.datasets.by_rule import read_afew, read_crema_d, read_enterface, read_ravdess
+from dferkit.datasets.dfew import read_dfew
+from dferkit.datasets.ferv39k import read_ferv39k
+from dferkit.datasets.folder import read_folder
+from dferkit.datasets.mafw import read_mafw
+from dferkit.errors import ConfigError
+from dferkit.labels import nearest_name
+from dferkit.schema import Release
+
+LAYOUTS: Mapping[str, Callable[[Path, Options], Release]] = MappingProxyType(
+    {
+        "dfew": read_dfew,
+        "ferv39k": read_ferv39k,
+        "mafw-single": partial(read_mafw, setting="single"),
+        "mafw-compound": partial(read_mafw, setting="compound"),
+        "crema-d": read_crema_d,
+        "ravdess": read_ravdess,
+        "enterface": read_enterface,
+        "afew": read_afew,
+        "folder": read_folder,
+    }
+)
+_ALIASES = {
+    "mafw": "mafw-single",
+    "mafw11": "mafw-single",
+    "mafw43": "mafw-compound",
+    "cremad": "crema-d",
+    "csv": "folder",
+}
+
+
+def read_release(layout: str, root: Path | str, options: Options | None = None) -> Release:
+    """A data set as it lies on disk, with everything that is wrong with its annotations as findings.
+
+    Args:
+        layout: One of ``LAYOUTS``, any case. root: The unpacked release.
+
+    Raises:
+        ConfigError: Unknown layout, or a media folder that is not there.
+        ManifestError: ``root`` holds no such release.
+    """
+    return LAYOUTS[layout_name(layout)](Path(root), options or Options())
+
+
+def layout_name(name: str) -> str:
+    """Canonical name of a layout.
+
+    Raises:
+        ConfigError: Unknown; the message names the nearest.
+    """
+    lower = name.strip().lower().replace("_", "-")
+    lower = _ALIASES.get(lower, lower)
+    if lower not in LAYOUTS:
+        raise ConfigError(
+            f"unknown layout {name!r}; did you mean {nearest_name(lower, LAYOUTS)!r}? Known: {', '.join(LAYOUTS)}"
+        )
+    return lower
