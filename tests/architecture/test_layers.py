@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("labels",),
     ("facs",),
     ("datasets", "video", "synthetic"),
-    ("faces",),
+    ("faces", "mini_release", "inspection"),
     ("captions", "encoders"),
     ("motion", "alignment", "losses"),
     ("models",),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dferkit.datasets import check_disjoint, choose_split, read_column, read_manifest
+from dferkit.datasets import check_disjoint, choose_split, read_manifest
 from dferkit.errors import ManifestError
 from dferkit.labels import MAFW
 from dferkit.schema import Record
@@ -22,12 +22,16 @@ def test_a_full_manifest(tmp_path: Path) -> None:
     path = manifest(tmp_path, "video,label,split,subject,age\na.mp4,Happy,train,p1,30\nb/c.mp4,fear,TEST,p2,40\n")
     records = read_manifest(path)
     assert records[0] == Record(
-        clip_id="a.mp4", video=tmp_path / "a.mp4", label="happiness", split="train", subject="p1"
+        clip_id="a.mp4",
+        video=tmp_path / "a.mp4",
+        label="happiness",
+        split="train",
+        subject="p1",
+        attributes={"age": "30"},
     )
     assert records[1].split == "test"
     assert records[1].video == tmp_path / "b" / "c.mp4"
-    assert read_column(path, "age") == {"a.mp4": "30", "b/c.mp4": "40"}
-    assert read_column(path, "height") == {}
+    assert records[1].attributes == {"age": "40"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

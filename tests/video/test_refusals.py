@@ -159,7 +159,7 @@ def test_gif_where_it_is_not_wanted(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "a.gif", 4, codec="gif", pix_fmt="rgb8")
     assert index_video(path).num_frames == 4
     with pytest.raises(VideoError) as caught:
-        index_video(path, allow_gif=False)
+        index_video(path, allow_gif_and_flv=False)
     assert caught.value.code == "E_CONTAINER"
 
 

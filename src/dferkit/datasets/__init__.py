@@ -2,7 +2,7 @@
 
 from dferkit.datasets.assemble import Options
 from dferkit.datasets.findings import require_sound
-from dferkit.datasets.folder import choose_split, read_column, read_manifest
+from dferkit.datasets.folder import choose_split, read_manifest
 from dferkit.datasets.layouts import LAYOUTS, layout_name, read_release
 from dferkit.datasets.splits import check_disjoint
 
@@ -12,7 +12,6 @@ __all__ = [
     "check_disjoint",
     "choose_split",
     "layout_name",
-    "read_column",
     "read_manifest",
     "read_release",
     "require_sound",

@@ -212,9 +212,3 @@ def choose_split(records: list[Record], split: str) -> list[Record]:
     if all(record.split is None for record in records):
         return list(records)
     return [record for record in records if record.split == split]
-
-
-def read_column(path: Path | str, column: str) -> dict[str, str]:
-    """Another column of a manifest, by video name; empty when there is none."""
-    rows, columns = _read_rows(Path(path))
-    return {row["video"]: row[column] for _, row in rows} if column in columns else {}

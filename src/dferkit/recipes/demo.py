@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from dferkit.datasets import choose_split, read_column, read_manifest
+from dferkit.datasets import choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
@@ -439,7 +439,7 @@ def _comparisons(side: _Side, seed: int) -> dict[str, Any]:
 
 
 def _skin_tones(side: _Side, probabilities: np.ndarray) -> dict[str, Any]:
-    tones = read_column(side.folder / "video" / "clips.csv", "skin_tone")
+    tones = {r.clip_id: r.attributes["skin_tone"] for r in read_manifest(side.folder / "video" / "clips.csv")}
     of_clip = np.array([tones[clip_id] for clip_id in side.test.clip_ids])
     result = {}
     for tone in sorted(set(of_clip.tolist())):

@@ -24,11 +24,12 @@ from av.video.stream import VideoStream
 
 from dferkit.errors import ConfigError, VideoError
 
-CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "gif", "prores"})
+CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "gif", "prores", "flv1"})
 # Decoder names that differ from the codec's: libdav1d and libvpx are the same formats by other hands.
-_DECODER_CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
-_FAMILIES = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm", "avi": "avi", "gif": "gif"}
-_READABLE = "dferkit reads MP4, MOV, MKV, WebM, AVI and GIF videos"
+_DECODER_CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "flv": "flv1"}
+_FAMILIES = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm", "avi": "avi", "gif": "gif", "flv": "flv"}
+_LOCAL_ONLY = {"gif": "GIF", "flv": "FLV"}  # for files that the user names, not for uploads
+_READABLE = "dferkit reads MP4, MOV, MKV, WebM, AVI, FLV and GIF videos"
 _HEAD_BYTES = 4096
 _MAX_BOXES = 100_000
 
@@ -62,7 +63,9 @@ def display_name(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def open_video(path: Path, *, allow_gif: bool, limits: Limits) -> Iterator[tuple[InputContainer, VideoStream, bool]]:
+def open_video(
+    path: Path, *, allow_gif_and_flv: bool, limits: Limits
+) -> Iterator[tuple[InputContainer, VideoStream, bool]]:
     """Open a video and choose its picture stream.
 
     Yields:
@@ -74,9 +77,10 @@ def open_video(path: Path, *, allow_gif: bool, limits: Limits) -> Iterator[tuple
     name = display_name(path)
     with open_regular(path) as file:
         family = sniff(file, name)
-        if family == "gif" and not allow_gif:
+        if family in _LOCAL_ONLY and not allow_gif_and_flv:
             raise VideoError(
-                f"{name} is a GIF, which is not accepted here: give an MP4, MOV, MKV, WebM or AVI", code="E_CONTAINER"
+                f"{name} is {_LOCAL_ONLY[family]}, which is not accepted here: give an MP4, MOV, MKV, WebM or AVI",
+                code="E_CONTAINER",
             )
         is_cut = _is_cut(file, family, name)
         file.seek(0)
@@ -206,7 +210,6 @@ _PICTURES = (
 _PICTURE_BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 _OTHER_VIDEOS = (
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMV"),
-    (b"FLV\x01", "FLV"),
     (b"\0\0\x01\xba", "MPEG"),
     (b"OggS", "Ogg"),
     (b"\0\0\x01\xb3", "MPEG"),
@@ -225,7 +228,7 @@ _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot
 
 
 def sniff(file: BinaryIO, name: str) -> str:
-    """Container family by the first bytes: ``mp4``, ``matroska``, ``avi`` or ``gif``.
+    """Container family by the first bytes: ``mp4``, ``matroska``, ``avi``, ``gif`` or ``flv``.
 
     Raises:
         VideoError: ``E_PICTURE``, ``E_CONTAINER``, ``E_NO_VIDEO_STREAM`` or ``E_NOT_VIDEO``.
@@ -247,6 +250,8 @@ def sniff(file: BinaryIO, name: str) -> str:
             raise _is_sound(name)
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "gif"
+    if head.startswith(b"FLV\x01"):
+        return "flv"
     for magic, kind in _PICTURES:
         if head.startswith(magic):
             raise _is_picture(name, kind)
@@ -308,7 +313,18 @@ def _is_cut(file: BinaryIO, family: str, name: str) -> bool:
     if family == "gif":
         file.seek(max(0, size - 16))
         return b";" not in file.read()
+    if family == "flv":
+        return _is_flv_cut(file, size)
     return _is_matroska_cut(file, size)
+
+
+def _is_flv_cut(file: BinaryIO, size: int) -> bool:
+    """The last four bytes of a whole file are the length of its last tag, whose own header agrees."""
+    file.seek(max(0, size - 4))
+    length = int.from_bytes(file.read(4), "big")
+    file.seek(max(0, size - 4 - length))
+    tag = file.read(11)
+    return len(tag) < 11 or tag[0] not in (8, 9, 18) or int.from_bytes(tag[1:4], "big") + 11 != length
 
 
 def _is_mp4_cut(file: BinaryIO, size: int, name: str) -> bool:

@@ -43,7 +43,7 @@ def decode_windows(index: VideoIndex, windows: Sequence[Window]) -> Iterator[Fra
     wanted = np.unique(np.concatenate(numbers))
     # No window from the i-th on needs a frame before needed_from[i].
     needed_from = np.minimum.accumulate([n.min() for n in reversed(numbers)])[::-1]
-    with open_video(index.path, allow_gif=True, limits=index.limits) as (container, stream, _):
+    with open_video(index.path, allow_gif_and_flv=True, limits=index.limits) as (container, stream, _):
         source = _FrameSource(index, container, stream)
         pictures: dict[int, _Picture] = {}
         done = 0

@@ -81,12 +81,12 @@ class _Packets:
     has_failed: bool
 
 
-def index_video(path: Path | str, *, allow_gif: bool = True, limits: Limits | None = None) -> VideoIndex:
+def index_video(path: Path | str, *, allow_gif_and_flv: bool = True, limits: Limits | None = None) -> VideoIndex:
     """Read a video's times and properties; takes milliseconds per minute of video.
 
     Args:
         path: Any path; what is not a readable video is refused with one sentence.
-        allow_gif: Accept animated GIF (the service does not).
+        allow_gif_and_flv: Accept animated GIF and Flash video (a service should not).
         limits: What is refused as too large; ``Limits()`` where not given.
 
     Raises:
@@ -95,7 +95,7 @@ def index_video(path: Path | str, *, allow_gif: bool = True, limits: Limits | No
     path = Path(path)
     limits = limits or Limits()
     name = display_name(path)
-    with open_video(path, allow_gif=allow_gif, limits=limits) as (container, stream, is_cut):
+    with open_video(path, allow_gif_and_flv=allow_gif_and_flv, limits=limits) as (container, stream, is_cut):
         codec = codec_name(stream)
         packets = _demux(container, stream, name, limits)
         times = np.sort(np.array(packets.times, dtype=np.float64))
