@@ -78,5 +78,5 @@ def digest_json(value: Any) -> str:
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sorts names as people count: ``2.jpg`` before ``10.jpg``. Names that differ only in leading zeros are told apart last."""
     parts = re.split(r"([0-9]+)", name)
-    key: list[tuple[int, int | str]] = [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part]
+    key: list[tuple[int, int | str]] = [(1, int(part)) if part.isdecimal() else (2, part) for part in parts if part]
     return (*key, (0, ""), (0, name))

@@ -104,17 +104,20 @@ def test_commands_use_real_verbs(text: str) -> None:
             if not words or words[0].startswith("-"):
                 continue
             assert words[0] in group.commands, f"no verb {words[0]!r}: {line}"
+            command = group.commands[words.pop(0)]
+            if hasattr(command, "commands"):
+                assert words, f"no verb: {line}"
+                assert words[0] in command.commands, f"no verb {words[0]!r}: {line}"
+                command = command.commands[words.pop(0)]
             known = {
-                option
-                for parameter in group.commands[words[0]].params
-                for option in (*parameter.opts, *parameter.secondary_opts)
+                option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
             } | {"--help"}
             unknown = [
                 word
-                for word in words[1:]
+                for word in words
                 if word.startswith("-") and not re.match(r"-\d", word) and word.split("=")[0] not in known
             ]
-            assert not unknown, f"dferkit {words[0]} has no {unknown}"
+            assert not unknown, f"{command.name} has no {unknown}: {line}"
 
 
 def test_readme_shell_files_are_there_and_executable() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from dferkit.cli import demo, doctor, evaluate, explain, predict, pretrain, report, synth, train
+from dferkit.cli import data, demo, doctor, evaluate, explain, predict, pretrain, report, synth, train
 
 app = typer.Typer(
     name="dferkit",
@@ -32,6 +32,7 @@ for verb in (
     doctor.doctor,
 ):
     app.command()(verb)
+app.add_typer(data.data)
 
 
 @app.callback(invoke_without_command=True)

@@ -65,7 +65,11 @@ def choose_media(root: Path, candidates: Sequence[Candidate], asked: str = "") -
     Raises:
         ConfigError: The asked folder is not there or not one of this layout; the message lists those that are.
     """
-    there = [(candidate, path) for candidate in candidates if (path := find(root, [candidate.folder])) is not None]
+    by_path: dict[Path, Candidate] = {}
+    for candidate in candidates:
+        if (path := find(root, [candidate.folder])) is not None:
+            by_path.setdefault(path, candidate)
+    there = [(candidate, path) for path, candidate in by_path.items()]
     if asked:
         for candidate, path in there:
             if asked in (candidate.folder, place(path, root), path.name):

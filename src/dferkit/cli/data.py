@@ -1,0 +1,179 @@
+"""``dferkit data check`` and ``dferkit data mini``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dferkit.cli.progress import Stages, plural
+
+if TYPE_CHECKING:
+    from dferkit.inspection import CheckReport
+
+data = typer.Typer(
+    name="data",
+    no_args_is_help=True,
+    add_completion=False,
+    help="Official data sets on your disk: are they what they should be, and what do they look like?",
+)
+_MOST_SHOWN = 20
+_LAYOUT_HELP = "dfew, ferv39k, mafw-single, mafw-compound, crema-d, ravdess, enterface, afew or folder."
+
+
+@data.command()
+def check(
+    layout: Annotated[str, typer.Argument(help=_LAYOUT_HELP)],
+    root: Annotated[Path, typer.Argument(help="Folder that holds the unpacked release.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Compare every count with the published one.")] = False,
+    depth: Annotated[
+        str,
+        typer.Option(
+            "--depth", help="lists (annotations), media (also: is every clip there), contents (also: duplicates)."
+        ),
+    ] = "contents",
+    media: Annotated[str, typer.Option("--media", help="Folder of frames or videos to use.")] = "",
+    captions: Annotated[bool, typer.Option("--captions", help="Also check MAFW's human captions.")] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="Also check DFEW's votes (annotation.xlsx).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+) -> None:
+    """Say everything that is wrong with a release, each with its file and line.
+
+    Ends with 0 when nothing is wrong, with 1 when something is.
+    """
+    import os
+
+    from dferkit.datasets import Options
+    from dferkit.errors import ConfigError
+    from dferkit.inspection import check_release
+    from dferkit.inspection.check import DEPTHS
+    from dferkit.labels import nearest_name
+
+    if depth not in DEPTHS:
+        raise ConfigError(
+            f"unknown depth {depth!r}; did you mean {nearest_name(depth, DEPTHS)!r}? Known: {', '.join(DEPTHS)}"
+        )
+    with Stages(quiet=as_json) as tell:
+        report = check_release(
+            layout,
+            root,
+            options=Options(media=media, strict=strict, with_captions=captions, with_votes=votes),
+            depth=depth,  # type: ignore[arg-type]
+            workers=workers or os.cpu_count() or 1,
+            on_progress=tell,
+        )
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+    raise typer.Exit(0 if report.is_clean else 1)
+
+
+def _print(report: CheckReport) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    about = report.as_dict()
+    console = Console(highlight=False)
+    published = "" if about["published_clips"] is None else f" of {about['published_clips']:,} published"
+    source = f" ({about['published_source']})" if about["published_source"] else ""
+    console.print(f"{about['layout']}: {about['num_clips']:,} clips{published}{source}", markup=False, soft_wrap=True)
+    console.print(_media_line(about), markup=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    folds: list[dict[str, Any]] = about["folds"]
+    table.add_column("class", no_wrap=True)
+    for name in ("clips", "published", *(f"test {fold['name']}" for fold in folds)):
+        table.add_column(name, justify="right")
+    for label, row in about["classes"].items():
+        tests = [f"{fold['test_per_class'].get(label, 0):,}" for fold in folds]
+        table.add_row(label, f"{row['clips']:,}", _count(row["published"]), *tests)
+    if folds:
+        table.add_section()
+        table.add_row("test clips", "", "", *(f"{fold['test']:,}" for fold in folds))
+        table.add_row("training clips", "", "", *(f"{fold['train']:,}" for fold in folds))
+        if any(fold["published"] for fold in folds):
+            table.add_row(
+                "published test clips", "", "", *(_count((fold["published"] or [None, None])[1]) for fold in folds)
+            )
+    console.print(table)
+    seen: Counter[str] = Counter()
+    for finding in report.findings:
+        seen[finding.code] += 1
+        if seen[finding.code] <= _MOST_SHOWN:
+            console.print(f"{finding.severity}: {finding}", markup=False, soft_wrap=True)
+    for code, count in seen.items():
+        if count > _MOST_SHOWN:
+            console.print(f"… and {count - _MOST_SHOWN:,} more [{code}]; --json lists all", markup=False)
+    severities = Counter(finding.severity for finding in report.findings)
+    verdict = "clean" if report.is_clean else "not clean"
+    told = ", ".join(plural(severities[s], s) for s in ("error", "warning", "note") if severities[s])
+    console.print(f"{verdict}{': ' + told if told else ''}", markup=False)
+
+
+def _media_line(about: dict[str, Any]) -> str:
+    media = about["media"]
+    if not media["folder"]:
+        return f"media: {media['reason']}"
+    line = f"media: {media['folder']} ({media['kind']}): {media['reason']}"
+    if frames := media["frames"]:
+        line += f"; {frames['min']} to {frames['max']} frames a clip, median {frames['median']:g}, {frames['fewer_than_16']:,} clips with fewer than 16"
+    if media["unlisted"]:
+        line += f"; {media['unlisted']:,} clips are in no list"
+    return line
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+@data.command()
+def mini(
+    layout: Annotated[str, typer.Argument(help=_LAYOUT_HELP)],
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    clips_per_class: Annotated[
+        int, typer.Option("--clips-per-class", min=1, help="Test clips of each class and fold.")
+    ] = 2,
+    frames: Annotated[int, typer.Option("--frames", help="Frames of a clip.")] = 20,
+    size: Annotated[int, typer.Option("--size", help="Side of the frames in pixels.")] = 112,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 0,
+    full_lists: Annotated[
+        bool, typer.Option("--full-lists", help="As many clips as the real release, lists only.")
+    ] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="Also DFEW's spreadsheet of votes.")] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", help="Plant a fault, such as dfew-leak (repeat).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+) -> None:
+    """Write a small release in the exact form of the official one, with rendered faces: to see its layout, or to try things.
+
+    Its numbers say nothing about the real data set.
+    """
+    from dferkit.datasets import layout_name
+    from dferkit.errors import ConfigError
+    from dferkit.labels import nearest_name
+    from dferkit.mini_release import FAULTS, MiniConfig, plant_fault, write_mini_release
+
+    layout = layout_name(layout)
+    known = [name for name, planted in FAULTS.items() if planted.layout == layout]
+    for name in fault or []:
+        if name not in known:
+            guess = (
+                f"did you mean {nearest_name(name, known)!r}? Known: {', '.join(known)}"
+                if known
+                else f"{layout} has none"
+            )
+            raise ConfigError(f"no fault {name!r} of {layout}; {guess}")
+    config = MiniConfig(
+        layout=layout, clips_per_class=clips_per_class, num_frames=frames, size=size, seed=seed, is_full_size=full_lists, with_votes=votes
+    )  # fmt: skip
+    with Stages() as tell:
+        root = write_mini_release(config, out, workers=workers, on_progress=lambda a, b: tell("rendering", a, b))
+    for name in fault or []:
+        plant_fault(name, root)
+    typer.echo(f"{layout}: {root}. Look at it, or try: dferkit data check {layout} {root}")
