@@ -25,16 +25,18 @@ def weighted_focal(
     gamma: float = 2.0,
     class_weights: Float[Tensor, " classes"] | None = None,
     label_smoothing: float = 0.0,
+    shares: Float[Tensor, "batch classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted focal loss −Σ_k q_k α_k (1 − p_k)^γ log p_k, mean over the batch (GRACE, E10).
 
-    q is the one-hot target after smoothing. With γ = 0 this is cross-entropy; unlike torch's, the weighted mean is
+    q is the one-hot target, or the shares of the annotators, after smoothing. With γ = 0 this is cross-entropy; unlike torch's, the weighted mean is
     over the number of clips and not over the sum of their weights, so that a clip counts the same in every batch.
 
     Args:
         target: Class numbers.
         class_weights: α, one per class, see ``class_weights_effective``; default 1.
         label_smoothing: Share of q spread evenly over all classes.
+        shares: Soft target, each row sums to 1; ``target`` is then not used.
 
     Raises:
         ConfigError: ``gamma`` below 0, or ``label_smoothing`` outside [0, 1).
@@ -52,7 +54,7 @@ def weighted_focal(
     if class_weights is not None:
         loss = loss * class_weights.to(loss.dtype)
     smooth = label_smoothing / logits.shape[1]
-    of_target = loss.gather(1, target.long()[:, None])[:, 0]
+    of_target = loss.gather(1, target.long()[:, None])[:, 0] if shares is None else (loss * shares).sum(1)
     return ((1 - label_smoothing) * of_target + smooth * loss.sum(1)).mean()
 
 
@@ -123,6 +125,7 @@ def auxiliary(
     *,
     class_weights: Float[Tensor, " classes"] | None = None,
     label_smoothing: float = 0.0,
+    shares: Float[Tensor, "batch classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of a head that sees the visual tokens only (GRACE, E10).
 
@@ -131,5 +134,10 @@ def auxiliary(
     what is here.
     """
     return weighted_focal(
-        visual_logits, target, gamma=0.0, class_weights=class_weights, label_smoothing=label_smoothing
+        visual_logits,
+        target,
+        gamma=0.0,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        shares=shares,
     )

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from dferkit.captions import wording
 from dferkit.captions.describe import SEPARATOR, SOURCE, join_phrases
 from dferkit.errors import ConfigError, DataError
-from dferkit.facs import load_facs
+from dferkit.facs import ClassRule, load_facs
+from dferkit.labels import ALIASES
 from dferkit.schema import Caption, CoarsePrediction, Phrase
 
 
@@ -144,21 +145,26 @@ def stress_weights(guide: CoarsePrediction, *, top_k: int, config: RefineConfig 
         weights[name] = weights.get(name, 0.0) + value
 
     for label in top:
-        rule = facs.classes.get(label)
-        if rule is None:  # a user's own class: nothing is known of it
-            continue
-        for name in rule.core:
-            add(name, probability[label])
-        for name, share in rule.optional.items():
-            add(name, probability[label] * share)
-        for name in rule.against:
-            add(name, probability[label] * config.against_weight)
+        for rule in _rules(label):
+            for name in rule.core:
+                add(name, probability[label])
+            for name, share in rule.optional.items():
+                add(name, probability[label] * share)
+            for name in rule.against:
+                add(name, probability[label] * config.against_weight)
     for pair in facs.confusable_pairs:
         if set(pair.labels) <= set(top):
             both = sum(probability[label] for label in pair.labels)
             for name in dict.fromkeys(name for names in pair.tell.values() for name in names):
                 add(name, config.tell_weight * both)
     return weights
+
+
+def _rules(label: str) -> list[ClassRule]:
+    """What is known of a class: of each part of a joint one (``fear_surprise``), of none for a user's own."""
+    classes = load_facs().classes
+    parts = [ALIASES.get(part, part) for part in label.split("_")]
+    return [classes[part] for part in parts if part in classes]
 
 
 def _absent_phrases(caption: Caption, guide: CoarsePrediction, top_k: int, config: RefineConfig) -> list[Phrase]:
@@ -169,7 +175,7 @@ def _absent_phrases(caption: Caption, guide: CoarsePrediction, top_k: int, confi
         return []
     facs = load_facs()
     top = guide.top(top_k)
-    expected = [name for label in top if label in facs.classes for name in facs.classes[label].core]
+    expected = [name for label in top for rule in _rules(label) for name in rule.core]
     expected += facs.tell_units(top)
     weights = stress_weights(guide, top_k=top_k, config=config)
     names = [

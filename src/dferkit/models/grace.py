@@ -329,16 +329,26 @@ class Grace(nn.Module):
         return alignment, aligned * word_mask[..., None], (visual * live[..., None]).sum(1) / live.sum(1, keepdim=True)
 
     def loss(
-        self, output: GraceOutput, target: Int[Tensor, " batch"], class_weights: Float[Tensor, " classes"] | None = None
+        self,
+        output: GraceOutput,
+        target: Int[Tensor, " batch"],
+        class_weights: Float[Tensor, " classes"] | None = None,
+        *,
+        shares: Float[Tensor, "batch classes"] | None = None,
     ) -> Float[Tensor, ""]:
-        """λ1 weighted focal + λ2 contrastive + λ3 auxiliary (E10)."""
+        """λ1 weighted focal + λ2 contrastive + λ3 auxiliary (E10); ``shares`` of annotators are a soft target of the first and the last."""
         c = self.config
         total = c.weight_focal * weighted_focal(
-            output.logits, target, gamma=c.gamma, class_weights=class_weights, label_smoothing=c.label_smoothing
+            output.logits,
+            target,
+            gamma=c.gamma,
+            class_weights=class_weights,
+            label_smoothing=c.label_smoothing,
+            shares=shares,
         )
         if c.use_visual and c.weight_auxiliary:
             total = total + c.weight_auxiliary * auxiliary(
-                output.visual_logits, target, label_smoothing=c.label_smoothing
+                output.visual_logits, target, label_smoothing=c.label_smoothing, shares=shares
             )
         if c.use_visual and c.text != "none" and c.weight_contrastive:
             total = total + c.weight_contrastive * contrastive(

@@ -161,7 +161,7 @@ def build_heads(
 def _known(clips: ClipSet, captioned: Captioned, data: FaceShard, chosen: np.ndarray) -> KnownClips:
     heat = data.heat[chosen]
     return KnownClips(
-        visual=clips.visual,
+        visual=clips.visual_in_memory(),
         summary=clips.summary,
         captions=captioned.captions,
         texts=captioned.tokens,

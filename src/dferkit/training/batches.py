@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dferkit.encoders.text import phrase_numbers
 from dferkit.schema import TextTokens
+from dferkit.training.token_rows import TokenRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Batch:
     phrases: Int[Tensor, "batch words"]
     summary: Float[Tensor, "batch frames summary_dim"] | None = None
     motion: Float[Tensor, "batch frames patches"] | None = None
+    shares: Float[Tensor, "batch classes"] | None = None
 
 
 def collate(
@@ -35,6 +37,7 @@ def collate(
     *,
     summary: Tensor | None = None,
     motion: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> Batch:
     """Pad the texts of a batch to the longest."""
     words = max(len(t.pieces) for t in texts)
@@ -53,11 +56,12 @@ def collate(
         phrase_numbers(texts, words),
         whole,
         motion,
+        shares,
     )
 
 
 def epoch_batches(
-    visual: Tensor,
+    visual: Tensor | TokenRows,
     texts: Sequence[TextTokens],
     target: Tensor,
     *,
@@ -66,6 +70,7 @@ def epoch_batches(
     epoch: int,
     summary: Tensor | None = None,
     motion: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> Iterator[Batch]:
     """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out."""
     order = np.random.default_rng([seed, epoch]).permutation(len(target))
@@ -74,5 +79,7 @@ def epoch_batches(
         if len(chosen) < batch // 2 and first:
             return
         index = torch.from_numpy(chosen)
-        whole, moving = (None if part is None else part[index] for part in (summary, motion))
-        yield collate(visual[index], [texts[i] for i in chosen], target[index], summary=whole, motion=moving)
+        whole, moving, soft = (None if part is None else part[index] for part in (summary, motion, shares))
+        yield collate(
+            visual[index], [texts[i] for i in chosen], target[index], summary=whole, motion=moving, shares=soft
+        )

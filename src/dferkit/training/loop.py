@@ -18,14 +18,16 @@ from dferkit.models.grace import Grace, GraceConfig, GraceOutput
 from dferkit.schema import TextTokens
 from dferkit.storage import digest_arrays
 from dferkit.training.batches import collate, epoch_batches
-from dferkit.training.state import load_state, save_state
+from dferkit.training.selection import EpochSelection
+from dferkit.training.state import load_notes, load_state, save_state
+from dferkit.training.token_rows import TokenRows, digest_rows, not_finite
 
 _MOST_BAD_STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """The budget, equal for every model of a table. The last weights are taken: nothing is selected on any split.
+    """The budget, equal for every model of a table.
 
     Attributes:
         token_noise: Standard deviation of Gaussian noise on the normalised visual tokens, in units of theirs.
@@ -51,23 +53,27 @@ class TrainingConfig:
 
 def train_grace(
     model_config: GraceConfig,
-    visual: Tensor,
+    visual: Tensor | TokenRows,
     texts: Sequence[TextTokens],
     target: np.ndarray,
     *,
     summary: Tensor | None = None,
     motion: Tensor | None = None,
+    shares: np.ndarray | None = None,
     config: TrainingConfig | None = None,
+    selection: EpochSelection | None = None,
     joint: Mapping[str, Tensor] | None = None,
     state: Path | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Grace:
-    """Train one model.
+    """Train one model; the last weights are returned.
 
     Every random draw is a function of (seed, epoch, step), so a run that was interrupted and goes on from ``state`` ends with the same bytes.
 
     Args:
         visual: float16 (clips, frames, patches, dim). summary: The encoder's vector per token step, if the model reads one. motion: Measured motion weights, if it reads them. target: (clips,) index into the model's labels.
+        shares: (clips, classes) of the annotators, a soft target in place of ``target``.
+        selection: Looks at the model after every epoch and keeps the best; it is part of the state.
         joint: Weights of the joint space to start from. on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
@@ -77,8 +83,7 @@ def train_grace(
     check_joint(model_config, joint)
     if len(target) < 2:
         raise DataError(f"{len(target)} training clips; give at least 2")
-    if not bool(torch.isfinite(visual).all()):
-        bad_clips = (~torch.isfinite(visual).flatten(1).all(1)).nonzero()[:, 0].tolist()
+    if bad_clips := not_finite(visual):
         raise DataError(
             f"the visual tokens of {len(bad_clips)} clips are not finite, the first at place {bad_clips[0]}; encode them again"
         )
@@ -90,8 +95,14 @@ def train_grace(
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    settings = _settings_of(model_config, config, visual, target, motion, joint) if state else {}
-    start = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
+    settings = _settings_of(model_config, config, visual, target, motion, shares, joint, selection) if state else {}
+    modules: dict[str, nn.Module] = {"model": model}
+    if selection:
+        selection.start(model, load_notes(state) if state else {})
+        assert selection.best is not None
+        modules["best"] = selection.best
+    start = load_state(state, modules, optimizer, settings=settings) if state else 0
+    soft = None if shares is None else torch.from_numpy(np.asarray(shares)).float()
     labels = torch.from_numpy(np.asarray(target)).long()
     counts = torch.bincount(labels, minlength=len(model_config.labels))
     class_weights = class_weights_effective(counts, beta=model_config.class_balance)
@@ -110,6 +121,7 @@ def train_grace(
                 epoch=epoch,
                 summary=summary,
                 motion=motion,
+                shares=soft,
             )
         ):
             torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
@@ -126,7 +138,7 @@ def train_grace(
                 phrases=batch.phrases,
                 motion=batch.motion,
             )
-            loss = model.loss(output, batch.target, class_weights)
+            loss = model.loss(output, batch.target, class_weights, shares=batch.shares)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -143,8 +155,11 @@ def train_grace(
             losses.append(float(loss.detach()))
         if not losses:
             raise DataError(f"no step of epoch {epoch} had a finite loss; lower the learning rate")
+        if selection:
+            selection.look(model)
         if state and (epoch + 1) % config.save_every_epochs == 0:
-            save_state(state, {"model": model}, optimizer, step=epoch + 1, settings=settings)
+            notes = selection.notes() if selection else {}
+            save_state(state, modules, optimizer, step=epoch + 1, settings=settings, notes=notes)
         if on_progress:
             on_progress(epoch + 1, config.epochs, float(np.mean(losses)))
     return model.eval()
@@ -153,21 +168,27 @@ def train_grace(
 def _settings_of(
     model_config: GraceConfig,
     config: TrainingConfig,
-    visual: Tensor,
+    visual: Tensor | TokenRows,
     target: np.ndarray,
     motion: Tensor | None,
+    shares: np.ndarray | None,
     joint: Mapping[str, Tensor] | None,
+    selection: EpochSelection | None,
 ) -> dict[str, Any]:
     """What a state belongs to: another one is not continued."""
-    data = {"visual": visual.numpy(), "target": np.asarray(target, np.int64)}
+    data = {"target": np.asarray(target, np.int64)}
     if motion is not None:
         data["motion"] = motion.numpy()
+    if shares is not None:
+        data["shares"] = np.asarray(shares, np.float64)
     return {
         "model": model_config.as_dict(),
         "training": asdict(config),
         "clips": len(target),
+        "visual": digest_rows(visual),
         "data": digest_arrays(data),
         "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
+        "selection": selection is not None,
     }
 
 
@@ -213,7 +234,7 @@ def _add_noise(values: Tensor, axes: tuple[int, ...], config: TrainingConfig) ->
 @torch.inference_mode()
 def predict_outputs(
     model: Grace,
-    visual: Tensor,
+    visual: Tensor | TokenRows,
     texts: Sequence[TextTokens],
     *,
     summary: Tensor | None = None,
@@ -241,7 +262,7 @@ def predict_outputs(
 
 def predict_probabilities(
     model: Grace,
-    visual: Tensor,
+    visual: Tensor | TokenRows,
     texts: Sequence[TextTokens],
     *,
     summary: Tensor | None = None,

@@ -23,14 +23,19 @@ def save_state(
     *,
     step: int,
     settings: Mapping[str, Any],
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write weights and optimizer; ``state.json`` names the newest file and is written last."""
+    """Write weights and optimizer; ``state.json`` names the newest file and is written last.
+
+    Args:
+        notes: Anything else that the run goes on from; ``load_notes`` gives it back.
+    """
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items()}
     with atomic_path(folder / f"state-{step:06d}.safetensors") as temporary:
         save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
-    write_json(folder / "state.json", {"step": step, "settings": dict(settings)})
+    write_json(folder / "state.json", {"step": step, "settings": dict(settings), "notes": dict(notes or {})})
     for old in sorted(folder.glob("state-*.safetensors")):
         if old.name != f"state-{step:06d}.safetensors":
             old.unlink()
@@ -71,3 +76,9 @@ def load_state(
             known["state"].setdefault(int(number), {})[field] = value
     optimizer.load_state_dict(known)
     return int(about["step"])
+
+
+def load_notes(folder: Path) -> dict[str, Any]:
+    """What ``save_state`` was told besides; empty where there is no state."""
+    path = folder / "state.json"
+    return dict(read_json(path).get("notes", {})) if path.is_file() else {}

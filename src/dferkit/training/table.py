@@ -18,6 +18,7 @@ from dferkit.schema import Caption, TextTokens
 from dferkit.training.captioned import Captioned, describe_all, refine_all, test_guides, training_guides
 from dferkit.training.features import Features
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
+from dferkit.training.token_rows import TokenRows, take_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +30,7 @@ class ClipSet:
         target: Index into ``labels``. subjects: Names; clips of one name are never in two folds.
     """
 
-    visual: Tensor
+    visual: Tensor | TokenRows
     summary: Tensor
     units: np.ndarray
     timestamps: np.ndarray
@@ -41,12 +42,16 @@ class ClipSet:
     clip_ids: tuple[str, ...] = ()
     motion: Tensor | None = None
 
+    def visual_in_memory(self) -> Tensor:
+        """All visual tokens as one tensor."""
+        return self.visual.load() if isinstance(self.visual, TokenRows) else self.visual
+
     def take(self, chosen: np.ndarray) -> ClipSet:
         """Some clips."""
         ids = tuple(self.clip_ids[i] for i in chosen) if self.clip_ids else ()
         return replace(
             self,
-            visual=self.visual[torch.from_numpy(chosen)],
+            visual=take_rows(self.visual, chosen),
             summary=self.summary[torch.from_numpy(chosen)],
             units=self.units[chosen],
             timestamps=self.timestamps[chosen],

@@ -61,7 +61,7 @@ def save_clips(clips: ClipSet, path: Path | str) -> None:
         "clip_ids": clips.clip_ids,
     }
     tensors = {
-        "visual": clips.visual,
+        "visual": clips.visual_in_memory(),
         "summary": clips.summary,
         "units": torch.from_numpy(clips.units),
         "timestamps": torch.from_numpy(clips.timestamps),

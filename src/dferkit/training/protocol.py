@@ -1,0 +1,136 @@
+"""Who is trained on, who is held out, who is tested: an official fold and a validation block carved out of its training side."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dferkit.errors import ConfigError, DataError
+from dferkit.labels import nearest_name
+from dferkit.schema import Fold, Record, Release
+from dferkit.storage import natural_key
+from dferkit.training.selection import RULES
+
+_INNER_GROUPS = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProtocolConfig:
+    """How a model is chosen and tested.
+
+    Attributes:
+        select: ``val``, ``last`` or ``test-leaky`` (see ``selection.RULE_TEXT``).
+        val_share: Share of the training clips of each class that are held out with ``val``.
+        times, with_flip: Test views, see ``views.clip_views``.
+        num_samples: Frames of a view.
+    """
+
+    select: str = "val"
+    val_share: float = 0.1
+    times: int = 1
+    with_flip: bool = False
+    num_samples: int = 16
+
+    def __post_init__(self) -> None:
+        if self.select not in RULES:
+            raise ConfigError(
+                f"unknown selection rule {self.select!r}; did you mean {nearest_name(self.select, RULES)!r}? Known: {', '.join(RULES)}"
+            )
+        if not 0 < self.val_share <= 0.5:
+            raise ConfigError(f"val_share is {self.val_share}; give a share above 0 and at most 0.5")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldClips:
+    """Clip ids of one fold as they are used; ``val`` is empty unless the rule needs it."""
+
+    name: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def choose_folds(release: Release, wanted: str) -> tuple[Fold, ...]:
+    """One fold by its name, or ``all``.
+
+    Raises:
+        DataError: The release has no folds. ConfigError: No fold of that name.
+    """
+    if not release.folds:
+        raise DataError(
+            f"{release.layout} has no fold: no clip is marked for testing; give a column split with train and test"
+        )
+    if wanted == "all":
+        return release.folds
+    chosen = tuple(fold for fold in release.folds if fold.name == wanted)
+    if not chosen:
+        raise ConfigError(f"no fold {wanted!r}; there are {', '.join(fold.name for fold in release.folds)}, or all")
+    return chosen
+
+
+def split_fold(release: Release, fold: Fold, config: ProtocolConfig) -> FoldClips:
+    """Training, validation and test clips of a fold.
+
+    The validation block is the clips marked ``val`` where the release marks some; else a block of neighbours, as the official test folds are.
+
+    Raises:
+        DataError: The rule is ``val`` and nothing can be held out.
+    """
+    if config.select != "val":
+        return FoldClips(name=fold.name, train=fold.train, val=(), test=fold.test)
+    by_id = {record.clip_id: record for record in release.records}
+    marked = tuple(clip_id for clip_id in fold.train if by_id[clip_id].split == "val")
+    val = marked or validation_block([by_id[clip_id] for clip_id in fold.train], share=config.val_share)
+    if not val:
+        raise DataError(
+            f"fold {fold.name} has too few training clips to hold a validation block out; choose --select last"
+        )
+    held = set(val)
+    return FoldClips(
+        name=fold.name, train=tuple(c for c in fold.train if c not in held), val=tuple(val), test=fold.test
+    )
+
+
+def validation_block(records: Sequence[Record], *, share: float) -> tuple[str, ...]:
+    """Clips to hold out: whole people where everybody is named, else the last clips of each class (and scene) by number.
+
+    Neighbouring numbers come from one film. A random choice would put clips of one film on both sides and choose the epoch that knows the film best;
+    the official test folds are blocks of neighbours for the same reason. A class (or scene of a class) with a single clip gives none.
+    """
+    if all(record.subject for record in records):
+        people = sorted({str(record.subject) for record in records}, key=natural_key)
+        count = min(math.ceil(share * len(people)), len(people) - 1)
+        held = set(people[len(people) - count :])
+        return tuple(record.clip_id for record in records if record.subject in held)
+    val: list[str] = []
+    for members in _neighbourhoods(records).values():
+        count = min(math.ceil(share * len(members)), len(members) - 1)
+        val += members[len(members) - count :]
+    chosen = set(val)
+    return tuple(record.clip_id for record in records if record.clip_id in chosen)
+
+
+def inner_groups(records: Sequence[Record]) -> np.ndarray:
+    """A group of each clip for inner folds: its person, or its block of neighbours of the same class and scene.
+
+    A guide that is out of fold must not have learned from a clip's neighbours either.
+    """
+    if all(record.subject for record in records):
+        return np.array([str(record.subject) for record in records])
+    group: dict[str, str] = {}
+    for (label, scene), members in _neighbourhoods(records).items():
+        for place, clip_id in enumerate(members):
+            group[clip_id] = f"{label}/{scene}/{place * _INNER_GROUPS // len(members)}"
+    return np.array([group[record.clip_id] for record in records])
+
+
+def _neighbourhoods(records: Sequence[Record]) -> Mapping[tuple[str, str], list[str]]:
+    """Clip ids in natural order, by class and scene."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for record in sorted(records, key=lambda r: natural_key(r.clip_id)):
+        found[str(record.label), record.attributes.get("scene", "")].append(record.clip_id)
+    return found

@@ -1,0 +1,55 @@
+"""Which epoch's weights are kept: chosen on held-out clips, and said so."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dferkit.evaluation.metrics import confusion_matrix, uar
+from dferkit.models.grace import Grace
+
+RULES = ("val", "last", "test-leaky")
+"""How the epoch is chosen."""
+
+RULE_TEXT = {
+    "val": "the epoch with the best UAR on a validation block carved out of the training fold",
+    "last": "the last epoch; nothing is selected",
+    "test-leaky": "the epoch with the best UAR ON THE TEST FOLD: too optimistic, only to compare with published tables that were made so",
+}
+
+
+class EpochSelection:
+    """Keeps a copy of the weights that did best, the earliest of equal ones.
+
+    Attributes:
+        scores: UAR on the held-out clips after each epoch. epoch: The best one, counted from 1; 0 before the first.
+        best: The model with its weights.
+    """
+
+    def __init__(self, predict: Callable[[Grace], np.ndarray], target: np.ndarray, num_classes: int) -> None:
+        self._predict, self._target, self._num_classes = predict, np.asarray(target), num_classes
+        self.scores: list[float] = []
+        self.epoch = 0
+        self.best: Grace | None = None
+
+    def start(self, model: Grace, notes: dict[str, Any]) -> None:
+        """Begin, or go on from the notes of an earlier run; ``best`` gets its weights from the state."""
+        self.best = copy.deepcopy(model)
+        self.scores, self.epoch = list(notes.get("scores", [])), int(notes.get("epoch", 0))
+
+    def look(self, model: Grace) -> None:
+        """Score the model after an epoch."""
+        predicted = self._predict(model).argmax(1)
+        score = float(uar(confusion_matrix(self._target, predicted, self._num_classes)))
+        if not self.scores or score > max(self.scores):
+            self.epoch = len(self.scores) + 1
+            assert self.best is not None
+            self.best.load_state_dict(model.state_dict())
+        self.scores.append(score)
+
+    def notes(self) -> dict[str, Any]:
+        """What an interrupted run goes on from."""
+        return {"scores": self.scores, "epoch": self.epoch}
