@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("facs",),
     ("datasets", "video", "synthetic"),
     ("faces",),
+    ("preparation",),
     ("captions", "encoders"),
     ("motion", "alignment", "losses"),
     ("models",),
