@@ -17,7 +17,7 @@ import cv2
 import dferkit
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.preparation.config import FORMAT
-from dferkit.preparation.shards import CLIPS_PER_SHARD, StoreFolder, num_shards, places, read_header
+from dferkit.preparation.shards import StoreFolder, num_shards, places, read_header
 from dferkit.schema import Finding, Fold, Record, Release
 from dferkit.storage import digest_json, read_json, write_json, write_text
 
@@ -148,7 +148,7 @@ def write_tables(folder: StoreFolder, value: Mapping[str, Any]) -> None:
     failures: dict[str, Counter[str]] = {}
     for number in range(num_shards(num_clips)):
         for place, about in enumerate(abouts_of(folder, number, num_clips)):
-            record = value["records"][number * CLIPS_PER_SHARD + place]
+            record = value["records"][places(number, num_clips)[place]]
             if about["clip_id"] != record["clip_id"]:
                 raise CheckpointError(
                     f"{folder.shard(number).name} holds {about['clip_id']} where {record['clip_id']} belongs: "

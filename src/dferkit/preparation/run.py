@@ -17,9 +17,9 @@ from dferkit.preparation.config import PrepareConfig, resolve, settings_of
 from dferkit.preparation.estimate import Estimate, free_bytes, spread
 from dferkit.preparation.manifest import claim_folder, missing_shards, read_counts, release_json, write_tables
 from dferkit.preparation.shards import (
-    CLIPS_PER_SHARD,
     StoreFolder,
     known_keys,
+    locate,
     merge_shard,
     num_shards,
     places,
@@ -204,7 +204,7 @@ class _Run:
 
     def job(self, index: int, known_key: str, folder: StoreFolder) -> ClipJob:
         """The job of one record."""
-        number, place = divmod(index, CLIPS_PER_SHARD)
+        number, place = locate(index)
         record = self.release.records[index]
         return ClipJob(
             shard=number,

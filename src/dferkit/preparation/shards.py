@@ -67,6 +67,11 @@ def places(number: int, num_clips: int) -> range:
     return range(number * CLIPS_PER_SHARD, min((number + 1) * CLIPS_PER_SHARD, num_clips))
 
 
+def locate(index: int) -> tuple[int, int]:
+    """Shard and place of a record."""
+    return divmod(index, CLIPS_PER_SHARD)
+
+
 def read_header(path: Path) -> list[dict[str, Any]] | None:
     """Descriptions of a shard's clips, without their pictures; None when the file is missing, cut or not a shard."""
     try:

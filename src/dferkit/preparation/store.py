@@ -15,7 +15,7 @@ from dferkit.errors import CheckpointError, DataError
 from dferkit.preparation.config import FORMAT
 from dferkit.preparation.manifest import abouts_of, release_of
 from dferkit.preparation.part import DAMAGE, FaceGeometry, Part, decode_picture, face_clip, status_of
-from dferkit.preparation.shards import CLIPS_PER_SHARD, StoreFolder, num_shards, read_clip_arrays
+from dferkit.preparation.shards import StoreFolder, locate, num_shards, read_clip_arrays
 from dferkit.schema import ClipStatus, FaceClip, Release
 from dferkit.storage import digest_json, read_json
 
@@ -128,7 +128,7 @@ class FaceStore:
     def _check(self, number: int) -> None:
         if number in self._checked:
             return
-        shard, place = divmod(number, CLIPS_PER_SHARD)
+        shard, place = locate(number)
         try:
             arrays = read_clip_arrays(self._folder.shard(shard), place)
         except DAMAGE as error:
@@ -138,13 +138,13 @@ class FaceStore:
         self._checked.add(number)
 
     def _damaged(self, number: int) -> CheckpointError:
-        name = self._folder.shard(number // CLIPS_PER_SHARD).name
+        name = self._folder.shard(locate(number)[0]).name
         return CheckpointError(
             f"{self._abouts[number]['clip_id']} in {name} is damaged: run dferkit prepare --verify to make it again"
         )
 
     def _array(self, number: int, name: str) -> np.ndarray:
-        shard, place = divmod(number, CLIPS_PER_SHARD)
+        shard, place = locate(number)
         try:
             values: np.ndarray = self._handle(shard).get_tensor(f"{place:04d}/{name}")
         except DAMAGE as error:
@@ -152,7 +152,7 @@ class FaceStore:
         return values
 
     def _picture(self, number: int, start: int, end: int) -> np.ndarray:
-        shard, place = divmod(number, CLIPS_PER_SHARD)
+        shard, place = locate(number)
         data = self._handle(shard).get_slice(f"{place:04d}/jpeg")[int(start) : int(end)]
         return decode_picture(data)
 
