@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
+
+from dferkit.errors import BackendError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -19,25 +24,74 @@ _PR_SET_PDEATHSIG = 1
 
 
 def run_parallel(
-    function: Callable[[Job], Result], jobs: list[Job], workers: int, *, in_order: bool = True
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    workers: int,
+    *,
+    in_order: bool = True,
+    in_flight: int | None = None,
 ) -> Iterator[Result]:
     """Results of ``function`` for every job; with one worker they are computed in this process.
 
+    Jobs are drawn as workers need them, so memory does not grow with their number.
+
     Args:
         workers: Processes. in_order: Yield in the order of the jobs, or as they are finished.
+        in_flight: Jobs drawn whose results were not handed out yet, at most; four per worker where not given.
+
+    Raises:
+        BackendError: A worker process died, mostly for want of memory.
     """
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(function, jobs)
+    drawn = iter(jobs)
+    first = list(itertools.islice(drawn, 2))
+    drawn = itertools.chain(first, drawn)
+    if workers <= 1 or len(first) <= 1:
+        yield from map(function, drawn)
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("forkserver"), initializer=_end_with_parent)
+    pending: deque[Future[Result]] = deque()
     try:
-        with _one_thread_each():
-            futures = [pool.submit(function, job) for job in jobs]
-        for future in futures if in_order else as_completed(futures):
-            yield future.result()
+        _refill(pool, function, drawn, pending, in_flight or 4 * workers)
+        while pending:
+            if not in_order:
+                _finished_first(pending)
+            result = pending.popleft().result()
+            # One slot stays free for the result that is handed out now: the caller still holds it.
+            _refill(pool, function, drawn, pending, (in_flight or 4 * workers) - 1)
+            yield result
+            _refill(pool, function, drawn, pending, in_flight or 4 * workers)
+    except BrokenProcessPool as error:
+        raise BackendError(
+            "a worker process died, mostly because the memory was full: use fewer workers, the same command goes on from here"
+        ) from error
     finally:
         # An interrupted command must not wait for jobs that nobody will read.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _refill(
+    pool: ProcessPoolExecutor,
+    function: Callable[[Job], Result],
+    drawn: Iterator[Job],
+    pending: deque[Future[Result]],
+    limit: int,
+) -> None:
+    while len(pending) < limit:
+        try:
+            job = next(drawn)
+        except StopIteration:
+            return
+        with _one_thread_each():
+            pending.append(pool.submit(function, job))
+
+
+def _finished_first(pending: deque[Future[Result]]) -> None:
+    """Bring one that is finished to the front."""
+    finished = wait(pending, return_when=FIRST_COMPLETED).done
+    chosen = next(i for i, future in enumerate(pending) if future in finished)
+    future = pending[chosen]
+    del pending[chosen]
+    pending.appendleft(future)
 
 
 @contextlib.contextmanager

@@ -208,6 +208,23 @@ class FaceClip:
     end_seconds: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipStatus:
+    """What became of one record: ``ok``, ``low_coverage``, ``truncated``, ``no_face`` or ``unreadable``, and a sentence."""
+
+    status: str
+    message: str
+    coverage: float
+    front_end: str
+    end_seconds: float
+    num_people: int = 1
+
+    @property
+    def has_features(self) -> bool:
+        """The clip can be answered."""
+        return self.status in ("ok", "low_coverage", "truncated", "too_short")
+
+
 # --- action units and captions ------------------------------------------------------------------------------------------
 
 

@@ -16,10 +16,14 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, *, is_durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it replaces ``path``, on failure it is removed.
 
     File and folder are flushed to disk, so that a crash leaves either the old or the new content.
+
+    Args:
+        is_durable: False leaves out the flushing, for files that are checked by a digest before they are used: a killed
+            process still leaves old or new, a power cut may leave anything.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -27,6 +31,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = final.with_name(f".{final.stem}.{os.getpid()}.{secrets.token_hex(4)}.tmp{final.suffix}")
     try:
         yield temporary
+        if not is_durable:
+            os.replace(temporary, final)
+            return
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, final)

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("facs",),
     ("datasets", "video", "synthetic"),
     ("faces", "mini_release", "inspection"),
+    ("preparation",),
     ("captions", "encoders"),
     ("motion", "alignment", "losses"),
     ("models",),

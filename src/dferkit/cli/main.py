@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from dferkit.cli import data, demo, doctor, evaluate, explain, predict, pretrain, report, synth, train
+from dferkit.cli import data, demo, doctor, evaluate, explain, predict, prepare, pretrain, report, synth, train
 
 app = typer.Typer(
     name="dferkit",
@@ -23,6 +23,7 @@ app = typer.Typer(
 for verb in (
     demo.demo,
     synth.synth,
+    prepare.prepare,
     pretrain.pretrain,
     train.train,
     evaluate.evaluate,

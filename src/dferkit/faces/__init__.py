@@ -1,7 +1,8 @@
 """Frames → face clip: where the faces are, who is who through the window, and one square crop per frame."""
 
 from dferkit.faces.boxfile import BoxFile
-from dferkit.faces.detect import Detector, HaarDetector, WholeFrame, YuNetDetector, build_detector
+from dferkit.faces.clip import ClipFaces, read_clip_faces
+from dferkit.faces.detect import Detector, HaarDetector, WholeFrame, YuNetDetector, build_detector, front_end_key
 from dferkit.faces.geometry import CROP_MARGIN
 from dferkit.faces.quality import assess
 from dferkit.faces.track import track_faces
@@ -11,6 +12,7 @@ __all__ = [
     "CROP_MARGIN",
     "BoxFile",
     "BoxJitter",
+    "ClipFaces",
     "Detector",
     "HaarDetector",
     "WholeFrame",
@@ -18,6 +20,8 @@ __all__ = [
     "assess",
     "build_detector",
     "crop_face",
+    "front_end_key",
+    "read_clip_faces",
     "track_faces",
     "warp_face",
 ]

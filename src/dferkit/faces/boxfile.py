@@ -33,8 +33,8 @@ class BoxFile:
     name = "boxes"
 
     def __init__(self, path: Path | str) -> None:
-        self._path = Path(path)
-        self._table = _read(self._path)
+        self.path = Path(path)
+        self._table = _read(self.path)
 
     def for_video(self, video: Path | str) -> BoxFile:
         """The rows of one video, by its whole path or its file name; all rows where the file names no videos.
@@ -48,9 +48,9 @@ class BoxFile:
         names = self._table[column].astype(str)
         rows = self._table[(names == str(video)) | (names.map(lambda name: Path(name).name) == Path(video).name)]
         if rows.empty:
-            raise ManifestError(f"{self._path.name}: no row for {Path(video).name} in column {column!r}")
+            raise ManifestError(f"{self.path.name}: no row for {Path(video).name} in column {column!r}")
         picked = object.__new__(BoxFile)
-        picked._path, picked._table = self._path, rows
+        picked.path, picked._table = self.path, rows
         return picked
 
     def detect(self, image: UInt8[np.ndarray, "height width 3"]) -> list[FaceBox]:

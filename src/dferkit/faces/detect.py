@@ -15,6 +15,7 @@ from dferkit.errors import BackendError, ConfigError
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.geometry import CROP_MARGIN, standard_from_tight
 from dferkit.schema import FaceBox
+from dferkit.storage import digest_file
 
 Image = UInt8[np.ndarray, "height width 3"]
 
@@ -104,6 +105,7 @@ class YuNetDetector:
         path = Path(model_path)
         if not path.is_file():
             raise BackendError(f"{path.name}: no such YuNet model file: set DFERKIT_MODELS to its folder")
+        self.path = path
         try:
             self._network = cv2.FaceDetectorYN.create(str(path), "", (320, 320), self._MIN_SCORE, 0.3, 50)
         except cv2.error as error:
@@ -176,6 +178,12 @@ def build_detector(spec: str = "auto", *, models_dir: Path | str | None = None) 
     raise BackendError(
         "YuNet needs its ONNX file (face_detection_yunet_*.onnx): set DFERKIT_MODELS to its folder, or use --face haar"
     )
+
+
+def front_end_key(detector: Detector | BoxFile) -> str:
+    """Name of a detector with the digest of the file it works from, if any: what a cache of its boxes is keyed by."""
+    path = getattr(detector, "path", None)
+    return detector.name if path is None else f"{detector.name}:{digest_file(path)}"
 
 
 def _find_yunet(models_dir: Path | str | None) -> Path | None:

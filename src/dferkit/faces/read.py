@@ -1,4 +1,4 @@
-"""One video → its windows, each with its frames' geometry and the face clips found in it."""
+"""One video or folder of frames → its windows, each with its frames' geometry and the face clips found in it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.detect import Detector
+from dferkit.faces.geometry import CROP_MARGIN
 from dferkit.faces.track import track_faces
 from dferkit.faces.warp import warp_face
 from dferkit.schema import DecodeReport, FaceClip
-from dferkit.video import VideoIndex, Window, decode_windows
+from dferkit.video import FrameFolder, VideoIndex, Window, decode_source
 
 CLIP_SIZE = 112
 # Shares of the sampled frames with a face: below the first there is no answer, below the second a weak one.
@@ -28,6 +29,7 @@ class WindowFaces:
         timestamps, indices: Of the sampled frames.
         clips: One face clip per person, largest first; empty when no face was found.
         num_people: People seen, also when only one was asked for.
+        frame_size: (width, height) of the upright frames.
     """
 
     window: Window
@@ -36,15 +38,17 @@ class WindowFaces:
     report: DecodeReport
     clips: tuple[FaceClip, ...]
     num_people: int
+    frame_size: tuple[int, int]
 
 
 def read_faces(
-    index: VideoIndex,
+    index: VideoIndex | FrameFolder,
     windows: Sequence[Window],
     detector: Detector | BoxFile,
     *,
     people: str = "largest",
     size: int = CLIP_SIZE,
+    margin: float = CROP_MARGIN,
     video_name: Path | str | None = None,
 ) -> Iterator[WindowFaces]:
     """Decode, find, follow and cut the faces of each window.
@@ -56,7 +60,7 @@ def read_faces(
     if isinstance(detector, BoxFile):
         detector = detector.for_video(video_name or index.path)
     for window, frames in zip(
-        sorted(windows, key=lambda w: w.start_seconds), decode_windows(index, windows), strict=True
+        sorted(windows, key=lambda w: w.start_seconds), decode_source(index, windows), strict=True
     ):
         tracks = track_faces(frames, detector, people=people)
         yield WindowFaces(
@@ -64,6 +68,7 @@ def read_faces(
             timestamps=frames.timestamps,
             indices=frames.indices,
             report=frames.report,
-            clips=tuple(warp_face(frames, track, size=size) for track in tracks),
+            clips=tuple(warp_face(frames, track, size=size, margin=margin) for track in tracks),
             num_people=max((track.num_people for track in tracks), default=0),
+            frame_size=(frames.images.shape[2], frames.images.shape[1]),
         )

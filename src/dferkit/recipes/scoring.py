@@ -15,10 +15,10 @@ from dferkit.errors import CheckpointError, ManifestError
 from dferkit.evaluation.metrics import evaluate_predictions
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.reports.tables import Provenance, clean_json, own_version, prediction_table, write_table
-from dferkit.schema import Evaluation, Prediction, Record
+from dferkit.schema import ClipStatus, Evaluation, Prediction, Record
 from dferkit.storage import write_json
 from dferkit.training.captioned import describe_all, refine_all, test_guides
-from dferkit.training.features import ClipStatus, FeatureConfig, Features, extract_features
+from dferkit.training.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import predict_probabilities
 
 

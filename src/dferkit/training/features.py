@@ -18,14 +18,14 @@ from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
-from dferkit.errors import DataError, VideoError
+from dferkit.errors import DataError
 from dferkit.faces import BoxFile, Detector, build_detector
-from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, read_faces
+from dferkit.faces.clip import read_clip_faces
 from dferkit.motion import measure_motion
 from dferkit.parallel import run_parallel
-from dferkit.schema import FaceClip, Record
+from dferkit.schema import ClipStatus, FaceClip, Record
 from dferkit.storage import atomic_path, digest_arrays, digest_file, digest_json
-from dferkit.video import clip_window, index_video
+from dferkit.video import digest_source
 
 CLIPS_PER_SHARD = 60
 
@@ -39,23 +39,6 @@ class FeatureConfig:
     box: str = str(BOX_FOLDER)
     num_samples: int = 16
     motion: str = "tokens"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClipStatus:
-    """What became of one record: ``ok``, ``low_coverage``, ``truncated``, ``no_face`` or ``unreadable``, and a sentence."""
-
-    status: str
-    message: str
-    coverage: float
-    front_end: str
-    end_seconds: float
-    num_people: int = 1
-
-    @property
-    def has_features(self) -> bool:
-        """The clip can be answered."""
-        return self.status in ("ok", "low_coverage", "truncated", "too_short")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,61 +90,9 @@ class Features:
 def read_clip(
     record: Record, detector: Detector | BoxFile, *, num_samples: int = 16
 ) -> tuple[FaceClip | None, ClipStatus, tuple[int, int]]:
-    """The face clip of a whole labelled video, or the reason why there is none; and the frame's (width, height)."""
-    try:
-        index = index_video(record.video)
-        faces = next(
-            read_faces(
-                index,
-                [clip_window(index.duration_seconds, num_samples)],
-                detector,
-                size=CLIP_SIZE,
-                video_name=record.clip_id,
-            )
-        )
-    except (VideoError, DataError) as error:
-        return (
-            None,
-            ClipStatus(status="unreadable", message=str(error), coverage=0.0, front_end="", end_seconds=0.0),
-            (0, 0),
-        )
-    size = (index.width, index.height)
-    coverage = faces.clips[0].quality.coverage if faces.clips else 0.0
-    front_end = getattr(detector, "name", "")
-    if coverage < NO_FACE_BELOW:
-        message = f"no face in {num_samples} sampled frames. Try --face yunet, or give boxes as a CSV"
-        return (
-            None,
-            ClipStatus(
-                status="no_face",
-                message=message,
-                coverage=coverage,
-                front_end=front_end,
-                end_seconds=index.duration_seconds,
-                num_people=0,
-            ),
-            size,
-        )
-    status, message = "ok", ""
-    if index.is_truncated:
-        status, message = "truncated", f"the file ends early: used {faces.report.num_decoded} of {num_samples} frames"
-    elif coverage < LOW_COVERAGE_BELOW:
-        status, message = (
-            "low_coverage",
-            f"face in {round(coverage * num_samples)} of {num_samples} frames ({coverage:.0%}). The result is weak",
-        )
-    return (
-        faces.clips[0],
-        ClipStatus(
-            status=status,
-            message=message,
-            coverage=coverage,
-            front_end=front_end,
-            end_seconds=index.duration_seconds,
-            num_people=faces.num_people,
-        ),
-        size,
-    )
+    """The face clip of a whole labelled clip, or the reason why there is none; and the frame's (width, height)."""
+    found = read_clip_faces(record, detector, num_samples=num_samples)
+    return found.clip, found.status, found.frame_size
 
 
 def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
@@ -252,7 +183,7 @@ def extract_features(
     jobs = []
     for number, first in enumerate(range(0, len(records), CLIPS_PER_SHARD)):
         part = records[first : first + CLIPS_PER_SHARD]
-        bytes_of = [(r.clip_id, digest_file(r.video) if r.video.is_file() else "") for r in part]
+        bytes_of = [(r.clip_id, digest_source(r.video)) for r in part]
         boxes = digest_file(config.face) if config.face.endswith(".csv") else config.face
         key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, weights, encoder, *measured])
         path = folder / f"features-{number:04d}.safetensors"

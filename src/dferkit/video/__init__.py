@@ -1,18 +1,27 @@
-"""Video file → frames: what is in it, which moments to look at, and the upright pictures of those moments."""
+"""Video file or folder of pictures → frames: what is in it, which moments to look at, the upright pictures of those moments."""
 
 from dferkit.video.container import Limits
 from dferkit.video.decode import decode_windows
+from dferkit.video.frame_folder import FrameFolder, index_frame_folder, natural_key
 from dferkit.video.index import VideoIndex, index_video
 from dferkit.video.orientation import Orientation
-from dferkit.video.sampling import Window, clip_window, plan_windows
+from dferkit.video.sampling import Window, clip_window, plan_windows, spread_window
+from dferkit.video.source import decode_source, digest_source, index_source
 
 __all__ = [
+    "FrameFolder",
     "Limits",
     "Orientation",
     "VideoIndex",
     "Window",
     "clip_window",
+    "decode_source",
     "decode_windows",
+    "digest_source",
+    "index_frame_folder",
+    "index_source",
     "index_video",
+    "natural_key",
     "plan_windows",
+    "spread_window",
 ]

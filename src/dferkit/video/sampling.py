@@ -75,6 +75,20 @@ def clip_window(duration_seconds: float, num_samples: int = 16) -> Window:
     return _window(0, 0.0, duration_seconds, num_samples)
 
 
+def spread_window(timestamps: Float[np.ndarray, " frames"], duration_seconds: float, max_frames: int) -> Window:
+    """One window over the whole clip that samples its own frames: all of them, or ``max_frames`` spread evenly.
+
+    Args:
+        timestamps: Of the clip's frames, at least one. max_frames: 0 for all.
+    """
+    count = len(timestamps)
+    num_samples = count if max_frames < 1 else min(count, max_frames)
+    chosen = ((np.arange(num_samples) + 0.5) * count / num_samples).astype(int)
+    return Window(
+        number=0, start_seconds=0.0, end_seconds=float(duration_seconds), sample_times=np.asarray(timestamps)[chosen]
+    )
+
+
 def _window(number: int, start: float, end: float, num_samples: int) -> Window:
     times = start + (end - start) * (np.arange(num_samples) + 0.5) / num_samples
     return Window(number=number, start_seconds=float(start), end_seconds=float(end), sample_times=times)

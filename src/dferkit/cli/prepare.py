@@ -1,0 +1,87 @@
+"""``dferkit prepare``."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dferkit.cli.progress import Stages, note, plural
+
+
+def prepare(
+    layout: Annotated[str, typer.Argument(help="Layout of the release, such as dfew.", show_default=False)],
+    root: Annotated[Path, typer.Argument(help="Folder of the release.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the store.")],
+    face: Annotated[
+        str,
+        typer.Option("--face", help="auto (cut faces are kept whole), haar, yunet, cropped, or a CSV of boxes."),
+    ] = "auto",
+    size: Annotated[int, typer.Option("--size", help="Side of the stored faces in pixels.")] = 224,
+    quality: Annotated[int, typer.Option("--quality", help="Of the JPEGs, 1 to 100.")] = 90,
+    frames: Annotated[int, typer.Option("--frames", help="Frames kept of a clip, spread evenly; 0 for all.")] = 64,
+    shard: Annotated[
+        str, typer.Option("--shard", help="i/n: this process makes every n-th shard file, from the i-th on.")
+    ] = "0/1",
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    backend: Annotated[str, typer.Option("--backend", help="local, or ray (a cluster with shared files).")] = "local",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every stored picture, make damaged ones again.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell bytes and hours.")] = False,
+) -> None:
+    """Cut and store the faces of an official release once; everything later reads the store.
+
+    Interrupted, the same command goes on. Ends with 0 when every clip got its answer (no face is one), 1 when some could not be read, 3 when none could.
+    """
+    from dferkit.datasets import read_release  # type: ignore[attr-defined]
+    from dferkit.preparation import PrepareConfig, estimate_preparation, prepare_faces
+    from dferkit.preparation.estimate import in_bytes
+
+    which = parse_shard(shard)
+    config = PrepareConfig(face=face, size=size, quality=quality, max_frames=frames)
+    release = read_release(layout, root)
+    if dry_run:
+        note(str(estimate_preparation(release, root, out, config, shard=which, workers=workers)))
+        return
+    with Stages() as tell:
+        done = prepare_faces(
+            release,
+            root,
+            out,
+            config,
+            shard=which,
+            workers=workers,
+            backend=backend,
+            verify=verify,
+            on_estimate=lambda estimate: tell.say(str(estimate)),
+            on_progress=lambda a, b: tell("clips", a, b),
+        )
+    counts = ", ".join(f"{n:,} {status}" for status, n in Counter(done.statuses).most_common())
+    speed = f", {done.num_frames / done.cpu_seconds:.0f} frames/s/core" if done.num_frames and done.cpu_seconds else ""
+    typer.echo(f"{plural(done.num_clips, 'clip')}: {counts}; {in_bytes(done.num_bytes)}{speed}: {done.path}")
+    if done.missing:
+        shown = ", ".join(map(str, done.missing[:8])) + (", …" if len(done.missing) > 8 else "")
+        note(
+            f"{plural(len(done.missing), 'shard file')} still missing ({shown}): the store is complete when they are there"
+        )
+    unreadable = done.statuses.get("unreadable", 0)
+    if unreadable:
+        raise typer.Exit(3 if unreadable == done.num_clips else 1)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` as numbers.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    from dferkit.errors import ConfigError
+
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None or not int(match.group(1)) < int(match.group(2)):
+        raise ConfigError(f"--shard {text} is not usable: give i/n with i from 0 to n - 1, such as 0/4")
+    return int(match.group(1)), int(match.group(2))

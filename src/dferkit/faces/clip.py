@@ -1,0 +1,103 @@
+"""One labelled clip → one person's face clip, or the reason why there is none. What each status means is said here only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from dferkit.errors import DataError
+from dferkit.faces.boxfile import BoxFile
+from dferkit.faces.detect import Detector
+from dferkit.faces.geometry import CROP_MARGIN
+from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
+from dferkit.schema import ClipStatus, DecodeReport, FaceClip, Record
+from dferkit.video import clip_window, index_source, spread_window
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipFaces:
+    """What one record gave.
+
+    Attributes:
+        clip: None unless ``status.has_features``.
+        frame_size: (width, height) of the upright frames, (0, 0) where none was decoded.
+        indices: Number of each sampled frame in the file. report: Of the decoding; None where nothing was decoded.
+    """
+
+    clip: FaceClip | None
+    status: ClipStatus
+    frame_size: tuple[int, int] = (0, 0)
+    indices: np.ndarray | None = None
+    report: DecodeReport | None = None
+
+
+def read_clip_faces(
+    record: Record,
+    detector: Detector | BoxFile,
+    *,
+    num_samples: int | None = None,
+    max_frames: int = 0,
+    size: int = CLIP_SIZE,
+    margin: float = CROP_MARGIN,
+) -> ClipFaces:
+    """Decode a whole clip and cut out its largest person. What cannot be used is a status, not an exception.
+
+    Args:
+        num_samples: Moments, spread evenly over the time; frames repeat in a short clip. None: the clip's own frames,
+            each once, ``max_frames`` of them at most (0 for all).
+    """
+    try:
+        source = index_source(record.video)
+        window = (
+            spread_window(source.timestamps, source.duration_seconds, max_frames)
+            if num_samples is None
+            else clip_window(source.duration_seconds, num_samples)
+        )
+        faces = next(
+            read_faces(source, [window], detector, size=size, margin=margin, video_name=record.clip_id),
+        )
+    except (DataError, cv2.error, OSError, MemoryError) as error:
+        message = (
+            str(error) if isinstance(error, DataError) else f"{record.video.name} cannot be read: {_reason(error)}"
+        )
+        status = ClipStatus(status="unreadable", message=message, coverage=0.0, front_end="", end_seconds=0.0)
+        return ClipFaces(clip=None, status=status)
+    status = _judge(faces, source.is_truncated, source.duration_seconds, getattr(detector, "name", ""))
+    return ClipFaces(
+        clip=faces.clips[0] if status.has_features else None,
+        status=status,
+        frame_size=faces.frame_size,
+        indices=faces.indices,
+        report=faces.report,
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "its frames do not fit into the memory" if isinstance(error, MemoryError) else "OpenCV refused a frame"
+
+
+def _judge(faces: WindowFaces, is_truncated: bool, seconds: float, front_end: str) -> ClipStatus:
+    num_frames = len(faces.timestamps)
+    coverage = faces.clips[0].quality.coverage if faces.clips else 0.0
+    status, message, num_people = "ok", "", faces.num_people
+    if coverage < NO_FACE_BELOW:
+        status, num_people = "no_face", 0
+        message = f"no face in {num_frames} sampled frames. Try --face yunet, or give boxes as a CSV"
+    elif is_truncated:
+        used = f"used {faces.report.num_decoded} of {num_frames} frames"
+        status, message = "truncated", f"the file ends early: {used}"
+    elif coverage < LOW_COVERAGE_BELOW:
+        found = f"face in {round(coverage * num_frames)} of {num_frames} frames ({coverage:.0%})"
+        status, message = "low_coverage", f"{found}. The result is weak"
+    return ClipStatus(
+        status=status,
+        message=message,
+        coverage=coverage,
+        front_end=front_end,
+        end_seconds=seconds,
+        num_people=num_people,
+    )

@@ -1,0 +1,17 @@
+"""A release → a store of its faces: decoded, found, cut and kept once, so that nothing later opens a video again."""
+
+from dferkit.preparation.config import PrepareConfig
+from dferkit.preparation.estimate import Estimate
+from dferkit.preparation.part import FaceGeometry
+from dferkit.preparation.run import Preparation, estimate_preparation, prepare_faces
+from dferkit.preparation.store import FaceStore
+
+__all__ = [
+    "Estimate",
+    "FaceGeometry",
+    "FaceStore",
+    "Preparation",
+    "PrepareConfig",
+    "estimate_preparation",
+    "prepare_faces",
+]

@@ -1,0 +1,72 @@
+"""How faces are cut and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dferkit.errors import ConfigError
+from dferkit.faces import CROP_MARGIN, build_detector, front_end_key
+from dferkit.schema import Release
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareConfig:
+    """Settings that decide the bytes of a store.
+
+    Attributes:
+        face: Detector name or a CSV of boxes; ``auto`` takes the whole picture where the release's media are faces
+            already, else the best detector there is.
+        size: Side of the stored crops in pixels.
+        quality: Of the JPEGs, 1 to 100.
+        max_frames: Frames kept of a clip, spread evenly; 0 keeps all, then a worker holds a whole clip in memory.
+        margin: Growth of a found box on each side, as a share of its side. Faces that are cut already are kept whole.
+    """
+
+    face: str = "auto"
+    size: int = 224
+    quality: int = 90
+    max_frames: int = 64
+    margin: float = CROP_MARGIN
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 2048:
+            raise ConfigError(f"size {self.size} is not usable: give 16 to 2048 pixels")
+        if not 1 <= self.quality <= 100:
+            raise ConfigError(f"quality {self.quality} is not usable: give 1 to 100")
+        if self.max_frames < 0:
+            raise ConfigError(f"{self.max_frames} frames are not usable: give at least 1, or 0 for all")
+        if not -0.4 < self.margin < 4:
+            raise ConfigError(f"margin {self.margin} is not usable: give -0.4 to 4")
+
+
+def resolve(config: PrepareConfig, release: Release) -> tuple[PrepareConfig, str]:
+    """The settings with the detector that is really used, and that detector's key.
+
+    Raises:
+        ConfigError, BackendError, ManifestError: The detector is unknown or its file not usable.
+    """
+    face = "cropped" if config.face == "auto" and release.media_kind == "faces" else config.face
+    detector = build_detector(face)
+    if face.lower().endswith(".csv"):
+        face = str(Path(face).absolute())  # another process may work in another folder
+    elif face == "auto":
+        face = detector.name
+    # The whole-frame box is one that grows to the whole picture by the usual margin.
+    margin = CROP_MARGIN if face == "cropped" else config.margin
+    return replace(config, face=face, margin=margin), front_end_key(detector)
+
+
+def settings_of(config: PrepareConfig, front_end: str) -> dict[str, Any]:
+    """What the bytes of a store depend on, as JSON; without any path."""
+    return {
+        "format": FORMAT,
+        "face": front_end,
+        "size": config.size,
+        "quality": config.quality,
+        "frames": config.max_frames,
+        "margin": config.margin,
+    }

@@ -1,0 +1,45 @@
+"""One view of a clip, whether it lies on disk as a video file or as a folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dferkit.errors import VideoError
+from dferkit.schema import Frames
+from dferkit.storage import digest_file
+from dferkit.video.decode import decode_windows
+from dferkit.video.frame_folder import FrameFolder, digest_frame_folder, index_frame_folder, read_frame_windows
+from dferkit.video.index import VideoIndex, index_video
+from dferkit.video.sampling import Window
+
+
+def index_source(path: Path | str) -> VideoIndex | FrameFolder:
+    """What a video file or a folder of frames holds.
+
+    Raises:
+        VideoError: It cannot be used.
+    """
+    return index_frame_folder(path) if Path(path).is_dir() else index_video(path)
+
+
+def decode_source(source: VideoIndex | FrameFolder, windows: Sequence[Window]) -> Iterator[Frames]:
+    """Frames of each window, in the order of the windows' start.
+
+    Raises:
+        VideoError: None of them can be decoded.
+    """
+    if isinstance(source, FrameFolder):
+        return read_frame_windows(source, windows)
+    return decode_windows(source, windows)
+
+
+def digest_source(path: Path | str) -> str:
+    """SHA-256 of a video's bytes, or of names and bytes of a folder's pictures; empty where nothing can be read."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return digest_frame_folder(index_frame_folder(path))
+        return digest_file(path) if path.is_file() else ""
+    except (VideoError, OSError):
+        return ""
