@@ -1,4 +1,4 @@
-"""Files that exist completely or not at all, and their fingerprints."""
+"""Files that exist completely or not at all, their fingerprints, and cells of a table that no program runs."""
 
 from __future__ import annotations
 
@@ -72,3 +72,18 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
 def digest_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+# A spreadsheet takes a cell that begins with one of these for a formula and runs it.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_GUARD = "'"
+
+
+def guard_cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a ``'`` goes before ``= + - @`` at the start."""
+    return _GUARD + text if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+
+
+def unguard_cell(text: str) -> str:
+    """Take off what ``guard_cell`` put before a text."""
+    return text[1:] if text.startswith(_GUARD) and text[1:].lstrip(" ").startswith(_FORMULA_STARTS) else text

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from dferkit.cli import demo, doctor, evaluate, explain, predict, pretrain, report, synth, train
+from dferkit.cli import compare, demo, doctor, evaluate, explain, predict, pretrain, report, synth, train
 
 app = typer.Typer(
     name="dferkit",
@@ -26,6 +26,7 @@ for verb in (
     pretrain.pretrain,
     train.train,
     evaluate.evaluate,
+    compare.compare,
     predict.predict,
     explain.explain,
     report.report,
