@@ -80,10 +80,14 @@ _GUARD = "'"
 
 
 def guard_cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a ``'`` goes before ``= + - @`` at the start."""
-    return _GUARD + text if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+    """Text that no spreadsheet takes for a formula: a ``'`` goes before ``= + - @`` at the start, and before a text that looks guarded already."""
+    return _GUARD + text if _needs_guard(text) else text
 
 
 def unguard_cell(text: str) -> str:
     """Take off what ``guard_cell`` put before a text."""
-    return text[1:] if text.startswith(_GUARD) and text[1:].lstrip(" ").startswith(_FORMULA_STARTS) else text
+    return text[1:] if text.startswith(_GUARD) and _needs_guard(text[1:]) else text
+
+
+def _needs_guard(text: str) -> bool:
+    return text.lstrip(_GUARD).lstrip(" ").startswith(_FORMULA_STARTS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,22 +75,7 @@ def read_prediction_csv(path: Path, *, order: str | None = None) -> PredictionFi
     if clip is None:
         raise ManifestError(f"{path.name}: no column for the clip; name one of them {', '.join(CLIP_COLUMNS[:3])}")
     class_columns, labels = _class_columns(header, path.name, order)
-    true = next((name for name in TRUE_COLUMNS if name in columns), None)
-    predicted = next((name for name in PREDICTED_COLUMNS if name in columns), None)
-    is_ours = {"clip_id", "track_id", "window", "margin"} <= columns.keys()
-    if _EITHER in columns and not is_ours:
-        if true is None and (predicted is not None or class_columns):
-            true = _EITHER
-        elif predicted is None and true is not None:
-            predicted = _EITHER
-        elif true is None:
-            raise ManifestError(
-                f"{path.name}: the column 'label' may be the truth or the prediction; rename it true_label or predicted_label"
-            )
-    if not class_columns and predicted is None:
-        raise ManifestError(
-            f"{path.name}: no column per class (named by class, or p0, p1, …) and none with the predicted class (predicted_label)"
-        )
+    true, predicted = _truth_and_prediction(columns.keys(), bool(class_columns), path.name)
     if order is not None and not labels:
         labels = class_order(order)
     faults: list[str] = []
@@ -98,7 +83,8 @@ def read_prediction_csv(path: Path, *, order: str | None = None) -> PredictionFi
     if not labels:
         # Only names: the classes are those that occur.
         labels = _named_classes(
-            [cells[columns[name]] for _, cells in rows for name in (true, predicted) if name], path.name
+            [(line, cells[columns[name]].strip()) for line, cells in rows for name in (true, predicted) if name],
+            path.name,
         )
         read_class = _class_reader(labels, order, path.name)
     values = np.full((len(rows), len(labels)), np.nan)
@@ -107,38 +93,35 @@ def read_prediction_csv(path: Path, *, order: str | None = None) -> PredictionFi
         try:
             if class_columns:
                 values[row] = _numbers([cells[i] for i in class_columns])
-            elif predicted is not None and cells[columns[predicted]] not in ("", "-1"):
+            elif predicted is not None and cells[columns[predicted]].strip() not in ("", "-1"):
                 values[row] = np.eye(len(labels))[read_class(cells[columns[predicted]])]
-            if true is not None and cells[columns[true]]:
+            if true is not None and cells[columns[true]].strip():
                 truths[row] = read_class(cells[columns[true]])
         except (ValueError, ManifestError) as error:
             if isinstance(error, ConfigError):
                 raise
             faults.append(f"{path.name}:{line}: {error}")
     _refuse(faults)
-    clip_ids = tuple(unguard_cell(cells[columns[clip]]) for _, cells in rows)
     probabilities, notes = _probabilities(values, path.name) if class_columns else (values, ())
     if not class_columns:
         notes = (
             "only the predicted class is given: its probability is taken as 1, so figures of probabilities mean nothing",
         )
 
-    def texts(name: str) -> tuple[str, ...]:
-        return tuple(unguard_cell(cells[columns[name]]) for _, cells in rows)
+    def texts(column: int) -> tuple[str, ...]:
+        return tuple(unguard_cell(cells[column]) for _, cells in rows)
 
-    subjects = texts("subject") if "subject" in columns else None
+    subjects = texts(columns["subject"]) if "subject" in columns else None
     return PredictionFile(
         name=path.name,
         labels=labels,
-        clip_ids=clip_ids,
+        clip_ids=texts(columns[clip]),
         true=truths,
         probabilities=probabilities,
-        folds=texts("fold") if "fold" in columns else ("",) * len(rows),
+        folds=texts(columns["fold"]) if "fold" in columns else ("",) * len(rows),
         subjects=subjects if subjects is not None and "" not in subjects else None,
         attributes={
-            name.removeprefix(_ATTRIBUTE): texts(name)
-            for name in header
-            if name.startswith(_ATTRIBUTE) and name != _ATTRIBUTE
+            name.removeprefix(_ATTRIBUTE): texts(i) for i, name in enumerate(header) if name.startswith(_ATTRIBUTE)
         },
         notes=notes,
     )
@@ -210,6 +193,27 @@ def _view(line: str, num_classes: int) -> tuple[str, int, tuple[str, str], list[
     return match["clip"], true, (match["chunk"], match["split"]), values
 
 
+def _truth_and_prediction(columns: Collection[str], has_classes: bool, name: str) -> tuple[str | None, str | None]:
+    """Columns of the true and of the predicted class; None for none."""
+    true = next((column for column in TRUE_COLUMNS if column in columns), None)
+    predicted = next((column for column in PREDICTED_COLUMNS if column in columns), None)
+    is_ours = {"clip_id", "track_id", "window", "margin"} <= set(columns)
+    if _EITHER in columns and not is_ours:
+        if true is None and (predicted is not None or has_classes):
+            true = _EITHER
+        elif predicted is None and true is not None:
+            predicted = _EITHER
+        elif true is None:
+            raise ManifestError(
+                f"{name}: the column 'label' may be the truth or the prediction; rename it true_label or predicted_label"
+            )
+    if not has_classes and predicted is None:
+        raise ManifestError(
+            f"{name}: no column per class (named by class, or p0, p1, …) and none with the predicted class (predicted_label)"
+        )
+    return true, predicted
+
+
 def _class_columns(header: list[str], name: str, order: str | None) -> tuple[list[int], tuple[str, ...]]:
     """Columns of the classes and what they are; empty when there are none."""
     numbered = {
@@ -251,6 +255,7 @@ def _class_reader(labels: tuple[str, ...], order: str | None, name: str) -> Call
     """How a cell tells a class: by name, or by number in the named order."""
 
     def read(text: str) -> int:
+        text = text.strip()
         if re.fullmatch(r"\d+", text):
             if order is None:
                 raise _order_is_needed(name)
@@ -262,17 +267,18 @@ def _class_reader(labels: tuple[str, ...], order: str | None, name: str) -> Call
     return read
 
 
-def _named_classes(cells: list[str], name: str) -> tuple[str, ...]:
-    """The smallest known label set that holds every class that occurs."""
-    if any(re.fullmatch(r"\d+", cell) for cell in cells):
-        raise _order_is_needed(name)
-    faults, found = [], set()
-    for cell in dict.fromkeys(cells):
+def _named_classes(cells: list[tuple[int, str]], name: str) -> tuple[str, ...]:
+    """The smallest known label set that holds every class that occurs in (line, cell)."""
+    faults: list[str] = []
+    found: set[str] = set()
+    for line, cell in cells:
+        if re.fullmatch(r"\d+", cell):
+            raise _order_is_needed(name)
         try:
-            if cell and cell != "-1":
+            if cell not in ("", "-1"):
                 found.add(parse_label(cell, _ALL_CLASSES))
         except ManifestError as error:
-            faults.append(f"{name}: {error}")
+            faults.append(f"{name}:{line}: {error}")
     _refuse(faults)
     for order in ("dferkit-7", "dferkit-11", "dferkit-43"):
         if found <= set(CLASS_ORDERS[order]):
@@ -287,7 +293,7 @@ def _numbers(cells: Sequence[str]) -> list[float]:
     try:
         values = [float(cell) for cell in cells]
     except ValueError:
-        wrong = next(cell for cell in cells if not _is_number(cell))
+        wrong = next(cell.strip() for cell in cells if not _is_number(cell))
         raise ValueError(f"{wrong!r} is not a number") from None
     if not np.isfinite(values).all():
         raise ValueError("a value is not finite")
@@ -356,9 +362,15 @@ def _text(path: Path) -> str:
 
 
 def _refuse(faults: list[str]) -> None:
-    if faults:
-        more = f"\n… and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise ManifestError("\n".join(faults[:_MOST_FAULTS]) + more)
+    """Raise if there is a fault; each is ``file:line: what``, and many that are alike are said once."""
+    if not faults:
+        return
+    if len(faults) > 1 and len({fault.partition(": ")[2] for fault in faults}) == 1:
+        raise ManifestError(
+            f"{faults[0]} (so are {len(faults) - 1} further lines, up to {faults[-1].partition(': ')[0]})"
+        )
+    more = f"\n… and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+    raise ManifestError("\n".join(faults[:_MOST_FAULTS]) + more)
 
 
 def _order_is_needed(name: str) -> ConfigError:

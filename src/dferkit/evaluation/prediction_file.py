@@ -69,7 +69,7 @@ class PredictionFile:
         if (given < 0).any():
             lacking = [label for label in truth.labels if label not in self.labels]
             raise DataError(
-                f"{self.name} has no class {lacking[0]!r}, which some clips truly are; compare on the shared classes only"
+                f"{self.name} has no class {lacking[0]!r}, which some clips truly are; compare on the shared classes only (--shared-classes)"
             )
         clash = np.flatnonzero((own >= 0) & (own != given))
         if len(clash):

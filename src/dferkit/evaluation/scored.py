@@ -112,7 +112,7 @@ class ScoredClips:
             return self
         if set(labels) != set(self.labels) or len(labels) != len(self.labels):
             raise DataError(
-                f"the classes differ: {', '.join(self.labels)} against {', '.join(labels)}; compare on the shared classes only"
+                f"the classes differ: {', '.join(self.labels)} against {', '.join(labels)}; compare on the shared classes only (--shared-classes)"
             )
         column = np.array([self.labels.index(label) for label in labels])
         return replace(

@@ -115,6 +115,7 @@ def write_scores(
     provenance: Provenance,
     *,
     predictions: Sequence[Prediction] | None = None,
+    groups: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -122,12 +123,13 @@ def write_scores(
 
     Args:
         predictions: What else is known of each answer, in the order of the clips.
+        groups: Attributes to score by group.
         about: Stands in ``metrics.json`` under ``model``; not a figure.
 
     Returns:
         The figures, as ``evaluation.summary.summarize`` gives them.
     """
-    figures = summarize(clips, attributes=sorted(clips.attributes), seed=seed)
+    figures = summarize(clips, attributes=groups, seed=seed)
     write_scored(out / "predictions.csv", clips, provenance, predictions=predictions)
     write_json(out / "metrics.json", clean_json({**figures, **({"model": about} if about else {})}))
     return figures
