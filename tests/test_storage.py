@@ -9,8 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dferkit.storage import atomic_path, digest_file, digest_json, read_json, write_json, write_text
+from dferkit.storage import (
+    atomic_path,
+    digest_file,
+    digest_json,
+    guard_cell,
+    read_json,
+    unguard_cell,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_there_completely(tmp_path: Path) -> None:
@@ -91,3 +102,10 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         write_text(tmp_path / "a.txt", "x")
+
+
+@given(st.text(alphabet="'=+-@\t\n a＝", max_size=6))
+def test_guarded_cells_are_no_formula_and_come_back(text):
+    guarded = guard_cell(text)
+    assert unguard_cell(guarded) == text
+    assert not guarded.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\n", "＝"))

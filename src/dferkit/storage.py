@@ -1,4 +1,4 @@
-"""Files that exist completely or not at all, and their fingerprints."""
+"""Files that exist completely or not at all, their fingerprints, and cells of a table that no program runs."""
 
 from __future__ import annotations
 
@@ -82,8 +82,27 @@ def digest_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorts names as people count: ``2.jpg`` before ``10.jpg``. Names that differ only in leading zeros are told apart last."""
-    parts = re.split(r"([0-9]+)", name)
-    key: list[tuple[int, int | str]] = [(1, int(part)) if part.isdecimal() else (2, part) for part in parts if part]
-    return (*key, (0, ""), (0, name))
+def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Sorts ``2.jpg`` before ``10.jpg`` and ``a_00002_00010.jpg`` after ``a_00002_00009.jpg``; padding does not matter."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
+    # The name itself decides between 1.jpg and 01.jpg.
+    return tuple((0, int(p), "") if p[0] in "0123456789" else (1, 0, p.lower()) for p in pieces), name
+
+
+# A spreadsheet takes a cell that begins with one of these for a formula and runs it.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_GUARD = "'"
+
+
+def guard_cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a ``'`` goes before ``= + - @`` at the start, and before a text that looks guarded already."""
+    return _GUARD + text if _needs_guard(text) else text
+
+
+def unguard_cell(text: str) -> str:
+    """Take off what ``guard_cell`` put before a text."""
+    return text[1:] if text.startswith(_GUARD) and _needs_guard(text[1:]) else text
+
+
+def _needs_guard(text: str) -> bool:
+    return text.lstrip(_GUARD).lstrip(" ").startswith(_FORMULA_STARTS)

@@ -141,7 +141,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], *, only_gradien
     """Make the loss (or only its gradient) NaN at some steps."""
     original, calls = Grace.loss, [0]
 
-    def loss(self: Grace, *arguments: object) -> Tensor:
+    def loss(self: Grace, *arguments: object, **named: object) -> Tensor:
         value = original(self, *arguments)
         calls[0] += 1
         if calls[0] not in bad_steps:

@@ -13,6 +13,7 @@ import pytest
 from video_files import numbered_frame, read_number
 
 from dferkit.errors import VideoError
+from dferkit.storage import natural_key
 from dferkit.video import (
     Limits,
     clip_window,
@@ -20,7 +21,6 @@ from dferkit.video import (
     digest_source,
     index_frame_folder,
     index_source,
-    natural_key,
     spread_window,
 )
 from dferkit.video.picture import complete_picture_size

@@ -36,10 +36,10 @@ def evaluate(
             data, loaded, out, face=face, workers=workers, on_progress=lambda a, b: tell("faces and tokens", a, b)
         )
     unreadable = sum(p.status == "unreadable" for p in predictions)
-    low, high = scores.uar_ci95
+    low, high = scores["uar_ci95"]
     typer.echo(
-        f"UAR {scores.uar:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {scores.war:.3f}, {plural(scores.num_clips, 'clip')}, {scores.num_failed} without answer: {out / 'metrics.json'}"
+        f"UAR {scores['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {scores['war']:.3f}, {plural(scores['num_clips'], 'clip')}, {scores['num_failed']} without answer: {out / 'metrics.json'}"
     )
-    for warning in scores.warnings:
+    for warning in scores["warnings"]:
         note(f"{warning}: {WARNINGS[warning]}")
     raise typer.Exit(1 if unreadable else 0)

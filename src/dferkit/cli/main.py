@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from dferkit.cli import data, demo, doctor, evaluate, explain, predict, prepare, pretrain, report, synth, train
+from dferkit.cli import compare, data, demo, doctor, evaluate, explain, predict, prepare, pretrain, report, synth, train
 
 app = typer.Typer(
     name="dferkit",
@@ -27,6 +27,7 @@ for verb in (
     pretrain.pretrain,
     train.train,
     evaluate.evaluate,
+    compare.compare,
     predict.predict,
     explain.explain,
     report.report,

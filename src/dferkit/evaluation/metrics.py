@@ -8,6 +8,7 @@ have leading axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float, Int, Num, Shaped
@@ -18,11 +19,14 @@ from dferkit.schema import Evaluation
 NO_ANSWER = -1
 """Predicted class of a clip without an answer."""
 
+NUM_RESAMPLES = 2000
+"""Draws of a bootstrap interval."""
 _FEW_SUBJECTS = 10
-_FEW_CLIPS = 30
+FEW_CLIPS = 30
+"""With fewer clips an interval is no sign of certainty."""
 
 WARNINGS = {
-    "W_FEW_CLIPS": f"fewer than {_FEW_CLIPS} clips: the interval is too narrow or has no width; it is no sign of certainty",
+    "W_FEW_CLIPS": f"fewer than {FEW_CLIPS} clips: the interval is too narrow or has no width; it is no sign of certainty",
     "W_CLASS_ABSENT": "not every class is in the data: UAR is the mean over those that are",
     "W_FAILED_CLIPS": "clips without an answer count as wrong",
     "W_NO_SUBJECTS": "no subject is named: the interval takes clips as independent and is too narrow when people appear more than once",
@@ -77,7 +81,7 @@ def bootstrap_interval(
     num_classes: int,
     *,
     groups: Shaped[np.ndarray, " clips"] | Sequence[str] | None = None,
-    num_resamples: int = 2000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
@@ -103,7 +107,7 @@ def paired_difference(
     *,
     groups: Shaped[np.ndarray, " clips"] | Sequence[str] | None = None,
     statistic: Statistic = uar,
-    num_resamples: int = 2000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float, float]:
@@ -123,6 +127,24 @@ def paired_difference(
 
     whole = difference(np.bincount(joint, minlength=num_classes * columns**2)[None])
     return (float(whole[0]), *_percentiles(difference(tables), level))
+
+
+def wilson_interval(
+    num_right: Num[np.ndarray, "*counts"], num_all: Num[np.ndarray, "*counts"], *, level: float = 0.95
+) -> Float[np.ndarray, "*counts 2"]:
+    """Wilson score interval (low, high) of a share; NaN where ``num_all`` is 0. Unlike the plain one it is not empty at 0 and 1.
+
+    Raises:
+        ConfigError: ``level`` not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"level is {level}, but must be between 0 and 1")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    n = np.where(np.asarray(num_all) > 0, num_all, np.nan).astype(np.float64)
+    share = num_right / n
+    middle = share + z**2 / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    return np.clip(np.stack([middle - half, middle + half], axis=-1) / (1 + z**2 / n)[..., None], 0, 1)
 
 
 def evaluate_predictions(
@@ -155,7 +177,7 @@ def evaluate_predictions(
     recall = per_class_recall(full)
     num_failed = int(full[:, num_classes].sum())
     warnings = []
-    if len(codes) < _FEW_CLIPS:
+    if len(codes) < FEW_CLIPS:
         warnings.append("W_FEW_CLIPS")
     if np.isnan(recall).any():
         warnings.append("W_CLASS_ABSENT")
@@ -206,7 +228,7 @@ def expected_calibration_error(
     """
     if num_bins < 1:
         raise ConfigError(f"num_bins is {num_bins}, but must be at least 1")
-    p = _probabilities(probabilities, true)
+    p = checked_probabilities(probabilities, true)
     order = np.argsort(p.max(1), kind="stable")
     confidence, is_right = p.max(1)[order], (p.argmax(1) == true)[order].astype(np.float64)
     gaps = [abs(part.sum()) for part in np.array_split(confidence - is_right, min(num_bins, len(p)))]
@@ -217,14 +239,34 @@ def negative_log_likelihood(
     probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]
 ) -> float:
     """Mean of −log p(true class), in nats; p is held at 1e-12 or above, so one sure mistake stays finite."""
-    p = _probabilities(probabilities, true)
+    p = checked_probabilities(probabilities, true)
     return float(-np.log(np.maximum(p[np.arange(len(p)), true], 1e-12)).mean())
 
 
 def brier(probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]) -> float:
     """Mean squared distance of the probabilities from the one-hot truth, summed over classes, 0 to 2."""
-    p = _probabilities(probabilities, true)
+    p = checked_probabilities(probabilities, true)
     return float(((p - np.eye(p.shape[1])[true]) ** 2).sum(1).mean())
+
+
+def checked_probabilities(
+    probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]
+) -> Float[np.ndarray, "clips classes"]:
+    """The probabilities in float64, if they are ones and the class numbers fit.
+
+    Raises:
+        DataError: No clips, unequal lengths, rows that do not sum to 1 (or are NaN), or class numbers out of range.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if len(p) == 0 or len(p) != len(true):
+        raise DataError(
+            f"got probabilities of {len(p)} clips and {len(true)} true classes; both must be equal and above 0"
+        )
+    if not np.isfinite(p).all() or p.min() < 0 or np.abs(p.sum(1) - 1).max() > 1e-3:
+        raise DataError("every row of probabilities must be 0 or more and sum to 1; leave out clips without an answer")
+    if np.min(true) < 0 or np.max(true) >= p.shape[1]:
+        raise DataError(f"true classes run from {np.min(true)} to {np.max(true)}, but must be 0 to {p.shape[1] - 1}")
+    return p
 
 
 def _cells(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -282,16 +324,3 @@ def _average_ranks(values: np.ndarray) -> np.ndarray:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[inverse]
-
-
-def _probabilities(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
-    p = np.asarray(probabilities, dtype=np.float64)
-    if len(p) == 0 or len(p) != len(true):
-        raise DataError(
-            f"got probabilities of {len(p)} clips and {len(true)} true classes; both must be equal and above 0"
-        )
-    if not np.isfinite(p).all() or p.min() < 0 or np.abs(p.sum(1) - 1).max() > 1e-3:
-        raise DataError("every row of probabilities must be 0 or more and sum to 1; leave out clips without an answer")
-    if np.min(true) < 0 or np.max(true) >= p.shape[1]:
-        raise DataError(f"true classes run from {np.min(true)} to {np.max(true)}, but must be 0 to {p.shape[1] - 1}")
-    return p

@@ -11,12 +11,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
-from dferkit.datasets.media_check import pictures
 from dferkit.errors import DataError
 from dferkit.parallel import run_parallel
 from dferkit.schema import Record
-from dferkit.storage import natural_key
-from dferkit.video import clip_window, decode_windows, index_video
+from dferkit.video import clip_window, decode_source, index_frame_folder, index_source
 
 NUM_HASHES = 8
 SAME_BELOW = 6.0
@@ -35,7 +33,12 @@ def digest_clip(video: Path) -> str:
 
 
 def _files(video: Path) -> list[Path]:
-    return [video / name for name in sorted(pictures(video), key=natural_key)] if video.is_dir() else [video]
+    if not video.is_dir():
+        return [video]
+    try:
+        return [video / name for name in index_frame_folder(video).names]
+    except DataError:
+        return []
 
 
 def same_bytes(records: Sequence[Record]) -> list[tuple[str, ...]]:
@@ -70,17 +73,10 @@ def hash_clip(video: Path) -> UInt64[np.ndarray, " 8"] | None:
 
 
 def _greys(video: Path) -> Iterator[np.ndarray]:
-    if video.is_dir():
-        files = _files(video)
-        for place in ((np.arange(NUM_HASHES) + 0.5) / NUM_HASHES * len(files)).astype(int) if files else ():
-            grey = cv2.imread(str(files[place]), cv2.IMREAD_REDUCED_GRAYSCALE_2)
-            if grey is not None:
-                yield grey
-        return
     try:
-        index = index_video(video)
-        frames = next(decode_windows(index, [clip_window(index.duration_seconds, NUM_HASHES)]))
-    except (DataError, OSError):
+        source = index_source(video)
+        frames = next(decode_source(source, [clip_window(source.duration_seconds, NUM_HASHES)]))
+    except (DataError, OSError, cv2.error):
         return
     yield from (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in frames.images)
 

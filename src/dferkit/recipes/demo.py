@@ -23,6 +23,7 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
 from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_claim, on_crop, phrase_masses
 from dferkit.evaluation.metrics import evaluate_predictions, paired_difference
+from dferkit.evaluation.summary import evaluation_figures
 from dferkit.explain import summarise_deletion
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
@@ -33,7 +34,7 @@ from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.pipeline import Model, Settings, load
 from dferkit.recipes.provenance import about_checkpoint, box_digests
-from dferkit.recipes.scoring import answer_features, evaluation_json
+from dferkit.recipes.scoring import answer_features
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.tables import clean_json, own_version, write_tables
 from dferkit.schema import ActionUnits, Evaluation, Explanation, Record
@@ -383,7 +384,7 @@ def _evaluate(side: _Side, probabilities: np.ndarray, seed: int) -> Evaluation:
 
 
 def _short(evaluation: Evaluation) -> dict[str, Any]:
-    full = evaluation_json(evaluation)
+    full = evaluation_figures(evaluation)
     return {name: full[name] for name in ("uar", "war", "uar_ci95", "war_ci95", "per_class_recall")}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from dferkit.datasets import choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import CheckpointError, ManifestError
-from dferkit.evaluation.metrics import evaluate_predictions
+from dferkit.evaluation.scored import ScoredClips
+from dferkit.evaluation.summary import summarize
 from dferkit.models.checkpoint import Checkpoint
-from dferkit.reports.tables import Provenance, clean_json, own_version, prediction_table, write_table
-from dferkit.schema import ClipStatus, Evaluation, Prediction, Record
+from dferkit.reports.scored_table import write_scored
+from dferkit.reports.tables import Provenance, clean_json, own_version
+from dferkit.schema import ClipStatus, Prediction, Record
 from dferkit.storage import write_json
 from dferkit.training.captioned import describe_all, refine_all, test_guides
 from dferkit.training.features import FeatureConfig, Features, extract_features
@@ -86,36 +88,51 @@ def clip_predictions(
     return rows
 
 
-def score(
-    records: list[Record], answered: dict[str, np.ndarray], labels: tuple[str, ...], *, seed: int = 0
-) -> Evaluation:
-    """UAR, WAR and the rest; a clip without an answer counts as wrong."""
-    true = np.array([labels.index(str(r.label)) for r in records])
+def scored_clips(
+    records: list[Record], answered: dict[str, np.ndarray], labels: tuple[str, ...], *, fold: str = ""
+) -> ScoredClips:
+    """The answers beside the truth; a clip without an answer has a row of NaN and counts as wrong.
+
+    Attributes of the records become those of the clips, empty where a record has none.
+    """
     missing = np.full(len(labels), np.nan)
-    probabilities = np.stack([answered.get(r.clip_id, missing) for r in records])
-    named = [r.subject for r in records if r.subject]
-    subjects = named if len(named) == len(records) else None
-    return evaluate_predictions(labels, true, probabilities, subjects=subjects, seed=seed)
+    named = tuple(r.subject for r in records if r.subject)
+    attributes = sorted({name for r in records for name in r.attributes})
+    return ScoredClips(
+        labels=labels,
+        clip_ids=tuple(r.clip_id for r in records),
+        true=np.array([labels.index(str(r.label)) for r in records], dtype=np.int64),
+        probabilities=np.stack([answered.get(r.clip_id, missing) for r in records]).astype(np.float64),
+        folds=(fold,) * len(records),
+        subjects=named if len(named) == len(records) else None,
+        attributes={name: tuple(r.attributes.get(name, "") for r in records) for name in attributes},
+    )
 
 
-def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
-    """For ``metrics.json`` and ``results.json``."""
-    recall = {
-        label: None if np.isnan(value) else float(value)
-        for label, value in zip(evaluation.labels, evaluation.per_class_recall, strict=True)
-    }
-    return {
-        "labels": list(evaluation.labels),
-        "uar": evaluation.uar,
-        "war": evaluation.war,
-        "uar_ci95": list(evaluation.uar_ci95),
-        "war_ci95": list(evaluation.war_ci95),
-        "per_class_recall": recall,
-        "confusion": np.asarray(evaluation.confusion).tolist(),
-        "num_clips": evaluation.num_clips,
-        "num_failed": evaluation.num_failed,
-        "warnings": list(evaluation.warnings),
-    }
+def write_scores(
+    out: Path,
+    clips: ScoredClips,
+    provenance: Provenance,
+    *,
+    predictions: Sequence[Prediction] | None = None,
+    groups: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write ``predictions.csv`` and, with every figure of it, ``metrics.json``.
+
+    Args:
+        predictions: What else is known of each answer, in the order of the clips.
+        groups: Attributes to score by group.
+        about: Stands in ``metrics.json`` under ``model``; not a figure.
+
+    Returns:
+        The figures, as ``evaluation.summary.summarize`` gives them.
+    """
+    figures = summarize(clips, attributes=groups, seed=seed)
+    write_scored(out / "predictions.csv", clips, provenance, predictions=predictions)
+    write_json(out / "metrics.json", clean_json({**figures, **({"model": about} if about else {})}))
+    return figures
 
 
 def evaluate_manifest(
@@ -126,8 +143,11 @@ def evaluate_manifest(
     face: str = "haar",
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[Evaluation, list[Prediction]]:
+) -> tuple[dict[str, Any], list[Prediction]]:
     """Score a checkpoint on the test rows of a manifest (all rows without a split column); write ``metrics.json`` and ``predictions.csv``.
+
+    Returns:
+        The figures of ``metrics.json``, and one prediction per clip.
 
     Raises:
         ManifestError: The manifest is wrong or has no test row.
@@ -151,11 +171,7 @@ def evaluate_manifest(
     probabilities = answer_features(checkpoint, features, TextEncoder(BOX_FOLDER / "text"))
     answered = {record.clip_id: row for record, row in zip(features.records, probabilities, strict=True)}
     predictions = clip_predictions(records, features.statuses, answered, checkpoint.labels)
-    evaluation = score(records, answered, checkpoint.labels)
-    write_table(
-        out / "predictions.csv", prediction_table(predictions, provenance_of(checkpoint), labels=checkpoint.labels)
-    )
-    provenance = {
+    about = {
         "model": checkpoint.about["name"],
         "weights_sha256": checkpoint.digest,
         "trained_on": checkpoint.about["trained_on"],
@@ -163,5 +179,11 @@ def evaluate_manifest(
         "version": own_version(),
         "face": face,
     }
-    write_json(out / "metrics.json", clean_json({**evaluation_json(evaluation), "model": provenance}))
-    return evaluation, predictions
+    figures = write_scores(
+        out,
+        scored_clips(records, answered, checkpoint.labels),
+        provenance_of(checkpoint),
+        predictions=predictions,
+        about=about,
+    )
+    return figures, predictions

@@ -16,13 +16,14 @@ from dferkit.datasets import check_disjoint, choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError, ManifestError
+from dferkit.evaluation.summary import summarize
 from dferkit.labels import BASIC
 from dferkit.models.build import variant
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.recipes.provenance import about_checkpoint
-from dferkit.recipes.scoring import answer_features, evaluation_json, score
+from dferkit.recipes.scoring import answer_features, scored_clips
 from dferkit.reports.tables import clean_json
 from dferkit.storage import digest_file, write_json
 from dferkit.training.captioned import describe_all, refine_all, training_guides
@@ -163,8 +164,7 @@ def train_manifest(
     if val_records:
         val = extract_features(val_records, out / "cache" / "val", config, workers=workers)
         probabilities = answer_features(checkpoint, val, text_encoder)
-        figures["val"] = evaluation_json(
-            score(val_records, {r.clip_id: p for r, p in zip(val.records, probabilities, strict=True)}, BASIC)
-        )
+        answered = {r.clip_id: p for r, p in zip(val.records, probabilities, strict=True)}
+        figures["val"] = summarize(scored_clips(val_records, answered, BASIC))
     write_json(out / "train.json", clean_json(figures))
     return folder, figures

@@ -40,10 +40,6 @@ FRAME_COLUMNS = (
     "FaceRectHeight", "FaceScore", "success", "sampled", "clip_weight", "file_frame",
 )  # fmt: skip
 
-# A spreadsheet takes a cell that begins with one of these for a formula and runs it.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-_GUARD = "'"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
@@ -198,13 +194,18 @@ def _is_absolute(text: str) -> bool:
     return Path(text).is_absolute() or re.match(r"^(?:[A-Za-z]:[\\/]|\\\\|~)", text) is not None
 
 
-def guard_text(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a ``'`` goes before ``= + - @`` at the start."""
-    return _GUARD + text if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+def write_table(
+    path: Path | str,
+    table: pd.DataFrame,
+    *,
+    root: Path | str | None = None,
+    float_format: str | None = FLOAT_FORMAT,
+) -> None:
+    """Write CSV atomically; texts are guarded against formulas, inputs are relative to ``root``.
 
-
-def write_table(path: Path | str, table: pd.DataFrame, *, root: Path | str | None = None) -> None:
-    """Write CSV atomically; texts are guarded against formulas, inputs are relative to ``root``."""
+    Args:
+        float_format: None writes the shortest text that reads back as the same float64.
+    """
     table = table.copy()
     for column in table.columns:
         if not _is_text(table[column]):
@@ -214,8 +215,8 @@ def write_table(path: Path | str, table: pd.DataFrame, *, root: Path | str | Non
             cells = [relative_input(cell, root) for cell in cells]
         elif column == "message" and root is not None:
             cells = [cell.replace(f"{Path(root).resolve()}/", "").replace(f"{root}/", "") for cell in cells]
-        table[column] = pd.Series([guard_text(cell) for cell in cells], index=table.index, dtype=object)
-    text = table.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+        table[column] = pd.Series([storage.guard_cell(cell) for cell in cells], index=table.index, dtype=object)
+    text = table.to_csv(index=False, float_format=float_format, lineterminator="\n")
     storage.write_text(path, text)
 
 
@@ -226,12 +227,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
              "model", "weights_sha256", "version", "front_end", "calibration", "trained_on", "method",
              "region_source"}  # fmt: skip
     for column in texts & set(table.columns):
-        table[column] = [_unguard("" if _is_missing(cell) else str(cell)) for cell in table[column]]
+        table[column] = [storage.unguard_cell("" if _is_missing(cell) else str(cell)) for cell in table[column]]
     return table
-
-
-def _unguard(text: str) -> str:
-    return text[1:] if text.startswith(_GUARD) and text[1:].lstrip(" ").startswith(_FORMULA_STARTS) else text
 
 
 def _is_text(column: pd.Series) -> bool:

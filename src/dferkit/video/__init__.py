@@ -2,7 +2,7 @@
 
 from dferkit.video.container import Limits
 from dferkit.video.decode import decode_windows
-from dferkit.video.frame_folder import FrameFolder, index_frame_folder, natural_key
+from dferkit.video.frame_folder import FrameFolder, index_frame_folder
 from dferkit.video.index import VideoIndex, index_video
 from dferkit.video.orientation import Orientation
 from dferkit.video.sampling import Window, clip_window, plan_windows, spread_window
@@ -21,7 +21,6 @@ __all__ = [
     "index_frame_folder",
     "index_source",
     "index_video",
-    "natural_key",
     "plan_windows",
     "spread_window",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from dferkit.errors import VideoError
 from dferkit.schema import DecodeReport, Frames
+from dferkit.storage import natural_key
 from dferkit.video.container import Limits, display_name
 from dferkit.video.picture import read_picture
 from dferkit.video.sampling import Window
@@ -53,13 +53,6 @@ class FrameFolder:
     def duration_seconds(self) -> float:
         """Nominal length."""
         return len(self.names) / NOMINAL_RATE
-
-
-def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sorts ``2.jpg`` before ``10.jpg`` and ``a_00002_00010.jpg`` after ``a_00002_00009.jpg``; padding does not matter."""
-    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
-    # The name itself decides between 1.jpg and 01.jpg.
-    return tuple((0, int(p), "") if p[0] in "0123456789" else (1, 0, p.lower()) for p in pieces), name
 
 
 def index_frame_folder(path: Path | str, *, limits: Limits | None = None) -> FrameFolder:

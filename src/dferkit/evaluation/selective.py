@@ -1,0 +1,76 @@
+"""Answering only when sure: risk over coverage.
+
+Confidence is the probability of the most probable class. Clips without an answer are left out beforehand; say beside
+the figure how many there were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+from dferkit.errors import ConfigError
+from dferkit.evaluation.metrics import checked_probabilities
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RiskCoverage:
+    """Risk when only the surest clips are answered; one step per different confidence, the surest first.
+
+    Clips of equal confidence are one step: no order among them could be justified.
+
+    Attributes:
+        threshold: Answered are the clips with at least this confidence.
+        coverage: Share of answered clips, rising to 1.
+        risk: Share of wrong ones among the answered.
+        area: AURC (Geifman, Uziel, El-Yaniv 2019): mean over the clips of the risk at their step, 0 to 1; lower is better.
+    """
+
+    threshold: Float64[np.ndarray, " steps"]
+    coverage: Float64[np.ndarray, " steps"]
+    risk: Float64[np.ndarray, " steps"]
+    area: float
+
+    def accuracy_at(self, coverage: float) -> float:
+        """Share of right answers at the first step that covers at least this share of the clips.
+
+        Raises:
+            ConfigError: ``coverage`` not above 0 or above 1.
+        """
+        if not 0 < coverage <= 1:
+            raise ConfigError(f"coverage is {coverage}, but must be above 0 and at most 1")
+        # 0.3 of 10 clips are 3, although 0.3 as a float is above 3 / 10.
+        step = int(np.searchsorted(self.coverage, coverage - 1e-12))
+        return float(1 - self.risk[step])
+
+    def coverage_at(self, accuracy: float) -> float:
+        """Largest coverage with at least this share of right answers; 0 when there is none.
+
+        Raises:
+            ConfigError: ``accuracy`` not between 0 and 1.
+        """
+        if not 0 <= accuracy <= 1:
+            raise ConfigError(f"accuracy is {accuracy}, but must be between 0 and 1")
+        good = np.flatnonzero(1 - self.risk >= accuracy - 1e-12)
+        return float(self.coverage[good[-1]]) if len(good) else 0.0
+
+
+def risk_coverage(probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]) -> RiskCoverage:
+    """Risk–coverage curve of answered clips.
+
+    Raises:
+        DataError: No clips, rows that are no probabilities, or class numbers out of range.
+    """
+    p = checked_probabilities(probabilities, true)
+    threshold, step = np.unique(-p.max(1), return_inverse=True)
+    size = np.bincount(step, minlength=len(threshold))
+    wrong = np.bincount(step, weights=p.argmax(1) != true, minlength=len(threshold))
+    risk = wrong.cumsum() / size.cumsum()
+    return RiskCoverage(
+        threshold=-threshold,
+        coverage=size.cumsum() / len(p),
+        risk=risk,
+        area=float((size * risk).sum() / len(p)),
+    )
