@@ -86,7 +86,7 @@ def test_classes_and_clips_are_matched_by_name():
     assert (found.uar, found.war, found.mcnemar_p) == (expected.uar, expected.war, expected.mcnemar_p)
     # The same numbers with the names of another order are other answers.
     wrong = replace(b, labels=BASIC[::-1])
-    with pytest.raises(DataError, match="two truths.*check the class orders"):
+    with pytest.raises(DataError, match=r"two truths.*check the class orders"):
         compare(a, wrong)
     with pytest.raises(DataError, match="shared classes"):
         compare(a, imagined_clips(150, labels=MAFW))
