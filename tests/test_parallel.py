@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +97,35 @@ def test_an_error_ends_it(workers: int) -> None:
 def test_a_dead_worker_is_one_sentence() -> None:
     with pytest.raises(BackendError, match="a worker process died"):
         list(run_parallel(die, range(8), 2))
+
+
+_PROGRAM = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from dferkit.parallel import run_parallel
+from test_parallel import slow_process
+
+if __name__ == "__main__":
+    for pid in run_parallel(slow_process, range(1000), 2, in_order=False):
+        print(pid, flush=True)
+"""
+
+
+def slow_process(_: int) -> int:
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def test_workers_do_not_outlive_a_killed_command(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(_PROGRAM)
+    command = [sys.executable, str(tmp_path / "program.py"), str(Path(__file__).parent)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    workers = {int(child.stdout.readline()) for _ in range(12)}
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    deadline = time.monotonic() + 60
+    while (alive := {pid for pid in workers if Path(f"/proc/{pid}").exists()}) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive

@@ -8,7 +8,7 @@ DferError
 │   └── NoFaceError        a video was read, but shows no usable face
 ├── BackendError           an optional part is absent or answered badly
 │   └── MissingExtraError  an extra is not installed; names the pip command
-└── CheckpointError        weights are missing, damaged or of another model
+└── CheckpointError        weights are missing, damaged or of another model; a store of faces is incomplete or damaged
 
 A message says what was found, what was expected and what to do, in one sentence.
 """
@@ -60,4 +60,4 @@ class MissingExtraError(BackendError, ImportError):
 
 
 class CheckpointError(DferError):
-    """Weights are missing, damaged or of another model."""
+    """Weights are missing, damaged or of another model; a store of faces is incomplete or damaged."""

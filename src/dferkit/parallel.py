@@ -8,11 +8,12 @@ import itertools
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from dferkit.errors import BackendError
@@ -111,7 +112,19 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Without this, a killed command's workers would go on with what is queued."""
+    """Without this, a killed command's workers would go on with what is queued, and then wait for ever.
+
+    A worker is the child of a fork server that lives as long as any worker does, so the death of the command itself is
+    watched too: its end of a pipe closes, however it ended.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command itself tells the user
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_after_command, daemon=True).start()
+
+
+def _end_after_command() -> None:
+    command = parent_process()
+    if command is not None:
+        command.join()
+        os._exit(1)

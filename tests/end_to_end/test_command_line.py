@@ -17,7 +17,7 @@ import pytest
 
 from dferkit.labels import BASIC
 
-VERBS = ("demo", "synth", "pretrain", "train", "evaluate", "predict", "explain", "report", "doctor")
+VERBS = ("demo", "synth", "pretrain", "train", "evaluate", "compare", "predict", "explain", "report", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -187,6 +187,14 @@ def test_train_evaluate_predict_explain_report(run, clips, tmp_path):
     assert metrics["war"] == pytest.approx(right.mean(), abs=1e-12)
     recalls = [right[truth[table["input"]].to_numpy() == label].mean() for label in BASIC]
     assert metrics["uar"] == pytest.approx(np.mean(recalls), abs=1e-12)
+    script = Path(__file__).parents[2] / "scripts" / "recompute"
+    again = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "scores")], capture_output=True, text=True, timeout=120
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    done = run("compare", tmp_path / "scores", tmp_path / "scores")
+    assert done.returncode == 0, done.stderr
+    assert "McNemar's exact p = 1.000" in done.stdout
     # One clip answers alike in both verbs: both look at its 16 frames.
     one = tests["video"].iloc[0]
     run("predict", clips / one, "--checkpoint", checkpoint, "--face", "haar", "--out", tmp_path / "one")

@@ -183,9 +183,9 @@ def test_views_are_softmaxed_then_averaged_as_in_their_merge(tmp_path):
     logits, true = random.normal(0, 2, (5, 7)).astype(np.float32), [3, 0, 6, 2, 2]
     text = logits_text(logits, true, views=4)
     first, *lines = text.splitlines()
-    # Two processes, the last line of the first padded into the second.
+    # Two processes, the last line of the first padded into the second and answered otherwise: the first counts.
     (tmp_path / "0.txt").write_text("\n".join([first, *lines[:11]]) + "\n")
-    (tmp_path / "1.txt").write_text("\n".join([first, *lines[10:]]) + "\n")
+    (tmp_path / "1.txt").write_text("\n".join([first, lines[10].replace("[", "[1"), *lines[11:]]) + "\n")
     found = read_predictions(tmp_path, order="dfew")
     expected = np.stack([softmax([np.roll(row, k).tolist() for k in range(4)], axis=1).mean(0) for row in logits])
     np.testing.assert_allclose(found.probabilities, expected, rtol=0, atol=1e-14)

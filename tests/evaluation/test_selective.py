@@ -22,8 +22,8 @@ def test_curve_by_hand():
     assert found.area == pytest.approx((0 + 1 / 3 + 1 / 3 + 1 / 4 + 2 / 5) / 5, abs=1e-15)
     assert found.accuracy_at(0.2) == 1
     assert found.accuracy_at(0.21) == found.accuracy_at(0.6) == pytest.approx(2 / 3)
-    assert found.accuracy_at(1) == pytest.approx(0.6)
-    assert found.coverage_at(1) == pytest.approx(0.2)
+    assert found.accuracy_at(1.0) == pytest.approx(0.6)
+    assert found.coverage_at(1.0) == pytest.approx(0.2)
     assert found.coverage_at(0.75) == pytest.approx(0.8)  # accuracy rises again at the third step
     assert found.coverage_at(0.6) == 1
     nothing = risk_coverage(*two_classes([0.9], [False]))
@@ -52,7 +52,7 @@ def test_coverage_is_not_lost_to_rounding():
 
 def test_wrong_questions_are_refused():
     found = risk_coverage(*two_classes([0.9, 0.8], [True, False]))
-    for coverage in (0, -1, 1.1):
+    for coverage in (0.0, -1.0, 1.1):
         with pytest.raises(ConfigError, match="coverage"):
             found.accuracy_at(coverage)
     for accuracy in (-0.1, 1.1):

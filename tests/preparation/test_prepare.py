@@ -248,6 +248,32 @@ def test_a_flipped_bit_is_found_and_mended(place: float, faces: Faces, store: Pa
     assert files(tmp_path / "s") == files(store)
 
 
+def test_a_flipped_bit_of_the_header_never_gives_other_faces(store: Path, tmp_path: Path) -> None:
+    """Names, types, shapes and places of the arrays stand in the header; a wrong one must not be believed."""
+    shutil.copytree(store, tmp_path / "s")
+    path = tmp_path / "s" / "faces" / "faces-00000.safetensors"
+    good = path.read_bytes()
+    names = ("00000", "00001", "00002", "00003")
+    wanted = {name: FaceStore.open(store).read(name) for name in names}
+    rng = np.random.default_rng(0)
+    found = 0
+    for at in rng.integers(0, int.from_bytes(good[:8], "little") + 8, 150):
+        data = bytearray(good)
+        data[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        try:
+            damaged = FaceStore.open(tmp_path / "s")
+            clips = {name: damaged.read(name) for name in names}
+        except CheckpointError:
+            found += 1
+            continue
+        for name, clip in clips.items():
+            np.testing.assert_array_equal(clip.images, wanted[name].images)
+            np.testing.assert_array_equal(clip.track.boxes, wanted[name].track.boxes)
+            assert clip.quality == wanted[name].quality
+    assert found > 100
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "gone"])
 def test_a_damaged_shard_is_made_again(damage: str, faces: Faces, store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "s")

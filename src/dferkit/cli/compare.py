@@ -38,10 +38,10 @@ def compare(
     from dferkit.storage import write_json, write_text
 
     files = [read_predictions(a, order=order_a), read_predictions(b, order=order_b)]
+    found = compare_clips(*score_pair(*files, on_shared_classes=shared_classes), seed=seed)
     for file in files:
         for sentence in file.notes:
             note(f"{file.name}: {sentence}")
-    found = compare_clips(*score_pair(*files, on_shared_classes=shared_classes), seed=seed)
     for line in comparison_lines(found):
         typer.echo(line)
     if out is not None:

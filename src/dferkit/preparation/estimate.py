@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dferkit.errors import ConfigError
+from dferkit.preparation.shards import CLIPS_PER_SHARD
 
 TIMED_CLIPS = 8
 
@@ -40,9 +41,11 @@ class Estimate:
         Raises:
             ConfigError: The disk has not enough space.
         """
-        if self.num_bytes > self.free_bytes:
+        # While a shard is merged, its clips lie on the disk twice.
+        needed = self.num_bytes * (1 + min(1.0, CLIPS_PER_SHARD / max(1, self.num_pending)))
+        if needed > self.free_bytes:
             raise ConfigError(
-                f"{folder.name}/ needs about {in_bytes(self.num_bytes)}, but {in_bytes(self.free_bytes)} are free: "
+                f"{folder.name}/ needs about {in_bytes(needed)}, but {in_bytes(self.free_bytes)} are free: "
                 "make space, choose another disk, or keep less with --frames, --size or --quality"
             )
 

@@ -52,7 +52,8 @@ class Part:
     @property
     def is_whole(self) -> bool:
         """The arrays and the description are those that were written."""
-        return bool(self.about["digest"] == _digest(self.about, self.arrays))
+        is_listed = self.about["arrays"] == _listing(self.arrays)
+        return is_listed and bool(self.about["digest"] == _digest(self.about, self.arrays))
 
 
 def make_part(clip_id: str, key: str, found: ClipFaces, *, quality: int, geometry: FaceGeometry | None = None) -> Part:
@@ -99,8 +100,13 @@ def make_part(clip_id: str, key: str, found: ClipFaces, *, quality: int, geometr
             values = getattr(geometry, name, None)
             if values is not None:
                 arrays[name] = np.ascontiguousarray(values)
-    about["arrays"] = {name: [str(value.dtype), list(value.shape)] for name, value in sorted(arrays.items())}
+    about["arrays"] = _listing(arrays)
     return Part(about={**about, "digest": _digest(about, arrays)}, arrays=arrays)
+
+
+def _listing(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+    """Type and shape of each array: the digest sees bytes only."""
+    return {name: [str(value.dtype), list(value.shape)] for name, value in sorted(arrays.items())}
 
 
 def _digest(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from dferkit.errors import CheckpointError
 from dferkit.preparation.config import FORMAT
 from dferkit.preparation.part import DAMAGE, Part, read_part, save_tensors
-from dferkit.storage import atomic_path
+from dferkit.storage import atomic_path, digest_json
 
 CLIPS_PER_SHARD = 64
 
@@ -73,11 +73,12 @@ def locate(index: int) -> tuple[int, int]:
 
 
 def read_header(path: Path) -> list[dict[str, Any]] | None:
-    """Descriptions of a shard's clips, without their pictures; None when the file is missing, cut or not a shard."""
+    """Descriptions of a shard's clips, without their pictures; None when the file is missing, cut, not a shard, or they changed."""
     try:
         with safe_open(path, framework="numpy") as handle:
             about = json.loads(handle.metadata()["about"])
-        return list(about["clips"]) if about["format"] == FORMAT else None
+        is_good = about["format"] == FORMAT and about["digest"] == digest_json(about["clips"])
+        return list(about["clips"]) if is_good else None
     except DAMAGE:
         return None
 
@@ -129,7 +130,7 @@ def merge_shard(folder: StoreFolder, number: int, keys: Mapping[int, str]) -> No
     # Until it is written anew, the store is not complete.
     folder.about.unlink(missing_ok=True)
     with atomic_path(folder.shard(number)) as temporary:
-        save_tensors(temporary, arrays, {"format": FORMAT, "clips": abouts})
+        save_tensors(temporary, arrays, {"format": FORMAT, "clips": abouts, "digest": digest_json(abouts)})
 
 
 def _from_shard(path: Path, place: int, key: str) -> Part | None:

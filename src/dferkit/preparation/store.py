@@ -46,13 +46,18 @@ class FaceStore:
         self.release: Release = release_of(value)
         self.settings: Mapping[str, Any] = about["settings"]
         self._number = {record.clip_id: i for i, record in enumerate(self.release.records)}
-        self._abouts = [
-            a for n in range(num_shards(len(self._number))) for a in abouts_of(folder, n, len(self._number))
-        ]
-        self.statuses: Mapping[str, ClipStatus] = {a["clip_id"]: status_of(a) for a in self._abouts}
+        self.statuses: dict[str, ClipStatus] = {}
+        # Of each clip only this stays in memory; the rest of a shard's description is read with the shard.
+        self._digests: list[str] = []
+        self._num_frames: list[int] = []
+        for shard in range(num_shards(len(self._number))):
+            for about_clip in abouts_of(folder, shard, len(self._number)):
+                self.statuses[about_clip["clip_id"]] = status_of(about_clip)
+                self._digests.append(about_clip["digest"])
+                self._num_frames.append(about_clip["num_frames"])
         if list(self.statuses) != list(self._number):
             raise CheckpointError(f"the shards of {self.path.name}/ are of another release: run dferkit prepare again")
-        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Any, list[dict[str, Any]]]] = OrderedDict()
         self._checked: set[int] = set()
 
     @classmethod
@@ -69,7 +74,7 @@ class FaceStore:
 
     def num_frames(self, clip_id: str) -> int:
         """Stored frames; 0 for a clip without a face."""
-        return int(self._abouts[self._find(clip_id)]["num_frames"])
+        return self._num_frames[self._find(clip_id)]
 
     def timestamps(self, clip_id: str) -> Float[np.ndarray, " frames"]:
         """Seconds of the stored frames."""
@@ -81,12 +86,12 @@ class FaceStore:
 
     def frame_size(self, clip_id: str) -> tuple[int, int]:
         """(width, height) of the source's upright frames."""
-        width, height = self._abouts[self._find(clip_id)]["frame_size"]
+        width, height = self._about(self._find(clip_id))["frame_size"]
         return width, height
 
     def digest(self, clip_id: str) -> str:
         """SHA-256 over a clip's stored arrays and description: what a cache made from it is keyed by."""
-        return str(self._abouts[self._find(clip_id)]["digest"])
+        return self._digests[self._find(clip_id)]
 
     def read(self, clip_id: str, frames: Sequence[int] | np.ndarray | None = None) -> FaceClip:
         """A face clip of all stored frames, or of some of them (by their number among the stored ones; they may repeat).
@@ -104,12 +109,12 @@ class FaceStore:
         offsets = self._array(number, "offsets")
         pictures = {i: self._picture(number, offsets[i], offsets[i + 1]) for i in np.unique(chosen)}
         per_frame = {name: self._array(number, name)[chosen] for name in ("boxes", "scores", "found", "timestamps")}
-        return face_clip(self._abouts[number], per_frame, np.stack([pictures[i] for i in chosen]))
+        return face_clip(self._about(number), per_frame, np.stack([pictures[i] for i in chosen]))
 
     def geometry(self, clip_id: str) -> FaceGeometry:
         """Landmarks, blend shapes and head pose of all stored frames, each None where the detector had none."""
         number = self._usable(clip_id)
-        there = self._abouts[number]["arrays"]
+        there = self._about(number)["arrays"]
         return FaceGeometry(**{n: self._array(number, n) for n in FaceGeometry.__slots__ if n in there})
 
     def _find(self, clip_id: str) -> int:
@@ -119,7 +124,7 @@ class FaceStore:
 
     def _usable(self, clip_id: str) -> int:
         number = self._find(clip_id)
-        if not self._abouts[number]["arrays"]:
+        if not self.statuses[clip_id].has_features:
             raise DataError(
                 f"{clip_id} has no faces ({self.statuses[clip_id].status}): {self.statuses[clip_id].message}"
             )
@@ -133,32 +138,46 @@ class FaceStore:
             arrays = read_clip_arrays(self._folder.shard(shard), place)
         except DAMAGE as error:
             raise self._damaged(number) from error
-        if not Part(about=self._abouts[number], arrays=arrays).is_whole:
+        if not Part(about=self._about(number), arrays=arrays).is_whole:
             raise self._damaged(number)
         self._checked.add(number)
 
     def _damaged(self, number: int) -> CheckpointError:
         name = self._folder.shard(locate(number)[0]).name
         return CheckpointError(
-            f"{self._abouts[number]['clip_id']} in {name} is damaged: run dferkit prepare --verify to make it again"
+            f"{self.release.records[number].clip_id} in {name} is damaged: run dferkit prepare --verify to make it again"
         )
 
     def _array(self, number: int, name: str) -> np.ndarray:
         shard, place = locate(number)
         try:
-            values: np.ndarray = self._handle(shard).get_tensor(f"{place:04d}/{name}")
+            values: np.ndarray = self._shard(shard)[0].get_tensor(f"{place:04d}/{name}")
         except DAMAGE as error:
             raise self._damaged(number) from error
         return values
 
     def _picture(self, number: int, start: int, end: int) -> np.ndarray:
         shard, place = locate(number)
-        data = self._handle(shard).get_slice(f"{place:04d}/jpeg")[int(start) : int(end)]
+        data = self._shard(shard)[0].get_slice(f"{place:04d}/jpeg")[int(start) : int(end)]
         return decode_picture(data)
 
-    def _handle(self, shard: int) -> Any:
+    def _about(self, number: int) -> dict[str, Any]:
+        """Description of a clip.
+
+        Raises:
+            CheckpointError: It is not the one that was there when the store was opened.
+        """
+        shard, place = locate(number)
+        about = self._shard(shard)[1][place]
+        if about["digest"] != self._digests[number]:
+            raise self._damaged(number)
+        return about
+
+    def _shard(self, shard: int) -> tuple[Any, list[dict[str, Any]]]:
+        """Mapped file and descriptions of a shard."""
         if shard not in self._open:
-            self._open[shard] = safe_open(self._folder.shard(shard), framework="numpy")
+            abouts = abouts_of(self._folder, shard, len(self._number))
+            self._open[shard] = safe_open(self._folder.shard(shard), framework="numpy"), abouts
             if len(self._open) > _MAX_OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(shard)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
+from dferkit.encoders.protocols import VisualEncoder
 from dferkit.errors import DataError
 from dferkit.faces import BoxFile, Detector, build_detector
 from dferkit.faces.clip import read_clip_faces
@@ -25,6 +26,7 @@ from dferkit.motion import measure_motion
 from dferkit.parallel import run_parallel
 from dferkit.schema import ClipStatus, FaceClip, Record
 from dferkit.storage import atomic_path, digest_arrays, digest_file, digest_json
+from dferkit.training.token_rows import TokenRows, take_rows
 from dferkit.video import digest_source
 
 CLIPS_PER_SHARD = 60
@@ -55,7 +57,7 @@ class Features:
 
     records: tuple[Record, ...]
     statuses: dict[str, ClipStatus]
-    visual: Tensor
+    visual: Tensor | TokenRows
     summary: Tensor
     units: np.ndarray
     timestamps: np.ndarray
@@ -73,7 +75,7 @@ class Features:
         return Features(
             records=tuple(self.records[i] for i in index),
             statuses=self.statuses,
-            visual=self.visual[torch.from_numpy(index)],
+            visual=take_rows(self.visual, index),
             summary=self.summary[torch.from_numpy(index)],
             units=self.units[index],
             timestamps=self.timestamps[index],
@@ -95,6 +97,37 @@ def read_clip(
     return found.clip, found.status, found.frame_size
 
 
+def encode_clips(
+    clips: Sequence[FaceClip], box: BoxEncoder, encoder: VisualEncoder, *, num_samples: int, motion: str
+) -> dict[str, Tensor]:
+    """Everything a model reads of face clips, one row per clip: ``visual``, ``summary``, ``units``, ``timestamps``, ``boxes`` and, if measured, ``motion``.
+
+    Args:
+        box: Describes the action units. encoder: Makes the visual tokens; may be the box. motion: One of ``motion.SOURCES``.
+    """
+    readings = box.read(clips)
+    tokens = [r.tokens for r in readings] if encoder is box else encoder.encode(clips)
+    steps, patches = encoder.num_frames, encoder.grid[0] * encoder.grid[1]
+    num_units = len(box.net.config.au_names)
+    tensors = {
+        "visual": _rows([t.values.half() for t in tokens], (steps, patches, encoder.dim), torch.float16),
+        "summary": _rows([t.summary.half() for t in tokens], (steps, encoder.summary_dim), torch.float16),
+        "units": _rows([r.action_units.intensity for r in readings], (num_samples, num_units), torch.float32),
+        "timestamps": _rows([c.timestamps for c in clips], (num_samples,), torch.float64),
+        "boxes": _rows([c.track.boxes for c in clips], (num_samples, 4), torch.float32),
+    }
+    if motion != "tokens":
+        tensors["motion"] = measure_motion(clips, motion, encoder.encode, grid=encoder.grid, num_steps=steps)
+    return tensors
+
+
+def _rows(values: Sequence[Tensor | np.ndarray], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Stacked, also when there are none."""
+    return (
+        torch.stack([torch.as_tensor(v).to(dtype) for v in values]) if values else torch.zeros((0, *shape), dtype=dtype)
+    )
+
+
 def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
     records, config, out, key = job
     cv2.setNumThreads(1)
@@ -112,38 +145,13 @@ def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
             clips.append(clip)
             kept.append(i)
             sizes.append(size)
-    readings = box.read(clips)
     encoder = box if config.encoder == "box" else open_visual_encoder(config.encoder)
-    tokens = [r.tokens for r in readings] if config.encoder == "box" else encoder.encode(clips)
-    empty = (0, encoder.num_frames, encoder.grid[0] * encoder.grid[1], encoder.dim)
-    tensors = {
-        "visual": torch.stack([t.values.half() for t in tokens]) if tokens else torch.zeros(empty, dtype=torch.float16),
-        "summary": torch.stack([t.summary.half() for t in tokens])
-        if tokens
-        else torch.zeros((0, encoder.num_frames, encoder.summary_dim), dtype=torch.float16),
-        "units": torch.from_numpy(
-            np.stack([r.action_units.intensity for r in readings])
-            if readings
-            else np.zeros((0, config.num_samples, len(box.net.config.au_names)), np.float32)
-        ),
-        "timestamps": torch.from_numpy(
-            np.stack([c.timestamps for c in clips]).astype(np.float64) if clips else np.zeros((0, config.num_samples))
-        ),
-        "boxes": torch.from_numpy(
-            np.stack([c.track.boxes for c in clips]).astype(np.float32)
-            if clips
-            else np.zeros((0, config.num_samples, 4), np.float32)
-        ),
-        "frame_sizes": torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2),
-        "kept": torch.tensor(kept, dtype=torch.int64),
-    }
-    if config.motion != "tokens":
-        tensors["motion"] = measure_motion(
-            clips, config.motion, encoder.encode, grid=encoder.grid, num_steps=encoder.num_frames
-        )
+    tensors = encode_clips(clips, box, encoder, num_samples=config.num_samples, motion=config.motion)
+    tensors["frame_sizes"] = torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2)
+    tensors["kept"] = torch.tensor(kept, dtype=torch.int64)
     about = {
         "key": key,
-        "sha256": _digest(tensors),
+        "sha256": digest_tensors(tensors),
         "statuses": statuses,
         "encoder": encoder.name,
         "digest": encoder.digest,
@@ -199,7 +207,8 @@ def extract_features(
     return _read_shards([(job[0], Path(job[2])) for job in jobs])
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values."""
     return digest_arrays({name: value.numpy() for name, value in tensors.items()})
 
 
@@ -211,7 +220,7 @@ def _shard_key(path: Path) -> str:
         with safe_open(path, framework="pt") as handle:
             about = json.loads(handle.metadata()["about"])
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        return str(about["key"]) if about["sha256"] == _digest(tensors) else ""
+        return str(about["key"]) if about["sha256"] == digest_tensors(tensors) else ""
     except Exception:  # a damaged shard is made again, whatever is wrong with it
         return ""
 

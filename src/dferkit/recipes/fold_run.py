@@ -1,0 +1,226 @@
+"""One fold of an official data set: train, choose the epoch by the rule, test on the fold's test clips."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.text import TextEncoder
+from dferkit.errors import DataError
+from dferkit.evaluation.scored import ScoredClips
+from dferkit.models.checkpoint import Checkpoint, save_checkpoint
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.joint_space import load_joint_space
+from dferkit.recipes.provenance import about_checkpoint
+from dferkit.recipes.scoring import answer_features, provenance_of, scored_clips, write_scores
+from dferkit.recipes.training_run import RunConfig
+from dferkit.schema import Release
+from dferkit.storage import digest_json, write_json
+from dferkit.training.captioned import describe_all, refine_all, test_guides, training_guides
+from dferkit.training.features import Features
+from dferkit.training.loop import predict_probabilities, train_grace
+from dferkit.training.protocol import FoldClips, ProtocolConfig, inner_groups
+from dferkit.training.selection import RULE_TEXT, EpochSelection
+from dferkit.training.stored_tokens import StoredTokens
+from dferkit.training.table import base_config, clip_set
+
+Report = Callable[[str, int, int, str], None]
+CAPTIONS = "generated from the pixels by the offline template; human captions are not used"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldResult:
+    """What one fold gave.
+
+    Attributes:
+        chosen: Answers of the chosen epoch. last: Of the last epoch, which is the same with the rule ``last``.
+        epoch: The chosen epoch. scores: UAR on the held-out clips after each epoch, if there were any.
+        used: Clips listed and used, by side.
+    """
+
+    name: str
+    chosen: ScoredClips
+    last: ScoredClips
+    epoch: int
+    scores: tuple[float, ...]
+    used: Mapping[str, Mapping[str, int]]
+    views: Mapping[int, int]
+
+
+def run_fold(
+    tokens: StoredTokens,
+    release: Release,
+    clips: FoldClips,
+    out: Path,
+    planned: Callable[[GraceConfig], RunConfig],
+    protocol: ProtocolConfig,
+    *,
+    model: str,
+    encoder: str,
+    use_votes: bool = False,
+    tell: Report,
+) -> FoldResult:
+    """Train on a fold, write ``checkpoints/<model>/``, ``predictions.csv`` and ``metrics.json``; the same call goes on after an interruption.
+
+    Args:
+        planned: Settings of model and training for the tokens at hand.
+
+    Raises:
+        DataError: No usable training or test clip.
+    """
+    sides = {side: tokens.rows(getattr(clips, side)) for side in ("train", "val", "test")}
+    for side in ("train", "test"):
+        if not len(sides[side]):
+            raise DataError(
+                f"fold {clips.name} has no usable {side} clip: none of {len(getattr(clips, side))} has a face"
+            )
+    text_encoder = TextEncoder(BOX_FOLDER / "text")
+    joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None
+    features = tokens.features.take(sides["train"])
+    train = replace(clip_set(features, release.labels), subjects=inner_groups(features.records))
+    coarse, guides = training_guides(train.units, train.target, train.subjects, release.labels)
+    described = describe_all(train.units, train.timestamps, train.au_names, "box")
+    texts = refine_all(described, guides, text_encoder, for_training=True)
+    run = planned(base_config(train, text_encoder, has_joint=joint is not None))
+    about = about_checkpoint(
+        model,
+        box=BOX_FOLDER,
+        trained_on=f"{release.layout}, training side of fold {clips.name} ({len(train.target)} clips), on a box trained on rendered faces",
+        encoder=encoder,
+        encoder_digest=features.encoder_digest,
+        seed=run.training.seed,
+        data_digest=digest_json([release.annotation_digest, tokens.folder.name, list(clips.train)]),
+        training=dataclasses.asdict(run.training),
+        selection=protocol.select,
+    )
+    held = {"val": sides["val"], "test-leaky": sides["test"]}.get(protocol.select)
+    selection = None
+    if held is not None:
+        if not len(held):
+            raise DataError(f"fold {clips.name}: none of the held-out clips has a face; choose --select last")
+        selection = _selection(tokens.features.take(held), train.target, coarse, text_encoder, release.labels)
+    last = train_grace(
+        run.model,
+        train.visual,
+        texts.tokens,
+        train.target,
+        summary=train.summary,
+        motion=train.motion,
+        shares=_votes(features) if use_votes else None,
+        config=run.training,
+        selection=selection,
+        joint=joint,
+        state=out / "state" / model,
+        on_progress=lambda a, b, loss: tell(f"fold {clips.name}: training {model}", a, b, f"loss {loss:.3f}"),
+    )
+    chosen = selection.best.eval() if selection is not None and selection.best is not None else last
+    checkpoints = {
+        name: Checkpoint(model=m, coarse=coarse, about=about) for name, m in (("chosen", chosen), ("last", last))
+    }
+    save_checkpoint(checkpoints["chosen"], out / "checkpoints" / model)
+    scored = {
+        name: answer_clips(checkpoint, tokens, clips.test, release, fold=clips.name, text_encoder=text_encoder)
+        for name, checkpoint in checkpoints.items()
+    }
+    result = FoldResult(
+        name=clips.name,
+        chosen=scored["chosen"],
+        last=scored["last"],
+        epoch=selection.epoch if selection else run.training.epochs,
+        scores=tuple(selection.scores) if selection else (),
+        used={side: {"listed": len(getattr(clips, side)), "used": len(rows)} for side, rows in sides.items()},
+        views=tokens.num_views(clips.test),
+    )
+    facts = {"protocol": protocol_facts(protocol, result), "checkpoint": about}
+    write_scores(out, result.chosen, provenance_of(checkpoints["chosen"]), groups=groups_of(result.chosen), about=facts)
+    write_json(
+        out / "selection.json", {"rule": protocol.select, "epoch": result.epoch, "uar_by_epoch": list(result.scores)}
+    )
+    return result
+
+
+def _selection(
+    held: Features, seen: np.ndarray, coarse: Any, text_encoder: TextEncoder, labels: tuple[str, ...]
+) -> EpochSelection:
+    """Held-out clips as an epoch is judged on them: captions guided by a classifier that never saw them."""
+    side = clip_set(held, labels)
+    described = describe_all(side.units, side.timestamps, side.au_names, "box")
+    texts = refine_all(described, test_guides(coarse, side.units), text_encoder, for_training=False)
+
+    def predict(model: Grace) -> np.ndarray:
+        return predict_probabilities(model, side.visual, texts.tokens, summary=side.summary, motion=side.motion)
+
+    return EpochSelection(predict, side.target, len(labels))
+
+
+def _votes(features: Features) -> np.ndarray:
+    """Shares of the annotators.
+
+    Raises:
+        DataError: Some clips have none.
+    """
+    missing = [record.clip_id for record in features.records if record.votes is None]
+    if missing:
+        raise DataError(
+            f"{len(missing)} training clips have no votes, such as {missing[0]}; prepare the store with --votes"
+        )
+    return np.array([record.votes for record in features.records])
+
+
+def answer_clips(
+    checkpoint: Checkpoint,
+    tokens: StoredTokens,
+    clip_ids: Sequence[str],
+    release: Release,
+    *,
+    fold: str,
+    text_encoder: TextEncoder,
+) -> ScoredClips:
+    """Answers of all clips, the mean over a clip's different views; a clip without a face has none and counts as wrong."""
+    rows = tokens.rows(clip_ids, all_views=True)
+    of_clip: dict[str, list[np.ndarray]] = {}
+    if len(rows):
+        features = tokens.features.take(rows)
+        for record, probabilities in zip(
+            features.records, answer_features(checkpoint, features, text_encoder), strict=True
+        ):
+            of_clip.setdefault(record.clip_id, []).append(probabilities)
+    by_id = {record.clip_id: record for record in release.records}
+    return scored_clips(
+        [by_id[clip_id] for clip_id in clip_ids],
+        {clip_id: np.mean(views, axis=0) for clip_id, views in of_clip.items()},
+        checkpoint.labels,
+        fold=fold,
+    )
+
+
+def groups_of(clips: ScoredClips) -> tuple[str, ...]:
+    """Attributes that are worth a table: known for the clips and with more than one value."""
+    return tuple(name for name, values in clips.attributes.items() if 1 < len(set(values) - {""}) <= 40)
+
+
+def protocol_facts(protocol: ProtocolConfig, *results: FoldResult) -> dict[str, Any]:
+    """What a reader must know to believe the score."""
+    views: dict[int, int] = {}
+    for result in results:
+        for number, count in result.views.items():
+            views[number] = views.get(number, 0) + count
+    return {
+        "selection": protocol.select,
+        "selection_rule": RULE_TEXT[protocol.select],
+        "validation": "a block of neighbouring clips of each class, or whole people"
+        if protocol.select == "val"
+        else None,
+        "chosen_epoch": {result.name: result.epoch for result in results},
+        "clips": {result.name: {side: dict(count) for side, count in result.used.items()} for result in results},
+        "sampling": f"{protocol.num_samples} frames, the same place of {protocol.num_samples} equal segments: deterministic",
+        "views_asked": protocol.times * (2 if protocol.with_flip else 1),
+        "test_clips_by_different_views": {str(number): views[number] for number in sorted(views)},
+        "captions": CAPTIONS,
+    }

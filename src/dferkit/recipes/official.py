@@ -1,0 +1,192 @@
+"""Recipes for the official data sets: train and test GRACE or one of its variants, one fold or all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.errors import ConfigError
+from dferkit.evaluation.scored import ScoredClips, join
+from dferkit.evaluation.summary import summarize
+from dferkit.models.build import VARIANTS, variant
+from dferkit.models.grace import GraceConfig
+from dferkit.models.joint_space import load_joint_space
+from dferkit.preparation import FaceStore
+from dferkit.recipes.fold_run import FoldResult, Report, groups_of, protocol_facts, run_fold
+from dferkit.recipes.scoring import write_scores
+from dferkit.recipes.training_run import RunConfig, apply_settings
+from dferkit.reports.results_table import FORMATS, results_table
+from dferkit.reports.tables import Provenance, own_version
+from dferkit.schema import Fold
+from dferkit.storage import write_text
+from dferkit.training.loop import TrainingConfig, check_joint
+from dferkit.training.protocol import ProtocolConfig, choose_folds, split_fold
+from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+
+_SUFFIX = {"markdown": "md", "csv": "csv", "latex": "tex"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfficialRun:
+    """One experiment on a prepared store.
+
+    Attributes:
+        layout: The data set it is for; empty for any.
+        model: A row of ``models.build.VARIANTS``. encoder: See ``TokenConfig``.
+        use_votes: Train on the shares of the annotators (DFEW) in place of one label.
+    """
+
+    layout: str = ""
+    model: str = "grace"
+    encoder: str = "box"
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    use_votes: bool = False
+
+    def tokens(self, motion: str = "tokens") -> TokenConfig:
+        """The tokens it reads."""
+        p = self.protocol
+        return TokenConfig(
+            encoder=self.encoder, num_samples=p.num_samples, times=p.times, with_flip=p.with_flip, motion=motion
+        )
+
+
+def grace_dfew() -> OfficialRun:
+    """GRACE on DFEW: five folds, seven classes."""
+    return OfficialRun(layout="dfew")
+
+
+def grace_ferv39k() -> OfficialRun:
+    """GRACE on FERV39k: one split, seven classes, scores per scene."""
+    return OfficialRun(layout="ferv39k")
+
+
+def grace_mafw() -> OfficialRun:
+    """GRACE on MAFW's single set: five folds, eleven classes."""
+    return OfficialRun(layout="mafw-single")
+
+
+def grace_mafw_compound() -> OfficialRun:
+    """GRACE on MAFW's compound set: five folds, 43 classes."""
+    return OfficialRun(layout="mafw-compound")
+
+
+RECIPES = MappingProxyType(
+    {recipe.__name__: recipe for recipe in (grace_dfew, grace_ferv39k, grace_mafw, grace_mafw_compound)}
+)
+
+
+def recipe(name: str) -> OfficialRun:
+    """A recipe by name, or a model's name for any data set.
+
+    Raises:
+        ConfigError: Neither.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    variant(name, GraceConfig())
+    return OfficialRun(model=name)
+
+
+def run_official(
+    store: Path | str,
+    out: Path | str,
+    run: OfficialRun,
+    *,
+    fold: str = "all",
+    settings: Sequence[str] = (),
+    workers: int | None = None,
+    tell: Report | None = None,
+) -> dict[str, Any]:
+    """Train and test every wanted fold; write ``fold-<name>/``, and over all of them ``predictions.csv``, ``metrics.json`` and tables.
+
+    Tokens that are not there yet are encoded first. The same call goes on after an interruption; finished folds are trained again only if they have to.
+
+    Args:
+        fold: Name of a fold, or ``all``. settings: As of ``--set``.
+
+    Returns:
+        The figures of ``metrics.json``: pooled, and mean and spread over folds.
+
+    Raises:
+        ConfigError: A wrong setting, or a recipe for another data set. CheckpointError: The store is not complete.
+    """
+    out, report = Path(out), tell or (lambda stage, done, of, note: None)
+    faces = FaceStore.open(store)
+    release = faces.release
+    if run.layout and run.layout != release.layout:
+        raise ConfigError(
+            f"the recipe is for {run.layout}, but {Path(store).name}/ holds {release.layout}; take its recipe, or a model's name such as grace"
+        )
+    chosen = choose_folds(release, fold)
+    joint = load_joint_space(BOX_FOLDER) if run.encoder == "box" else None
+
+    def planned(base: GraceConfig) -> RunConfig:
+        config: RunConfig = apply_settings(RunConfig(model=variant(run.model, base), training=run.training), settings)
+        check_joint(config.model, joint)
+        return config
+
+    motion = planned(GraceConfig()).model.motion_source  # a wrong setting is refused before any work
+    config = run.tokens(motion)
+    encode_store(store, config, workers=workers, on_progress=lambda a, b: report("tokens", a, b, ""))
+    tokens = open_tokens(faces, config)
+    results = [
+        run_fold(
+            tokens,
+            release,
+            split_fold(release, one, run.protocol),
+            out / f"fold-{one.name}",
+            planned,
+            run.protocol,
+            model=run.model,
+            encoder=run.encoder,
+            use_votes=run.use_votes,
+            tell=report,
+        )
+        for one in chosen
+    ]
+    return write_official(out, run, release.layout, results)
+
+
+def write_official(out: Path, run: OfficialRun, layout: str, results: Sequence[FoldResult]) -> dict[str, Any]:
+    """Scores over all folds that were run, of the chosen epochs and beside them of the last ones."""
+    pooled, last = join([r.chosen for r in results]), join([r.last for r in results])
+    about = {
+        "dataset": layout,
+        "model": run.model,
+        "encoder": run.encoder,
+        "soft_labels": run.use_votes,
+        "version": own_version(),
+        "protocol": protocol_facts(run.protocol, *results),
+        "last_epoch": _short(last),
+    }
+    provenance = Provenance(model=run.model, trained_on=f"{layout}, the training side of each fold")
+    figures = write_scores(out, pooled, provenance, groups=groups_of(pooled), about=about)
+    rows: dict[str, Mapping[str, Any]] = {f"{run.model} on {layout}": {**figures, "selection": run.protocol.select}}
+    if run.protocol.select != "last":
+        rows[f"{run.model} on {layout}, last epoch"] = {**summarize(last), "selection": "last"}
+    for form in FORMATS:
+        write_text(out / f"results.{_SUFFIX[form]}", results_table(rows, form=form))
+    return {**figures, "protocol": about["protocol"], "last_epoch": about["last_epoch"]}
+
+
+def _short(clips: ScoredClips) -> dict[str, Any]:
+    figures = summarize(clips)
+    return {key: figures[key] for key in ("uar", "war", "uar_ci95", "war_ci95")}
+
+
+def whole_fold(faces: FaceStore) -> Fold:
+    """Every clip for training and none for testing: for transfer to another data set."""
+    return Fold(name="whole", train=tuple(record.clip_id for record in faces.release.records), test=())
+
+
+def with_protocol(run: OfficialRun, **changes: Any) -> OfficialRun:
+    """The run with another protocol."""
+    return replace(run, protocol=replace(run.protocol, **changes))
+
+
+MODELS = tuple(VARIANTS)

@@ -1,0 +1,323 @@
+"""A store's faces → a frozen encoder's tokens beside them, shard by shard, and back as features.
+
+Every shard of faces gets one shard of tokens; it is keyed by its clips and the encoder's weights, so that a changed clip or another encoder is
+encoded again and the rest is kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.open import open_visual_encoder
+from dferkit.encoders.protocols import VisualEncoder
+from dferkit.errors import CheckpointError, DataError
+from dferkit.parallel import run_parallel
+from dferkit.preparation import FaceStore
+from dferkit.preparation.shards import StoreFolder, num_shards, places
+from dferkit.schema import FaceClip
+from dferkit.storage import atomic_path, digest_file, digest_json, write_json
+from dferkit.training.features import Features, digest_tensors, encode_clips
+from dferkit.training.token_rows import TokenRows
+from dferkit.training.views import View, clip_views
+
+_CLIPS_AT_ONCE = 16
+IN_MEMORY_BYTES = 4 * 2**30
+"""Tokens up to this size are held in memory; larger sets stay on disk and are read by the batch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenConfig:
+    """What is encoded.
+
+    Attributes:
+        encoder: ``box``, ``videomae``, or a VideoMAE folder. box: Folder of the box, which describes the action units.
+        num_samples: Frames of a view. times, with_flip: Views, see ``views.clip_views``.
+        motion: One of ``motion.SOURCES``.
+    """
+
+    encoder: str = "box"
+    box: str = str(BOX_FOLDER)
+    num_samples: int = 16
+    times: int = 1
+    with_flip: bool = False
+    motion: str = "tokens"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Encoders:
+    box: BoxEncoder
+    visual: VisualEncoder
+
+    @classmethod
+    def load(cls, config: TokenConfig) -> _Encoders:
+        box = BoxEncoder(config.box)
+        return cls(box=box, visual=box if config.encoder == "box" else open_visual_encoder(config.encoder))
+
+    def key(self, config: TokenConfig) -> str:
+        """What the tokens are made with; where its files lie does not matter."""
+        settings = {**asdict(config), "encoder": self.visual.digest, "box": self.box.digest}
+        return digest_json(settings)
+
+
+def token_folder(store: Path, name: str, key: str) -> Path:
+    """Folder of one encoder's tokens in a store."""
+    return store / "tokens" / f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}-{key[:12]}"
+
+
+def encode_store(
+    store: Path | str,
+    config: TokenConfig | None = None,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, list[int]]:
+    """Encode the faces of a store; what is there already and whole is kept.
+
+    Args:
+        shard: (i, n): this process encodes every n-th shard from the i-th on; processes may run at once.
+
+    Returns:
+        The folder of the tokens, and the numbers of the shards that are still missing (other processes' ones).
+
+    Raises:
+        CheckpointError: The store is not complete, or the encoder cannot be loaded.
+    """
+    config = config or TokenConfig()
+    faces = FaceStore.open(store)
+    encoders = _Encoders.load(config)
+    key = encoders.key(config)
+    folder = token_folder(faces.path, encoders.visual.name, key)
+    num_clips = len(faces.release.records)
+    numbers = range(num_shards(num_clips))
+    mine = [number for number in numbers if number % shard[1] == shard[0]]
+    keys = {number: _shard_key(faces, number, key) for number in numbers}
+    todo = [number for number in mine if _stored_key(_file(folder, number)) != keys[number]]
+    done = sum(len(places(number, num_clips)) for number in mine if number not in todo)
+    of = sum(len(places(number, num_clips)) for number in mine)
+    if on_progress:
+        on_progress(done, of)
+    jobs = ((str(faces.path), number, config, str(_file(folder, number)), keys[number]) for number in todo)
+    for count in run_parallel(_encode_shard, jobs, workers or os.cpu_count() or 1, in_order=False):
+        done += count
+        if on_progress:
+            on_progress(done, of)
+    missing = [number for number in numbers if not _file(folder, number).is_file()]
+    if not missing:
+        # Paths stay out: the folder may be moved with its store.
+        settings = {**asdict(config), "encoder": encoders.visual.name, "box": "box"}
+        write_json(
+            folder / "index.json",
+            {
+                "key": key,
+                "encoder": encoders.visual.name,
+                "encoder_digest": encoders.visual.digest,
+                "grid": list(encoders.visual.grid),
+                "au_names": list(encoders.box.net.config.au_names),
+                "settings": settings,
+                "shards": [_about(_file(folder, number))["sha256"] for number in numbers],
+            },
+        )
+    return folder, missing
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / f"tokens-{number:05d}.safetensors"
+
+
+def _shard_key(faces: FaceStore, number: int, key: str) -> str:
+    clips = [faces.release.records[i].clip_id for i in places(number, len(faces.release.records))]
+    return digest_json([key, [[clip_id, faces.digest(clip_id)] for clip_id in clips]])
+
+
+def _about(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as handle:
+        return dict(json.loads(handle.metadata()["about"]))
+
+
+def _stored_key(path: Path) -> str:
+    """Key of a whole shard; empty when it is missing or damaged by a single bit."""
+    try:
+        with safe_open(path, framework="pt") as handle:
+            about = json.loads(handle.metadata()["about"])
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return str(about["key"]) if about["sha256"] == digest_tensors(tensors) else ""
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return ""
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(store: str, content: str, config: TokenConfig) -> tuple[FaceStore, _Encoders]:
+    """Store and encoders, loaded once per process and content."""
+    torch.set_num_threads(1)  # one row's bits must not depend on how many cores there are
+    return FaceStore.open(store), _Encoders.load(config)
+
+
+def _encode_shard(job: tuple[str, int, TokenConfig, str, str]) -> int:
+    store, number, config, out, key = job
+    cv2.setNumThreads(1)
+    faces, encoders = _opened(store, digest_file(StoreFolder(Path(store)).about), config)
+    records = faces.release.records
+    rows: list[dict[str, Any]] = []
+    parts: list[dict[str, Tensor]] = []
+    pending: list[FaceClip] = []
+
+    def flush() -> None:
+        parts.append(
+            encode_clips(pending, encoders.box, encoders.visual, num_samples=config.num_samples, motion=config.motion)
+        )
+        pending.clear()
+
+    for i in places(number, len(records)):
+        clip_id = records[i].clip_id
+        if not faces.num_frames(clip_id):
+            continue
+        views = clip_views(
+            faces.num_frames(clip_id), config.num_samples, times=config.times, with_flip=config.with_flip
+        )
+        for view_number, view in enumerate(views):
+            pending.append(look(faces, clip_id, view))
+            rows.append({"clip_id": clip_id, "view": view_number, "frame_size": list(faces.frame_size(clip_id))})
+        if len(pending) >= _CLIPS_AT_ONCE:
+            flush()
+    flush()
+    tensors = {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
+    _require_finite(tensors["visual"], rows, encoders.visual.name)
+    about = {"key": key, "sha256": digest_tensors(tensors), "rows": rows}
+    with atomic_path(out) as temporary:
+        save_file(tensors, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
+    return len(places(number, len(records)))
+
+
+def _require_finite(visual: Tensor, rows: Sequence[dict[str, Any]], encoder: str) -> None:
+    bad = (~torch.isfinite(visual).flatten(1).all(1)).nonzero()[:, 0].tolist() if len(visual) else []
+    if bad:
+        raise DataError(f"{encoder} gave tokens of {rows[bad[0]]['clip_id']} that are not finite; use other weights")
+
+
+def look(faces: FaceStore, clip_id: str, view: View) -> FaceClip:
+    """A view of a stored clip."""
+    clip = faces.read(clip_id, view.frames)
+    return replace(clip, images=np.ascontiguousarray(clip.images[:, :, ::-1])) if view.is_flipped else clip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTokens:
+    """Tokens of a store, one row per clip and view.
+
+    Attributes:
+        features: Rows in the store's order; ``records`` repeat where a clip has several views.
+        view: Number of each row's view; 0 is the one training uses.
+        folder: Where they lie.
+    """
+
+    features: Features
+    view: np.ndarray
+    folder: Path
+
+    @property
+    def clip_ids(self) -> np.ndarray:
+        """Clip of each row."""
+        return np.array([record.clip_id for record in self.features.records])
+
+    def rows(self, clips: Iterable[str], *, all_views: bool = False) -> np.ndarray:
+        """Row numbers of the clips that have faces, in the store's order; the first view alone, or all."""
+        wanted = set(clips)
+        return np.array(
+            [
+                i
+                for i, record in enumerate(self.features.records)
+                if record.clip_id in wanted and (all_views or self.view[i] == 0)
+            ],
+            dtype=np.int64,
+        )
+
+    def num_views(self, clips: Iterable[str]) -> dict[int, int]:
+        """How many clips have how many different views."""
+        ids, counts = np.unique(self.clip_ids[self.rows(clips, all_views=True)], return_counts=True)
+        del ids
+        return {int(n): int(k) for n, k in zip(*np.unique(counts, return_counts=True), strict=True)}
+
+
+def open_tokens(
+    store: FaceStore, config: TokenConfig | None = None, *, in_memory_bytes: int = IN_MEMORY_BYTES
+) -> StoredTokens:
+    """The tokens that ``encode_store`` made of this store with these settings.
+
+    Args:
+        in_memory_bytes: Larger token sets stay on disk.
+
+    Raises:
+        CheckpointError: They are not there, not complete, or not of this store's clips.
+    """
+    config = config or TokenConfig()
+    encoders = _Encoders.load(config)
+    key = encoders.key(config)
+    folder = token_folder(store.path, encoders.visual.name, key)
+    if not (folder / "index.json").is_file():
+        raise CheckpointError(
+            f"{store.path.name}/ has no tokens of {encoders.visual.name} with these settings; run dferkit encode"
+        )
+    num_clips = len(store.release.records)
+    paths = [_file(folder, number) for number in range(num_shards(num_clips))]
+    columns: dict[str, list[Tensor]] = {}
+    rows: list[dict[str, Any]] = []
+    places_of: list[tuple[int, int]] = []
+    digests = []
+    for number, path in enumerate(paths):
+        try:
+            about = _about(path)
+            if about["key"] != _shard_key(store, number, key):
+                raise CheckpointError(f"{path.name} was made of other faces; run dferkit encode again")
+            with safe_open(path, framework="pt") as handle:
+                for name in set(handle.keys()) - {"visual"}:
+                    columns.setdefault(name, []).append(handle.get_tensor(name))
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path.name} is missing or damaged; run dferkit encode again") from error
+        places_of += [(number, row) for row in range(len(about["rows"]))]
+        rows += about["rows"]
+        digests.append(str(about["sha256"]))
+    if not rows:
+        raise DataError(f"no clip of {store.path.name}/ has a face; look at its index.csv")
+    joined = {name: torch.cat(parts) for name, parts in columns.items()}
+    grid = encoders.visual.grid
+    lazy = TokenRows(
+        paths=tuple(paths),
+        tensor="visual",
+        places=np.array(places_of, dtype=np.int64),
+        row_shape=(encoders.visual.num_frames, grid[0] * grid[1], encoders.visual.dim),
+        dtype=torch.float16,
+        digests=tuple(digests),
+    )
+    record_of = {record.clip_id: record for record in store.release.records}
+    features = Features(
+        records=tuple(record_of[row["clip_id"]] for row in rows),
+        statuses=dict(store.statuses),
+        visual=lazy.load() if lazy.num_bytes <= in_memory_bytes else lazy,
+        summary=joined["summary"],
+        units=joined["units"].numpy(),
+        timestamps=joined["timestamps"].numpy(),
+        boxes=joined["boxes"].numpy(),
+        frame_sizes=np.array([row["frame_size"] for row in rows]),
+        au_names=encoders.box.net.config.au_names,
+        grid=grid,
+        encoder=encoders.visual.name,
+        encoder_digest=encoders.visual.digest,
+        motion=joined.get("motion"),
+    )
+    return StoredTokens(features=features, view=np.array([row["view"] for row in rows]), folder=folder)
