@@ -252,3 +252,18 @@ def test_held_out_wordings_use_known_words() -> None:
 
 def test_join_of_nothing() -> None:
     assert join_phrases([], source="user").phrases == ()
+
+
+def test_a_frame_that_is_shown_again_changes_nothing() -> None:
+    """A short clip is sampled more often than it has frames: the words are those of its own frames."""
+    units = curves(AU12=block(4, 12, 0.7), AU4=block(6, 16, 0.5))
+    shown = np.sort(np.concatenate([np.arange(16), [3, 5, 5, 9, 15]]))
+    again = ActionUnits(
+        names=units.names, intensity=units.intensity[shown], timestamps=units.timestamps[shown], source=units.source
+    )
+    assert describe(again) == describe(units)
+    assert find_movements(again) == find_movements(units)
+    single = ActionUnits(
+        names=("AU12",), intensity=np.array([[0.2], [0.6]]), timestamps=np.zeros(2), source="truth"
+    )
+    assert describe(single).phrases  # one moment, seen twice with noise

@@ -116,9 +116,10 @@ def describe(
         generator: Draws among synonyms; without one the wording is always the same.
 
     Raises:
-        DataError: No frames, values that are not finite, times that do not rise, or an unknown action unit.
+        DataError: No frames, values that are not finite, times that fall, or an unknown action unit.
     """
     config = config or DescribeConfig()
+    units = _each_time_once(units)
     movements = find_movements(units, config=config)
     start, end = _clip_span(units.timestamps)
     if not movements:
@@ -181,7 +182,7 @@ def find_movements(units: ActionUnits, *, config: DescribeConfig | None = None) 
         DataError: As ``describe``.
     """
     config = config or DescribeConfig()
-    _check(units)
+    units = _each_time_once(units)
     known = load_facs().action_units
     movements = [
         movement
@@ -192,6 +193,17 @@ def find_movements(units: ActionUnits, *, config: DescribeConfig | None = None) 
     return tuple(sorted(movements, key=lambda movement: movement.start_seconds))
 
 
+def _each_time_once(units: ActionUnits) -> ActionUnits:
+    """The curves with every frame once: a clip shorter than its samples shows frames again, at the same time. Equal times are averaged."""
+    _check(units)
+    times, place, count = np.unique(units.timestamps, return_inverse=True, return_counts=True)
+    if len(times) == len(units.timestamps):
+        return units
+    total = np.zeros((len(times), units.intensity.shape[1]))
+    np.add.at(total, place, units.intensity)
+    return replace(units, intensity=total / count[:, None], timestamps=times)
+
+
 def _check(units: ActionUnits) -> None:
     if units.intensity.shape != (len(units.timestamps), len(units.names)) or len(units.timestamps) == 0:
         raise DataError(
@@ -200,8 +212,8 @@ def _check(units: ActionUnits) -> None:
         )
     if not np.isfinite(units.intensity).all():
         raise DataError("action-unit intensities must be finite; fill frames without a face before describing them")
-    if not np.all(np.diff(units.timestamps) > 0):
-        raise DataError("the times of action units must rise from frame to frame")
+    if not np.all(np.diff(units.timestamps) >= 0):
+        raise DataError("the times of action units must not fall from frame to frame")
     known = load_facs().action_units
     for name in units.names:
         if name not in known:

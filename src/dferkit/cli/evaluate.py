@@ -7,39 +7,57 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.progress import Stages, note, plural
+from dferkit.cli.progress import Stages
+from dferkit.cli.scores import say_scores
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="clips.csv with columns video,label[,split,subject].")],
+    data: Annotated[
+        Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
+    ],
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.csv.")] = Path(
         "runs/evaluate"
     ),
     face: Annotated[
-        str, typer.Option("--face", help="Face detector: haar, yunet, auto, cropped, or a CSV of boxes.")
+        str, typer.Option("--face", help="Face detector for clips.csv: haar, yunet, auto, cropped, or a CSV of boxes.")
     ] = "haar",
+    fold: Annotated[str, typer.Option("--fold", help="Store: the fold whose test clips are scored, or all.")] = "all",
+    views: Annotated[int, typer.Option("--views", min=1, help="Store: test views in time.")] = 1,
+    flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion.
+    """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion, calibration, groups.
 
-    Uses the rows with split test where there is that column, else all rows. A clip that cannot be answered counts as wrong.
+    Of clips.csv, rows with split test are used where there is that column, else all rows; of a store, the test clips of a fold. A clip that cannot be
+    answered counts as wrong. Under torchrun a store's clips are shared out and scored once.
     """
     from dferkit.encoders.box import BOX_FOLDER
-    from dferkit.evaluation.metrics import WARNINGS
     from dferkit.models.checkpoint import load_checkpoint
-    from dferkit.recipes.scoring import evaluate_manifest
 
     loaded = load_checkpoint(BOX_FOLDER / "grace" if checkpoint == "box" else Path(checkpoint))
+    if data.is_dir():
+        from dferkit.recipes.store_scoring import evaluate_store
+        from dferkit.training.protocol import ProtocolConfig
+
+        with Stages() as tell:
+            figures = evaluate_store(
+                data,
+                loaded,
+                out,
+                fold=fold,
+                protocol=ProtocolConfig(times=views, with_flip=flip),
+                workers=workers,
+                tell=tell,
+            )
+        if figures is not None:
+            say_scores(figures, out)
+        return
+    from dferkit.recipes.scoring import evaluate_manifest
+
     with Stages() as tell:
-        scores, predictions = evaluate_manifest(
+        figures, predictions = evaluate_manifest(
             data, loaded, out, face=face, workers=workers, on_progress=lambda a, b: tell("faces and tokens", a, b)
         )
-    unreadable = sum(p.status == "unreadable" for p in predictions)
-    low, high = scores["uar_ci95"]
-    typer.echo(
-        f"UAR {scores['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {scores['war']:.3f}, {plural(scores['num_clips'], 'clip')}, {scores['num_failed']} without answer: {out / 'metrics.json'}"
-    )
-    for warning in scores["warnings"]:
-        note(f"{warning}: {WARNINGS[warning]}")
-    raise typer.Exit(1 if unreadable else 0)
+    say_scores(figures, out)
+    raise typer.Exit(1 if any(p.status == "unreadable" for p in predictions) else 0)

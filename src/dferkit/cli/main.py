@@ -8,7 +8,22 @@ import sys
 
 import typer
 
-from dferkit.cli import compare, data, demo, doctor, evaluate, explain, predict, prepare, pretrain, report, synth, train
+from dferkit.cli import (
+    compare,
+    data,
+    demo,
+    doctor,
+    encode,
+    evaluate,
+    explain,
+    predict,
+    prepare,
+    pretrain,
+    report,
+    synth,
+    train,
+    transfer,
+)
 
 app = typer.Typer(
     name="dferkit",
@@ -24,10 +39,12 @@ for verb in (
     demo.demo,
     synth.synth,
     prepare.prepare,
+    encode.encode,
     pretrain.pretrain,
     train.train,
     evaluate.evaluate,
     compare.compare,
+    transfer.transfer,
     predict.predict,
     explain.explain,
     report.report,

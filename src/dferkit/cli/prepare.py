@@ -16,6 +16,9 @@ def prepare(
     layout: Annotated[str, typer.Argument(help="Layout of the release, such as dfew.", show_default=False)],
     root: Annotated[Path, typer.Argument(help="Folder of the release.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the store.")],
+    media: Annotated[str, typer.Option("--media", help="Folder of frames or videos to use.")] = "",
+    captions: Annotated[bool, typer.Option("--captions", help="Keep MAFW's human captions in the store.")] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="Keep DFEW's votes in the store, for soft labels.")] = False,
     face: Annotated[
         str,
         typer.Option("--face", help="auto (cut faces are kept whole), haar, yunet, cropped, or a CSV of boxes."),
@@ -37,13 +40,16 @@ def prepare(
 
     Interrupted, the same command goes on. Ends with 0 when every clip got its answer (no face is one), 1 when some could not be read, 3 when none could.
     """
-    from dferkit.datasets import read_release  # type: ignore[attr-defined]
+    from dferkit.datasets import Options, read_release, require_sound
     from dferkit.preparation import PrepareConfig, estimate_preparation, prepare_faces
     from dferkit.preparation.estimate import in_bytes
 
     which = parse_shard(shard)
     config = PrepareConfig(face=face, size=size, quality=quality, max_frames=frames)
-    release = read_release(layout, root)
+    release = read_release(layout, root, Options(media=media, with_captions=captions, with_votes=votes))
+    require_sound(release.findings, f"{layout} in {root.name}/")
+    for finding in release.findings:
+        note(f"{finding.severity}: {finding}")
     if dry_run:
         note(str(estimate_preparation(release, root, out, config, shard=which, workers=workers)))
         return

@@ -8,23 +8,34 @@ from typing import Annotated
 import typer
 
 from dferkit.cli.progress import Stages, plural
+from dferkit.cli.scores import say_scores
 
 
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="Model: grace, grace_cosine, grace_sentence, grace_no_motion, vision_only, text_only, …"),
+        typer.Argument(
+            help="Model: grace, grace_cosine, grace_sentence, grace_no_motion, vision_only, text_only, …; or a recipe for an official store: "
+            "grace_dfew, grace_ferv39k, grace_mafw, grace_mafw_compound."
+        ),
     ] = "grace",
-    data: Annotated[Path, typer.Option("--data", help="clips.csv with columns video,label[,split,subject].")] = Path(
-        "clips.csv"
-    ),
+    data: Annotated[
+        Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
+    ] = Path("clips.csv"),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and figures.")] = Path("runs/train"),
     encoder: Annotated[
         str, typer.Option("--encoder", help="Visual encoder: box, videomae (small, random) or a VideoMAE folder.")
     ] = "box",
     face: Annotated[
-        str, typer.Option("--face", help="Face detector: haar, yunet, auto, cropped, or a CSV of boxes.")
+        str, typer.Option("--face", help="Face detector for clips.csv: haar, yunet, auto, cropped, or a CSV of boxes.")
     ] = "haar",
+    fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
+    select: Annotated[
+        str, typer.Option("--select", help="Store: epoch by val, last, or test-leaky (marked in every output).")
+    ] = "val",
+    views: Annotated[int, typer.Option("--views", min=1, help="Store: test views in time.")] = 1,
+    flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="Store: train on DFEW's votes, as soft labels.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")] = 0,
     settings: Annotated[
         list[str] | None,
@@ -32,10 +43,21 @@ def train(
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """Train a model on your own labelled clips.
+    """Train a model on your own labelled clips, or train and test on the folds of an official data set.
 
-    Rows with split train are used (all rows without that column); val rows are measured at the end. Interrupted, the same command goes on.
+    Of clips.csv, rows with split train are used (all rows without that column); val rows are measured at the end. Of a store, every wanted fold is
+    trained and tested by the protocol. Interrupted, the same command goes on.
     """
+    if data.is_dir():
+        from dferkit.recipes.official import configure, run_official
+
+        run = configure(recipe, encoder=encoder, select=select, views=views, flip=flip, seed=seed, use_votes=votes)
+        with Stages() as tell:
+            figures = run_official(
+                data, out, run, fold=fold, settings=settings or [], workers=workers, tell=tell
+            )  # fmt: skip
+        say_scores(figures, out)
+        return
     from dferkit.recipes.training_run import train_manifest
 
     with Stages() as tell:

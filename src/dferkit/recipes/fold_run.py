@@ -14,7 +14,8 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import DataError
 from dferkit.evaluation.scored import ScoredClips
-from dferkit.models.checkpoint import Checkpoint, save_checkpoint
+from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dferkit.models.coarse import CoarseClassifier
 from dferkit.models.grace import Grace, GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.recipes.provenance import about_checkpoint
@@ -40,20 +41,29 @@ class FoldResult:
 
     Attributes:
         chosen: Answers of the chosen epoch. last: Of the last epoch, which is the same with the rule ``last``.
-        epoch: The chosen epoch. scores: UAR on the held-out clips after each epoch, if there were any.
-        used: Clips listed and used, by side.
+        epoch: The chosen epoch, counted from 1.
+        used: Clips listed and used, by side. views: How many test clips have how many different views.
     """
 
     name: str
     chosen: ScoredClips
     last: ScoredClips
     epoch: int
-    scores: tuple[float, ...]
     used: Mapping[str, Mapping[str, int]]
     views: Mapping[int, int]
 
 
-def run_fold(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedFold:
+    """Models of one fold. ``checkpoint`` is that of the chosen epoch; ``scores`` are UAR on the held-out clips after each epoch."""
+
+    checkpoint: Checkpoint
+    last: Checkpoint
+    epoch: int
+    scores: tuple[float, ...]
+
+
+def train_fold(
     tokens: StoredTokens,
     release: Release,
     clips: FoldClips,
@@ -65,46 +75,34 @@ def run_fold(
     encoder: str,
     use_votes: bool = False,
     tell: Report,
-) -> FoldResult:
-    """Train on a fold, write ``checkpoints/<model>/``, ``predictions.csv`` and ``metrics.json``; the same call goes on after an interruption.
+) -> TrainedFold:
+    """Train on one side of a fold and write ``checkpoints/<model>/`` and ``selection.json``; the same call goes on after an interruption.
+
+    Everything that learns (the guides of the captions too) sees the training clips only.
 
     Args:
         planned: Settings of model and training for the tokens at hand.
 
     Raises:
-        DataError: No usable training or test clip.
+        DataError: No usable training or held-out clip.
     """
-    sides = {side: tokens.rows(getattr(clips, side)) for side in ("train", "val", "test")}
-    for side in ("train", "test"):
-        if not len(sides[side]):
-            raise DataError(
-                f"fold {clips.name} has no usable {side} clip: none of {len(getattr(clips, side))} has a face"
-            )
+    rows = tokens.rows(clips.train)
+    if not len(rows):
+        raise DataError(f"fold {clips.name} has no usable training clip: none of {len(clips.train)} has a face")
     text_encoder = TextEncoder(BOX_FOLDER / "text")
     joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None
-    features = tokens.features.take(sides["train"])
+    features = tokens.features.take(rows)
     train = replace(clip_set(features, release.labels), subjects=inner_groups(features.records))
     coarse, guides = training_guides(train.units, train.target, train.subjects, release.labels)
     described = describe_all(train.units, train.timestamps, train.au_names, "box")
     texts = refine_all(described, guides, text_encoder, for_training=True)
     run = planned(base_config(train, text_encoder, has_joint=joint is not None))
-    about = about_checkpoint(
-        model,
-        box=BOX_FOLDER,
-        trained_on=f"{release.layout}, training side of fold {clips.name} ({len(train.target)} clips), on a box trained on rendered faces",
-        encoder=encoder,
-        encoder_digest=features.encoder_digest,
-        seed=run.training.seed,
-        data_digest=digest_json([release.annotation_digest, tokens.folder.name, list(clips.train)]),
-        training=dataclasses.asdict(run.training),
-        selection=protocol.select,
-    )
-    held = {"val": sides["val"], "test-leaky": sides["test"]}.get(protocol.select)
     selection = None
-    if held is not None:
+    if protocol.select != "last":
+        held = tokens.rows(clips.val if protocol.select == "val" else clips.test)
         if not len(held):
             raise DataError(f"fold {clips.name}: none of the held-out clips has a face; choose --select last")
-        selection = _selection(tokens.features.take(held), train.target, coarse, text_encoder, release.labels)
+        selection = _selection(tokens.features.take(held), coarse, text_encoder, release.labels)
     last = train_grace(
         run.model,
         train.visual,
@@ -120,33 +118,75 @@ def run_fold(
         on_progress=lambda a, b, loss: tell(f"fold {clips.name}: training {model}", a, b, f"loss {loss:.3f}"),
     )
     chosen = selection.best.eval() if selection is not None and selection.best is not None else last
-    checkpoints = {
-        name: Checkpoint(model=m, coarse=coarse, about=about) for name, m in (("chosen", chosen), ("last", last))
-    }
-    save_checkpoint(checkpoints["chosen"], out / "checkpoints" / model)
-    scored = {
-        name: answer_clips(checkpoint, tokens, clips.test, release, fold=clips.name, text_encoder=text_encoder)
-        for name, checkpoint in checkpoints.items()
-    }
+    about = about_checkpoint(
+        model,
+        box=BOX_FOLDER,
+        trained_on=f"{release.layout}, training side of fold {clips.name} ({len(train.target)} clips), on a box trained on rendered faces",
+        encoder=encoder,
+        encoder_digest=features.encoder_digest,
+        seed=run.training.seed,
+        data_digest=digest_json([release.annotation_digest, tokens.folder.name, list(clips.train)]),
+        training=dataclasses.asdict(run.training),
+        selection=protocol.select,
+    )
+    folder = save_checkpoint(Checkpoint(model=chosen, coarse=coarse, about=about), out / "checkpoints" / model)
+    scores = tuple(selection.scores) if selection else ()
+    epoch = selection.epoch if selection else run.training.epochs
+    write_json(out / "selection.json", {"rule": protocol.select, "epoch": epoch, "uar_by_epoch": list(scores)})
+    stored = load_checkpoint(folder)  # what is tested is what was written
+    return TrainedFold(
+        checkpoint=stored,
+        last=stored if selection is None else replace(stored, model=last),
+        epoch=epoch,
+        scores=scores,
+    )
+
+
+def run_fold(
+    tokens: StoredTokens,
+    release: Release,
+    clips: FoldClips,
+    out: Path,
+    planned: Callable[[GraceConfig], RunConfig],
+    protocol: ProtocolConfig,
+    *,
+    model: str,
+    encoder: str,
+    use_votes: bool = False,
+    tell: Report,
+) -> FoldResult:
+    """``train_fold``, then the test clips: ``predictions.csv`` and ``metrics.json`` of the chosen epoch.
+
+    Raises:
+        DataError: No usable training, held-out or test clip.
+    """
+    if not len(tokens.rows(clips.test)):
+        raise DataError(f"fold {clips.name} has no usable test clip: none of {len(clips.test)} has a face")
+    trained = train_fold(
+        tokens, release, clips, out, planned, protocol, model=model, encoder=encoder, use_votes=use_votes, tell=tell
+    )
+    text_encoder = TextEncoder(BOX_FOLDER / "text")
+    chosen, last = (
+        answer_clips(checkpoint, tokens, clips.test, release, fold=clips.name, text_encoder=text_encoder)
+        for checkpoint in (trained.checkpoint, trained.last)
+    )
+    sides = {side: getattr(clips, side) for side in ("train", "val", "test")}
     result = FoldResult(
         name=clips.name,
-        chosen=scored["chosen"],
-        last=scored["last"],
-        epoch=selection.epoch if selection else run.training.epochs,
-        scores=tuple(selection.scores) if selection else (),
-        used={side: {"listed": len(getattr(clips, side)), "used": len(rows)} for side, rows in sides.items()},
+        chosen=chosen,
+        last=last,
+        epoch=trained.epoch,
+        used={side: {"listed": len(names), "used": len(tokens.rows(names))} for side, names in sides.items()},
         views=tokens.num_views(clips.test),
     )
-    facts = {"protocol": protocol_facts(protocol, result), "checkpoint": about}
-    write_scores(out, result.chosen, provenance_of(checkpoints["chosen"]), groups=groups_of(result.chosen), about=facts)
-    write_json(
-        out / "selection.json", {"rule": protocol.select, "epoch": result.epoch, "uar_by_epoch": list(result.scores)}
-    )
+    about = {"protocol": protocol_facts(protocol, result), "checkpoint": trained.checkpoint.about}
+    provenance = provenance_of(trained.checkpoint)
+    write_scores(out, chosen, provenance, groups=groups_of(chosen), about=about, selection=protocol.select)
     return result
 
 
 def _selection(
-    held: Features, seen: np.ndarray, coarse: Any, text_encoder: TextEncoder, labels: tuple[str, ...]
+    held: Features, coarse: CoarseClassifier, text_encoder: TextEncoder, labels: tuple[str, ...]
 ) -> EpochSelection:
     """Held-out clips as an epoch is judged on them: captions guided by a classifier that never saw them."""
     side = clip_set(held, labels)

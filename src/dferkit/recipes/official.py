@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,20 +12,21 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.errors import ConfigError
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import summarize
-from dferkit.models.build import VARIANTS, variant
+from dferkit.models.build import variant
+from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.preparation import FaceStore
-from dferkit.recipes.fold_run import FoldResult, Report, groups_of, protocol_facts, run_fold
+from dferkit.recipes.fold_run import FoldResult, Report, groups_of, protocol_facts, run_fold, train_fold
 from dferkit.recipes.scoring import write_scores
 from dferkit.recipes.training_run import RunConfig, apply_settings
 from dferkit.reports.results_table import FORMATS, results_table
 from dferkit.reports.tables import Provenance, own_version
-from dferkit.schema import Fold
+from dferkit.schema import Fold, Release
 from dferkit.storage import write_text
 from dferkit.training.loop import TrainingConfig, check_joint
 from dferkit.training.protocol import ProtocolConfig, choose_folds, split_fold
-from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+from dferkit.training.stored_tokens import StoredTokens, TokenConfig, encode_store, open_tokens
 
 _SUFFIX = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
@@ -92,6 +93,20 @@ def recipe(name: str) -> OfficialRun:
     return OfficialRun(model=name)
 
 
+def configure(
+    name: str, *, encoder: str, select: str, views: int, flip: bool, seed: int, use_votes: bool = False
+) -> OfficialRun:
+    """A recipe with what the command line changes."""
+    run = recipe(name)
+    return replace(
+        run,
+        encoder=encoder,
+        use_votes=use_votes,
+        protocol=replace(run.protocol, select=select, times=views, with_flip=flip),
+        training=replace(run.training, seed=seed),
+    )
+
+
 def run_official(
     store: Path | str,
     out: Path | str,
@@ -116,24 +131,8 @@ def run_official(
         ConfigError: A wrong setting, or a recipe for another data set. CheckpointError: The store is not complete.
     """
     out, report = Path(out), tell or (lambda stage, done, of, note: None)
-    faces = FaceStore.open(store)
-    release = faces.release
-    if run.layout and run.layout != release.layout:
-        raise ConfigError(
-            f"the recipe is for {run.layout}, but {Path(store).name}/ holds {release.layout}; take its recipe, or a model's name such as grace"
-        )
+    release, tokens, planned = _ready(store, run, settings, workers, report)
     chosen = choose_folds(release, fold)
-    joint = load_joint_space(BOX_FOLDER) if run.encoder == "box" else None
-
-    def planned(base: GraceConfig) -> RunConfig:
-        config: RunConfig = apply_settings(RunConfig(model=variant(run.model, base), training=run.training), settings)
-        check_joint(config.model, joint)
-        return config
-
-    motion = planned(GraceConfig()).model.motion_source  # a wrong setting is refused before any work
-    config = run.tokens(motion)
-    encode_store(store, config, workers=workers, on_progress=lambda a, b: report("tokens", a, b, ""))
-    tokens = open_tokens(faces, config)
     results = [
         run_fold(
             tokens,
@@ -152,6 +151,29 @@ def run_official(
     return write_official(out, run, release.layout, results)
 
 
+def _ready(
+    store: Path | str, run: OfficialRun, settings: Sequence[str], workers: int | None, tell: Report
+) -> tuple[Release, StoredTokens, Callable[[GraceConfig], RunConfig]]:
+    """The store's release and tokens, encoded if they have to be, and the settings of a run on them."""
+    faces = FaceStore.open(store)
+    release = faces.release
+    if run.layout and run.layout != release.layout:
+        raise ConfigError(
+            f"the recipe is for {run.layout}, but {Path(store).name}/ holds {release.layout}; take its recipe, or a model's name such as grace"
+        )
+    joint = load_joint_space(BOX_FOLDER) if run.encoder == "box" else None
+
+    def planned(base: GraceConfig) -> RunConfig:
+        config: RunConfig = apply_settings(RunConfig(model=variant(run.model, base), training=run.training), settings)
+        check_joint(config.model, joint)
+        return config
+
+    motion = planned(GraceConfig()).model.motion_source  # a wrong setting is refused before any work
+    config = run.tokens(motion)
+    encode_store(store, config, workers=workers, on_progress=lambda a, b: tell("tokens", a, b, ""))
+    return release, open_tokens(faces, config), planned
+
+
 def write_official(out: Path, run: OfficialRun, layout: str, results: Sequence[FoldResult]) -> dict[str, Any]:
     """Scores over all folds that were run, of the chosen epochs and beside them of the last ones."""
     pooled, last = join([r.chosen for r in results]), join([r.last for r in results])
@@ -165,8 +187,10 @@ def write_official(out: Path, run: OfficialRun, layout: str, results: Sequence[F
         "last_epoch": _short(last),
     }
     provenance = Provenance(model=run.model, trained_on=f"{layout}, the training side of each fold")
-    figures = write_scores(out, pooled, provenance, groups=groups_of(pooled), about=about)
-    rows: dict[str, Mapping[str, Any]] = {f"{run.model} on {layout}": {**figures, "selection": run.protocol.select}}
+    figures = write_scores(
+        out, pooled, provenance, groups=groups_of(pooled), about=about, selection=run.protocol.select
+    )
+    rows: dict[str, Mapping[str, Any]] = {f"{run.model} on {layout}": figures}
     if run.protocol.select != "last":
         rows[f"{run.model} on {layout}, last epoch"] = {**summarize(last), "selection": "last"}
     for form in FORMATS:
@@ -179,14 +203,19 @@ def _short(clips: ScoredClips) -> dict[str, Any]:
     return {key: figures[key] for key in ("uar", "war", "uar_ci95", "war_ci95")}
 
 
-def whole_fold(faces: FaceStore) -> Fold:
-    """Every clip for training and none for testing: for transfer to another data set."""
-    return Fold(name="whole", train=tuple(record.clip_id for record in faces.release.records), test=())
-
-
-def with_protocol(run: OfficialRun, **changes: Any) -> OfficialRun:
-    """The run with another protocol."""
-    return replace(run, protocol=replace(run.protocol, **changes))
-
-
-MODELS = tuple(VARIANTS)
+def train_whole(
+    store: Path | str,
+    out: Path,
+    run: OfficialRun,
+    *,
+    settings: Sequence[str] = (),
+    workers: int | None = None,
+    tell: Report,
+) -> Checkpoint:
+    """A model trained on every clip of a store, less a validation block with the rule ``val``: for tests on another data set."""
+    release, tokens, planned = _ready(store, run, settings, workers, tell)
+    whole = Fold(name="whole", train=tuple(record.clip_id for record in release.records), test=())
+    return train_fold(
+        tokens, release, split_fold(release, whole, run.protocol), out, planned, run.protocol, model=run.model, encoder=run.encoder,
+        use_votes=run.use_votes, tell=tell,
+    ).checkpoint  # fmt: skip

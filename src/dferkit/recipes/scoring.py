@@ -117,6 +117,7 @@ def write_scores(
     predictions: Sequence[Prediction] | None = None,
     groups: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
+    selection: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write ``predictions.csv`` and, with every figure of it, ``metrics.json``.
@@ -124,12 +125,12 @@ def write_scores(
     Args:
         predictions: What else is known of each answer, in the order of the clips.
         groups: Attributes to score by group.
-        about: Stands in ``metrics.json`` under ``model``; not a figure.
+        about: Stands in ``metrics.json`` under ``model``; not a figure. selection: How the epoch was chosen, if it was.
 
     Returns:
-        The figures, as ``evaluation.summary.summarize`` gives them.
+        The figures, as ``evaluation.summary.summarize`` gives them, and ``selection``.
     """
-    figures = summarize(clips, attributes=groups, seed=seed)
+    figures = {**summarize(clips, attributes=groups, seed=seed), **({"selection": selection} if selection else {})}
     write_scored(out / "predictions.csv", clips, provenance, predictions=predictions)
     write_json(out / "metrics.json", clean_json({**figures, **({"model": about} if about else {})}))
     return figures

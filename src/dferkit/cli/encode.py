@@ -1,0 +1,42 @@
+"""``dferkit encode``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dferkit.cli.progress import Stages, note, plural
+
+
+def encode(
+    store: Annotated[Path, typer.Argument(help="Folder that dferkit prepare wrote.")],
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="box, videomae (small, random) or a VideoMAE folder.")
+    ] = "box",
+    views: Annotated[int, typer.Option("--views", min=1, help="Test views in time: other frames of each clip.")] = 1,
+    flip: Annotated[bool, typer.Option("--flip", help="Each view also mirrored.")] = False,
+    motion: Annotated[str, typer.Option("--motion", help="Motion weights from tokens, steady or pixels.")] = "tokens",
+    shard: Annotated[
+        str, typer.Option("--shard", help="i/n: this process encodes every n-th shard, from the i-th on.")
+    ] = "0/1",
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+) -> None:
+    """Write a frozen encoder's tokens beside the faces of a store, once; training and testing read them.
+
+    Interrupted, the same command goes on. A clip with fewer frames than views need gets fewer views.
+    """
+    from dferkit.cli.prepare import parse_shard
+    from dferkit.training.stored_tokens import TokenConfig, encode_store
+
+    config = TokenConfig(encoder=encoder, times=views, with_flip=flip, motion=motion)
+    with Stages() as tell:
+        folder, missing = encode_store(
+            store, config, shard=parse_shard(shard), workers=workers, on_progress=lambda a, b: tell("clips", a, b)
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in files) / 1e6
+    typer.echo(f"{plural(len(files), 'shard')}, {size:,.1f} MB: {folder}")
+    if missing:
+        note(f"{plural(len(missing), 'shard')} still missing: the tokens are complete when they are there")

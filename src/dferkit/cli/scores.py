@@ -1,0 +1,29 @@
+"""The last lines of a command that scored something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dferkit.cli.progress import note, plural
+
+
+def say_scores(figures: Mapping[str, Any], out: Path) -> None:
+    """One line of scores on stdout; how the epoch was chosen and every warning on stderr."""
+    from dferkit.evaluation.metrics import WARNINGS
+    from dferkit.training.selection import RULE_TEXT
+
+    low, high = figures["uar_ci95"]
+    folds = figures.get("folds")
+    spread = f", over {folds['num_folds']} folds {folds['uar_mean']:.3f} ± {folds['uar_sd']:.3f}" if folds else ""
+    typer.echo(
+        f"UAR {figures['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}){spread}, WAR {figures['war']:.3f}, "
+        f"{plural(figures['num_clips'], 'clip')}, {figures['num_failed']} without answer: {out / 'metrics.json'}"
+    )
+    if rule := figures.get("selection"):
+        note(f"selection {rule}: {RULE_TEXT[rule]}")
+    for warning in figures["warnings"]:
+        note(f"{warning}: {WARNINGS[warning]}")

@@ -1,0 +1,49 @@
+"""``dferkit transfer``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dferkit.cli.progress import Stages, note
+
+
+def transfer(
+    test: Annotated[list[Path], typer.Option("--test", help="Store to test on (repeat).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and tables.")],
+    train: Annotated[Path | None, typer.Option("--train", help="Store to train on, all its clips.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", "-c", help="A trained model instead.")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="Model: grace, vision_only, … or a recipe.")] = "grace",
+    encoder: Annotated[str, typer.Option("--encoder", help="Visual encoder, see dferkit encode.")] = "box",
+    select: Annotated[str, typer.Option("--select", help="Epoch by val or last.")] = "val",
+    views: Annotated[int, typer.Option("--views", min=1, help="Test views in time.")] = 1,
+    flip: Annotated[bool, typer.Option("--flip", help="Each view also mirrored.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")] = 0,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting (repeat).")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+) -> None:
+    """Train on one data set and test on others, on the classes that both name.
+
+    Classes are matched by name. Clips of other classes are left out and counted; nothing is merged.
+    """
+    from dferkit.recipes.official import configure
+    from dferkit.recipes.transfer import transfer as run_transfer
+
+    run = configure(recipe, encoder=encoder, select=select, views=views, flip=flip, seed=seed)
+    with Stages() as tell:
+        found = run_transfer(
+            test, out, train=train, checkpoint=checkpoint, run=run, settings=settings or [], workers=workers, tell=tell
+        )
+    for name, figures in found.items():
+        about = figures["transfer"]
+        low, high = figures["uar_ci95"]
+        typer.echo(
+            f"{name}: UAR {figures['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {figures['war']:.3f} on "
+            f"{len(about['shared_classes'])} shared classes, {figures['num_clips']:,} clips: {out / name}"
+        )
+        if about["left_out_clips"]:
+            note(
+                f"{name}: {about['left_out_clips']:,} clips of other classes were left out ({', '.join(about['left_out_classes'])})"
+            )

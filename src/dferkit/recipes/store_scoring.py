@@ -1,0 +1,114 @@
+"""A checkpoint's scores on the test clips of a prepared store; over several processes under ``torchrun``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.text import TextEncoder
+from dferkit.errors import ConfigError
+from dferkit.evaluation.gather import gather_clips
+from dferkit.evaluation.scored import join
+from dferkit.models.checkpoint import Checkpoint
+from dferkit.preparation import FaceStore
+from dferkit.recipes.fold_run import CAPTIONS, Report, answer_clips, groups_of
+from dferkit.recipes.scoring import provenance_of, write_scores
+from dferkit.reports.tables import own_version
+from dferkit.training.protocol import ProtocolConfig, choose_folds
+from dferkit.training.selection import RULE_TEXT
+from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[tuple[int, int]]:
+    """(rank, number of processes); joins the group that ``torchrun`` describes, if there is one."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("gloo")  # few small tensors travel
+    try:
+        yield dist.get_rank(), world
+    finally:
+        dist.destroy_process_group()
+
+
+def evaluate_store(
+    store: Path | str,
+    checkpoint: Checkpoint,
+    out: Path | str,
+    *,
+    fold: str,
+    protocol: ProtocolConfig,
+    workers: int | None = None,
+    tell: Report | None = None,
+) -> dict[str, Any] | None:
+    """Score the test clips of a fold (or of all) and write ``predictions.csv`` and ``metrics.json``.
+
+    Under ``torchrun`` every process answers its share of the clips; rows are gathered, each clip counts once, and the figures are worked out once on all.
+
+    Returns:
+        The figures; None in processes other than the first.
+
+    Raises:
+        ConfigError: The data set has other classes than the model (see ``dferkit transfer``), or no such fold.
+    """
+    out, report = Path(out), tell or (lambda stage, done, of, note: None)
+    faces = FaceStore.open(store)
+    release = faces.release
+    if set(release.labels) != set(checkpoint.labels):
+        raise ConfigError(
+            f"the model has {len(checkpoint.labels)} classes and {release.layout} {len(release.labels)} others; use dferkit transfer, which scores the shared ones"
+        )
+    folds = choose_folds(release, fold)
+    config = TokenConfig(
+        encoder=str(checkpoint.about["encoder"]),
+        num_samples=protocol.num_samples,
+        times=protocol.times,
+        with_flip=protocol.with_flip,
+        motion=checkpoint.model.config.motion_source,
+    )
+    text_encoder = TextEncoder(BOX_FOLDER / "text")
+    with processes() as (rank, world):
+        encode_store(
+            store, config, shard=(rank, world), workers=workers, on_progress=lambda a, b: report("tokens", a, b, "")
+        )
+        if world > 1:
+            dist.barrier()
+            if rank == 0:
+                encode_store(store, config, workers=workers)  # all shards are there: this writes the index
+            dist.barrier()
+        tokens = open_tokens(faces, config)
+        parts = []
+        for one in folds:
+            # A padded share, as samplers give it: every process has as many clips, some of them twice.
+            share = one.test[rank::world] or one.test[:1]
+            mine = answer_clips(checkpoint, tokens, share, release, fold=one.name, text_encoder=text_encoder)
+            parts.append(gather_clips(mine, order=one.test))
+        if rank:
+            return None
+        clips = join(parts)
+    selection = str(checkpoint.about.get("selection", "last"))
+    about = {
+        "model": checkpoint.about["name"],
+        "weights_sha256": checkpoint.digest,
+        "trained_on": checkpoint.about["trained_on"],
+        "calibration": checkpoint.about["calibration"],
+        "version": own_version(),
+        "dataset": release.layout,
+        "folds": [one.name for one in folds],
+        "selection_rule": RULE_TEXT[selection],
+        "captions": CAPTIONS,
+        "test_clips_by_different_views": {
+            str(number): count for number, count in sorted(tokens.num_views(clips.clip_ids).items())
+        },
+    }
+    return write_scores(
+        out, clips, provenance_of(checkpoint), groups=groups_of(clips), about=about, selection=selection
+    )

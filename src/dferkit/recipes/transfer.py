@@ -1,0 +1,135 @@
+"""Cross-dataset transfer: train on one data set, test on others, on the classes that both name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.text import TextEncoder
+from dferkit.errors import ConfigError, DataError
+from dferkit.evaluation.scored import ScoredClips
+from dferkit.labels import shared_labels
+from dferkit.models.checkpoint import Checkpoint, load_checkpoint
+from dferkit.preparation import FaceStore
+from dferkit.recipes.fold_run import Report, answer_clips, groups_of
+from dferkit.recipes.official import OfficialRun, train_whole
+from dferkit.recipes.scoring import provenance_of, write_scores
+from dferkit.reports.results_table import FORMATS, results_table
+from dferkit.schema import Release
+from dferkit.storage import write_text
+from dferkit.training.protocol import ProtocolConfig
+from dferkit.training.selection import RULE_TEXT
+from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+
+_SUFFIX = {"markdown": "md", "csv": "csv", "latex": "tex"}
+
+
+def transfer(
+    tests: Sequence[Path | str],
+    out: Path | str,
+    *,
+    train: Path | str | None = None,
+    checkpoint: Path | str | None = None,
+    run: OfficialRun | None = None,
+    settings: Sequence[str] = (),
+    workers: int | None = None,
+    tell: Report | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Test a model on data sets it was not trained on.
+
+    The model keeps the classes of its own data set. On a test set, clips of a class that the model does not know are left out and counted, and the
+    probabilities are those given that the answer is a shared class. Classes are matched by name; nothing is merged.
+
+    Args:
+        tests: Stores to test on: the test clips of their folds, or all clips where they have none.
+        train: Store to train on, all its clips (less a validation block, by the rule of ``run``). checkpoint: A trained model instead.
+
+    Returns:
+        Figures by name of the test store.
+
+    Raises:
+        ConfigError: Both or neither of ``train`` and ``checkpoint``; too few shared classes; a test set that is the training set.
+    """
+    out, report = Path(out), tell or (lambda stage, done, of, note: None)
+    if (train is None) == (checkpoint is None):
+        raise ConfigError("give a store to train on (--train) or a trained checkpoint (--checkpoint), one of the two")
+    run = run or OfficialRun()
+    if run.protocol.select == "test-leaky":
+        raise ConfigError("the test set of a transfer is another data set: choose --select val or last")
+    stores = {name: FaceStore.open(path) for name, path in _names(tests).items()}
+    if train is not None:
+        source = FaceStore.open(train).release
+        for name, store in stores.items():
+            _check_apart(source, store.release, name)
+            shared_labels(source.labels, store.release.labels)
+        model = train_whole(train, out / "training", run, settings=settings, workers=workers, tell=report)
+    else:
+        model = load_checkpoint(Path(str(checkpoint)))
+    figures: dict[str, dict[str, Any]] = {}
+    for name, store in stores.items():
+        figures[name] = _test(model, name, store, out / name, run.protocol, workers=workers, tell=report)
+    rows: Mapping[str, Mapping[str, Any]] = {f"{model.about['name']} → {name}": f for name, f in figures.items()}
+    for form in FORMATS:
+        write_text(out / f"results.{_SUFFIX[form]}", results_table(rows, form=form))
+    return figures
+
+
+def _names(paths: Sequence[Path | str]) -> dict[str, Path]:
+    if not paths:
+        raise ConfigError("give at least one store to test on (--test)")
+    found = {Path(path).resolve().name: Path(path) for path in paths}
+    if len(found) < len(paths):
+        raise ConfigError("two test stores have the same folder name; rename one, since outputs are named after it")
+    return found
+
+
+def _check_apart(source: Release, target: Release, name: str) -> None:
+    if source.annotation_digest == target.annotation_digest:
+        raise ConfigError(f"{name}/ is the data set that is trained on; use dferkit train with its folds instead")
+
+
+def _test(
+    model: Checkpoint,
+    name: str,
+    store: FaceStore,
+    out: Path,
+    protocol: ProtocolConfig,
+    *,
+    workers: int | None,
+    tell: Report,
+) -> dict[str, Any]:
+    config = TokenConfig(
+        encoder=str(model.about["encoder"]),
+        num_samples=protocol.num_samples,
+        times=protocol.times,
+        with_flip=protocol.with_flip,
+        motion=model.model.config.motion_source,
+    )
+    encode_store(store.path, config, workers=workers, on_progress=lambda a, b: tell(f"tokens of {name}", a, b, ""))
+    shared = shared_labels(model.labels, store.release.labels)
+    tested = [c for fold in store.release.folds for c in fold.test] or [r.clip_id for r in store.release.records]
+    label_of = {record.clip_id: record.label for record in store.release.records}
+    kept = [clip_id for clip_id in dict.fromkeys(tested) if label_of[clip_id] in shared]
+    if not kept:
+        raise DataError(f"no test clip of {name}/ has a class that the model knows ({', '.join(shared)})")
+    whole = answer_clips(
+        model, open_tokens(store, config), kept, store.release, fold="", text_encoder=TextEncoder(BOX_FOLDER / "text")
+    )
+    scored: ScoredClips = whole.restrict(shared)
+    selection = str(model.about.get("selection", "last"))
+    about = {
+        "transfer": {
+            "trained_on": model.about["trained_on"],
+            "tested_on": f"{store.release.layout} ({name})",
+            "shared_classes": list(shared),
+            "left_out_clips": len(set(tested)) - len(kept),
+            "left_out_classes": [label for label in store.release.labels if label not in shared],
+            "selection_rule": RULE_TEXT[selection],
+        }
+    }
+    figures = write_scores(
+        out, scored, provenance_of(model), groups=groups_of(scored), about=about, selection=selection
+    )
+    return {**figures, **about}
