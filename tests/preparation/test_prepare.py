@@ -180,6 +180,33 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
     assert files(out) == files(tmp_path / "fresh")
 
 
+def test_faces_stay_when_their_source_is_gone(tmp_path: Path) -> None:
+    release = face_folders(tmp_path)
+    out = tmp_path / "store"
+    prepare_faces(release, tmp_path, out, SMALL, workers=1)
+    before = files(out)
+    shutil.rmtree(tmp_path / "faces")
+    done = prepare_faces(release, tmp_path, out, SMALL, workers=1, verify=True)
+    assert done.num_new == 0
+    assert files(out) == before
+
+
+def test_shards_of_other_settings_are_never_mixed_in(faces: Faces, store: Path, tmp_path: Path) -> None:
+    """Files copied from another store are made again where their source is there, and where it is not, too."""
+    prepare_faces(*faces, tmp_path / "other", replace(SMALL, quality=50), workers=1)
+    shutil.copytree(store, tmp_path / "s")
+    for number in (0, 1):
+        name = f"faces/faces-0000{number}.safetensors"
+        shutil.copy(tmp_path / "other" / name, tmp_path / "s" / name)
+    assert prepare_faces(*faces, tmp_path / "s", SMALL, workers=1).num_new == 8
+    assert files(tmp_path / "s") == files(store)
+
+
+def test_a_process_without_shards_does_nothing(faces: Faces, tmp_path: Path) -> None:
+    done = prepare_faces(*faces, tmp_path / "s", SMALL, shard=(5, 9), workers=1)
+    assert (done.num_clips, done.num_new, done.missing) == (0, 0, (0, 1, 2))
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -87,17 +87,11 @@ def _check(limits: range, faces: Faces, whole: dict[str, bytes], folder: Path) -
         shutil.rmtree(out)
 
 
-def test_killed_at_some_operations(faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_killed_at_every_operation(faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
     died, operations = _killed_at(0, faces, tmp_path / "counted")
     assert not died
     assert operations > 30
     assert files(tmp_path / "counted") == whole
-    _check(range(1, operations + 1, 5), faces, whole, tmp_path)
-
-
-@pytest.mark.slow
-def test_killed_at_every_operation(faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
-    _, operations = _killed_at(0, faces, tmp_path / "counted")
     _check(range(1, operations + 1), faces, whole, tmp_path)
 
 

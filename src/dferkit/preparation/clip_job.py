@@ -55,12 +55,15 @@ def prepare_clip(job: ClipJob) -> ClipDone:
 
     The source's bytes are hashed every time. That takes a fortieth of the work on faces that are cut already and far less
     of any other (docs/benchmarks.md), while names, sizes and times of files can stay the same when the content changes.
+    Where the source is gone, what is stored stays: videos may be deleted once their faces are kept.
     """
     cv2.setNumThreads(1)
     started = time.process_time()
-    key = digest_json([settings_of(job.config, job.front_end), job.clip_id, digest_source(job.video)])
-    if key == job.known_key:
-        return ClipDone(shard=job.shard, place=job.place, key=key, is_new=False)
+    source = digest_source(job.video)
+    settings = digest_json(settings_of(job.config, job.front_end))
+    key = digest_json([settings, job.clip_id, source])
+    if job.known_key and (key == job.known_key or not source):
+        return ClipDone(shard=job.shard, place=job.place, key=job.known_key, is_new=False)
     found = read_clip_faces(
         Record(clip_id=job.clip_id, video=Path(job.video)),
         _detector(job.config.face, job.front_end),
@@ -68,7 +71,7 @@ def prepare_clip(job: ClipJob) -> ClipDone:
         size=job.config.size,
         margin=job.config.margin,
     )
-    part = make_part(job.clip_id, key, found, quality=job.config.quality)
+    part = make_part(job.clip_id, key, found, quality=job.config.quality, settings=settings)
     write_part(Path(job.part), part)
     return ClipDone(
         shard=job.shard,

@@ -140,7 +140,7 @@ def write_tables(folder: StoreFolder, value: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: A shard is damaged.
     """
-    num_clips = len(value["records"])
+    num_clips, settings = len(value["records"]), digest_json(value["prepared_with"])
     text = io.StringIO()
     rows = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     rows.writeheader()
@@ -149,10 +149,10 @@ def write_tables(folder: StoreFolder, value: Mapping[str, Any]) -> None:
     for number in range(num_shards(num_clips)):
         for place, about in enumerate(abouts_of(folder, number, num_clips)):
             record = value["records"][places(number, num_clips)[place]]
-            if about["clip_id"] != record["clip_id"]:
+            if (about["clip_id"], about["settings"]) != (record["clip_id"], settings):
                 raise CheckpointError(
-                    f"{folder.shard(number).name} holds {about['clip_id']} where {record['clip_id']} belongs: "
-                    "remove it and run dferkit prepare again"
+                    f"{folder.shard(number).name} holds {about['clip_id']} where {record['clip_id']} belongs, or was made "
+                    "with other settings: remove it and run dferkit prepare again"
                 )
             rows.writerow(_row(number, place, about))
             counts[about["status"]] += 1

@@ -29,6 +29,8 @@ def run_on_ray(jobs: Iterable[ClipJob]) -> Iterator[ClipDone]:
     except ImportError as error:
         raise MissingExtraError("--backend ray", "ray") from error
     rows = [{"job": json.dumps(asdict(job))} for job in jobs]
+    if not rows:
+        return
     is_ours = not ray.is_initialized()
     if is_ours:
         ray.init(include_dashboard=False, log_to_driver=False)

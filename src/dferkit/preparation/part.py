@@ -56,13 +56,26 @@ class Part:
         return is_listed and bool(self.about["digest"] == _digest(self.about, self.arrays))
 
 
-def make_part(clip_id: str, key: str, found: ClipFaces, *, quality: int, geometry: FaceGeometry | None = None) -> Part:
-    """Encode one clip's crops. ``key`` says what they were made from."""
+def make_part(
+    clip_id: str,
+    key: str,
+    found: ClipFaces,
+    *,
+    quality: int,
+    settings: str = "",
+    geometry: FaceGeometry | None = None,
+) -> Part:
+    """Encode one clip's crops.
+
+    Args:
+        key: Digest of what they were made from, with the settings. settings: Digest of the settings alone.
+    """
     status, clip = found.status, found.clip
     quality_of = clip.quality if clip else None
     about: dict[str, Any] = {
         "clip_id": clip_id,
         "key": key,
+        "settings": settings,
         "status": status.status,
         "message": status.message,
         "coverage": status.coverage,

@@ -28,6 +28,7 @@ from dferkit.preparation.shards import (
     sweep,
 )
 from dferkit.schema import Release
+from dferkit.storage import digest_json
 
 BACKENDS = ("local", "ray")
 _WHOLE = (0, 1)
@@ -182,9 +183,15 @@ class _Run:
         """Numbers of the records that are not stored."""
         found = []
         for number in self.numbers:
-            there = known_keys(self.folder, number, verify=verify)
+            there = self.known(number, verify)
             found += [i for p, i in enumerate(places(number, len(self.release.records))) if not there.get(p)]
         return found
+
+    def known(self, number: int, verify: bool) -> dict[int, str]:
+        """Keys of a shard's stored clips, by place."""
+        ids = [self.release.records[index].clip_id for index in places(number, len(self.release.records))]
+        settings = digest_json(settings_of(self.config, self.front_end))
+        return known_keys(self.folder, number, ids, settings, verify=verify)
 
     def time(self, pending: list[int], folder: StoreFolder) -> tuple[Estimate, list[ClipDone]]:
         """The estimate, and the clips that were made for it into ``folder``."""
@@ -220,7 +227,7 @@ class _Run:
     def jobs(self, verify: bool) -> Iterator[ClipJob]:
         """A job for every clip, also for stored ones: whether their source is still the same is found out there."""
         for number in self.numbers:
-            there = known_keys(self.folder, number, verify=verify)
+            there = self.known(number, verify)
             for place, index in enumerate(places(number, len(self.release.records))):
                 yield self.job(index, there.get(place, ""), self.folder)
 

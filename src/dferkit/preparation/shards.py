@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,20 +91,26 @@ def read_clip_arrays(path: Path, place: int) -> dict[str, np.ndarray]:
         return {name.removeprefix(prefix): handle.get_tensor(name) for name in names}
 
 
-def known_keys(folder: StoreFolder, number: int, *, verify: bool = False) -> dict[int, str]:
+def known_keys(
+    folder: StoreFolder, number: int, clip_ids: Sequence[str], settings: str, *, verify: bool = False
+) -> dict[int, str]:
     """Keys of the clips of a shard that are there already, by place.
 
     Parts are always checked by their digests, since they are not flushed to disk; clips of a shard file with ``verify``.
+
+    Args:
+        clip_ids: That belong into this shard. settings: Digest of the settings they must have been made with.
     """
     path = folder.shard(number)
-    keys = {place: about["key"] for place, about in enumerate(read_header(path) or [])}
+    found = dict(enumerate(read_header(path) or []))
     if verify:
-        keys = {place: key for place, key in keys.items() if _from_shard(path, place, key) is not None}
+        found = {place: about for place, about in found.items() if _from_shard(path, place, about["key"]) is not None}
     for file in sorted(folder.parts(number).glob("[0-9]*.safetensors")):
         part = read_part(file)
         if part is not None:
-            keys[int(file.stem)] = part.about["key"]
-    return keys
+            found[int(file.stem)] = dict(part.about)
+    wanted = {place: (clip_id, settings) for place, clip_id in enumerate(clip_ids)}
+    return {p: about["key"] for p, about in found.items() if (about["clip_id"], about["settings"]) == wanted.get(p)}
 
 
 def merge_shard(folder: StoreFolder, number: int, keys: Mapping[int, str]) -> None:
