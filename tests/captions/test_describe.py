@@ -263,7 +263,5 @@ def test_a_frame_that_is_shown_again_changes_nothing() -> None:
     )
     assert describe(again) == describe(units)
     assert find_movements(again) == find_movements(units)
-    single = ActionUnits(
-        names=("AU12",), intensity=np.array([[0.2], [0.6]]), timestamps=np.zeros(2), source="truth"
-    )
+    single = ActionUnits(names=("AU12",), intensity=np.array([[0.2], [0.6]]), timestamps=np.zeros(2), source="truth")
     assert describe(single).phrases  # one moment, seen twice with noise

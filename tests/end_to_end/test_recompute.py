@@ -42,9 +42,7 @@ def clips(*, has_subjects=False, num_folds=3, fails_every=13):
 
 
 def write(folder, **changes):
-    return write_scores(
-        folder, clips(**changes), Provenance(model="x"), groups=["scene"], about={"model": "x", "seed": 3}, seed=5
-    )
+    return write_scores(folder, clips(**changes), Provenance(model="x"), about={"model": "x", "seed": 3}, seed=5)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,7 @@ def test_altered_predictions_are_found(tmp_path):
     found = write(tmp_path)
     whole = clips()
     swapped = replace(whole, true=whole.true[::-1].copy())
-    other = write_scores(tmp_path / "other", swapped, Provenance(model="x"), groups=["scene"], seed=5)
+    other = write_scores(tmp_path / "other", swapped, Provenance(model="x"), seed=5)
     assert other["war"] != found["war"]
     assert recompute(tmp_path / "metrics.json", tmp_path / "other" / "predictions.csv").returncode == 1
 

@@ -180,8 +180,8 @@ def run_fold(
         views=tokens.num_views(clips.test),
     )
     about = {"protocol": protocol_facts(protocol, result), "checkpoint": trained.checkpoint.about}
-    provenance = provenance_of(trained.checkpoint)
-    write_scores(out, chosen, provenance, groups=groups_of(chosen), about=about, selection=protocol.select)
+    provenance, statuses = provenance_of(trained.checkpoint), tokens.features.statuses
+    write_scores(out, chosen, provenance, statuses=statuses, about=about, selection=protocol.select)
     return result
 
 
@@ -238,11 +238,6 @@ def answer_clips(
         checkpoint.labels,
         fold=fold,
     )
-
-
-def groups_of(clips: ScoredClips) -> tuple[str, ...]:
-    """Attributes that are worth a table: known for the clips and with more than one value."""
-    return tuple(name for name, values in clips.attributes.items() if 1 < len(set(values) - {""}) <= 40)
 
 
 def protocol_facts(protocol: ProtocolConfig, *results: FoldResult) -> dict[str, Any]:

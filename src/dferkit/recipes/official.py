@@ -17,18 +17,15 @@ from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.preparation import FaceStore
-from dferkit.recipes.fold_run import FoldResult, Report, groups_of, protocol_facts, run_fold, train_fold
+from dferkit.recipes.fold_run import FoldResult, Report, protocol_facts, run_fold, train_fold
 from dferkit.recipes.scoring import write_scores
 from dferkit.recipes.training_run import RunConfig, apply_settings
-from dferkit.reports.results_table import FORMATS, results_table
+from dferkit.reports.results_table import write_results
 from dferkit.reports.tables import Provenance, own_version
-from dferkit.schema import Fold, Release
-from dferkit.storage import write_text
+from dferkit.schema import ClipStatus, Fold
 from dferkit.training.loop import TrainingConfig, check_joint
 from dferkit.training.protocol import ProtocolConfig, choose_folds, split_fold
 from dferkit.training.stored_tokens import StoredTokens, TokenConfig, encode_store, open_tokens
-
-_SUFFIX = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,8 +128,9 @@ def run_official(
         ConfigError: A wrong setting, or a recipe for another data set. CheckpointError: The store is not complete.
     """
     out, report = Path(out), tell or (lambda stage, done, of, note: None)
-    release, tokens, planned = _ready(store, run, settings, workers, report)
-    chosen = choose_folds(release, fold)
+    faces = FaceStore.open(store)
+    release, chosen = faces.release, choose_folds(faces.release, fold)
+    tokens, planned = _ready(faces, run, settings, workers, report)
     results = [
         run_fold(
             tokens,
@@ -148,18 +146,16 @@ def run_official(
         )
         for one in chosen
     ]
-    return write_official(out, run, release.layout, results)
+    return write_official(out, run, release.layout, results, tokens.features.statuses)
 
 
 def _ready(
-    store: Path | str, run: OfficialRun, settings: Sequence[str], workers: int | None, tell: Report
-) -> tuple[Release, StoredTokens, Callable[[GraceConfig], RunConfig]]:
-    """The store's release and tokens, encoded if they have to be, and the settings of a run on them."""
-    faces = FaceStore.open(store)
-    release = faces.release
-    if run.layout and run.layout != release.layout:
+    faces: FaceStore, run: OfficialRun, settings: Sequence[str], workers: int | None, tell: Report
+) -> tuple[StoredTokens, Callable[[GraceConfig], RunConfig]]:
+    """The store's tokens, encoded if they have to be, and the settings of a run on them."""
+    if run.layout and run.layout != faces.release.layout:
         raise ConfigError(
-            f"the recipe is for {run.layout}, but {Path(store).name}/ holds {release.layout}; take its recipe, or a model's name such as grace"
+            f"the recipe is for {run.layout}, but {faces.path.name}/ holds {faces.release.layout}; take its recipe, or a model's name such as grace"
         )
     joint = load_joint_space(BOX_FOLDER) if run.encoder == "box" else None
 
@@ -170,11 +166,13 @@ def _ready(
 
     motion = planned(GraceConfig()).model.motion_source  # a wrong setting is refused before any work
     config = run.tokens(motion)
-    encode_store(store, config, workers=workers, on_progress=lambda a, b: tell("tokens", a, b, ""))
-    return release, open_tokens(faces, config), planned
+    encode_store(faces.path, config, workers=workers, on_progress=lambda a, b: tell("tokens", a, b, ""))
+    return open_tokens(faces, config), planned
 
 
-def write_official(out: Path, run: OfficialRun, layout: str, results: Sequence[FoldResult]) -> dict[str, Any]:
+def write_official(
+    out: Path, run: OfficialRun, layout: str, results: Sequence[FoldResult], statuses: Mapping[str, ClipStatus]
+) -> dict[str, Any]:
     """Scores over all folds that were run, of the chosen epochs and beside them of the last ones."""
     pooled, last = join([r.chosen for r in results]), join([r.last for r in results])
     about = {
@@ -187,14 +185,11 @@ def write_official(out: Path, run: OfficialRun, layout: str, results: Sequence[F
         "last_epoch": _short(last),
     }
     provenance = Provenance(model=run.model, trained_on=f"{layout}, the training side of each fold")
-    figures = write_scores(
-        out, pooled, provenance, groups=groups_of(pooled), about=about, selection=run.protocol.select
-    )
+    figures = write_scores(out, pooled, provenance, statuses=statuses, about=about, selection=run.protocol.select)
     rows: dict[str, Mapping[str, Any]] = {f"{run.model} on {layout}": figures}
     if run.protocol.select != "last":
         rows[f"{run.model} on {layout}, last epoch"] = {**summarize(last), "selection": "last"}
-    for form in FORMATS:
-        write_text(out / f"results.{_SUFFIX[form]}", results_table(rows, form=form))
+    write_results(out, rows)
     return {**figures, "protocol": about["protocol"], "last_epoch": about["last_epoch"]}
 
 
@@ -213,7 +208,9 @@ def train_whole(
     tell: Report,
 ) -> Checkpoint:
     """A model trained on every clip of a store, less a validation block with the rule ``val``: for tests on another data set."""
-    release, tokens, planned = _ready(store, run, settings, workers, tell)
+    faces = FaceStore.open(store)
+    tokens, planned = _ready(faces, run, settings, workers, tell)
+    release = faces.release
     whole = Fold(name="whole", train=tuple(record.clip_id for record in release.records), test=())
     return train_fold(
         tokens, release, split_fold(release, whole, run.protocol), out, planned, run.protocol, model=run.model, encoder=run.encoder,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from dferkit.storage import write_json
 from dferkit.training.captioned import describe_all, refine_all, test_guides
 from dferkit.training.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import predict_probabilities
+
+_MOST_GROUPS = 40
 
 
 def provenance_of(checkpoint: Checkpoint) -> Provenance:
@@ -55,29 +57,23 @@ def answer_features(checkpoint: Checkpoint, features: Features, encoder: TextEnc
 
 
 def clip_predictions(
-    records: list[Record],
-    statuses: dict[str, ClipStatus],
-    answered: dict[str, np.ndarray],
-    labels: tuple[str, ...],
-    *,
-    num_frames: int = 16,
+    clips: ScoredClips, statuses: Mapping[str, ClipStatus], *, num_frames: int = 16
 ) -> list[Prediction]:
-    """One row per record, in order; clips without an answer keep their reason."""
+    """What is known of each answer, in order; clips without one keep their reason."""
     rows = []
-    for record in records:
-        status = statuses[record.clip_id]
-        probabilities = answered.get(record.clip_id)
+    for clip_id, probabilities, has_answer in zip(clips.clip_ids, clips.probabilities, clips.has_answer, strict=True):
+        status = statuses[clip_id]
         rows.append(
             Prediction(
-                input=record.clip_id,
-                clip_id=record.clip_id,
-                track_id=-1 if probabilities is None else 0,
+                input=clip_id,
+                clip_id=clip_id,
+                track_id=0 if has_answer else -1,
                 window=0,
                 start_seconds=0.0,
                 end_seconds=status.end_seconds,
-                labels=labels,
-                label=None if probabilities is None else labels[int(probabilities.argmax())],
-                probabilities=probabilities,
+                labels=clips.labels,
+                label=clips.labels[int(probabilities.argmax())] if has_answer else None,
+                probabilities=probabilities if has_answer else None,
                 status=status.status,
                 message=status.message,
                 num_frames=num_frames if status.front_end else 0,
@@ -109,13 +105,17 @@ def scored_clips(
     )
 
 
+def groups_of(clips: ScoredClips) -> tuple[str, ...]:
+    """Attributes that are worth a table: with more than one value, and not with one for every clip."""
+    return tuple(name for name, values in clips.attributes.items() if 1 < len(set(values) - {""}) <= _MOST_GROUPS)
+
+
 def write_scores(
     out: Path,
     clips: ScoredClips,
     provenance: Provenance,
     *,
-    predictions: Sequence[Prediction] | None = None,
-    groups: Sequence[str] = (),
+    statuses: Mapping[str, ClipStatus] | None = None,
     about: Mapping[str, Any] | None = None,
     selection: str | None = None,
     seed: int = 0,
@@ -123,14 +123,17 @@ def write_scores(
     """Write ``predictions.csv`` and, with every figure of it, ``metrics.json``.
 
     Args:
-        predictions: What else is known of each answer, in the order of the clips.
-        groups: Attributes to score by group.
+        statuses: What became of each clip, by clip id, for the table.
         about: Stands in ``metrics.json`` under ``model``; not a figure. selection: How the epoch was chosen, if it was.
 
     Returns:
         The figures, as ``evaluation.summary.summarize`` gives them, and ``selection``.
     """
-    figures = {**summarize(clips, attributes=groups, seed=seed), **({"selection": selection} if selection else {})}
+    figures = {
+        **summarize(clips, attributes=groups_of(clips), seed=seed),
+        **({"selection": selection} if selection else {}),
+    }
+    predictions = None if statuses is None else clip_predictions(clips, statuses)
     write_scored(out / "predictions.csv", clips, provenance, predictions=predictions)
     write_json(out / "metrics.json", clean_json({**figures, **({"model": about} if about else {})}))
     return figures
@@ -171,7 +174,7 @@ def evaluate_manifest(
     )
     probabilities = answer_features(checkpoint, features, TextEncoder(BOX_FOLDER / "text"))
     answered = {record.clip_id: row for record, row in zip(features.records, probabilities, strict=True)}
-    predictions = clip_predictions(records, features.statuses, answered, checkpoint.labels)
+    clips = scored_clips(records, answered, checkpoint.labels)
     about = {
         "model": checkpoint.about["name"],
         "weights_sha256": checkpoint.digest,
@@ -180,11 +183,5 @@ def evaluate_manifest(
         "version": own_version(),
         "face": face,
     }
-    figures = write_scores(
-        out,
-        scored_clips(records, answered, checkpoint.labels),
-        provenance_of(checkpoint),
-        predictions=predictions,
-        about=about,
-    )
-    return figures, predictions
+    figures = write_scores(out, clips, provenance_of(checkpoint), statuses=features.statuses, about=about)
+    return figures, clip_predictions(clips, features.statuses)

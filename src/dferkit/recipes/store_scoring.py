@@ -17,7 +17,7 @@ from dferkit.evaluation.gather import gather_clips
 from dferkit.evaluation.scored import join
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.preparation import FaceStore
-from dferkit.recipes.fold_run import CAPTIONS, Report, answer_clips, groups_of
+from dferkit.recipes.fold_run import CAPTIONS, Report, answer_clips
 from dferkit.recipes.scoring import provenance_of, write_scores
 from dferkit.reports.tables import own_version
 from dferkit.training.protocol import ProtocolConfig, choose_folds
@@ -109,6 +109,5 @@ def evaluate_store(
             str(number): count for number, count in sorted(tokens.num_views(clips.clip_ids).items())
         },
     }
-    return write_scores(
-        out, clips, provenance_of(checkpoint), groups=groups_of(clips), about=about, selection=selection
-    )
+    statuses = tokens.features.statuses
+    return write_scores(out, clips, provenance_of(checkpoint), statuses=statuses, about=about, selection=selection)

@@ -13,17 +13,14 @@ from dferkit.evaluation.scored import ScoredClips
 from dferkit.labels import shared_labels
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.preparation import FaceStore
-from dferkit.recipes.fold_run import Report, answer_clips, groups_of
+from dferkit.recipes.fold_run import Report, answer_clips
 from dferkit.recipes.official import OfficialRun, train_whole
 from dferkit.recipes.scoring import provenance_of, write_scores
-from dferkit.reports.results_table import FORMATS, results_table
+from dferkit.reports.results_table import write_results
 from dferkit.schema import Release
-from dferkit.storage import write_text
 from dferkit.training.protocol import ProtocolConfig
 from dferkit.training.selection import RULE_TEXT
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
-
-_SUFFIX = {"markdown": "md", "csv": "csv", "latex": "tex"}
 
 
 def transfer(
@@ -71,8 +68,7 @@ def transfer(
     for name, store in stores.items():
         figures[name] = _test(model, name, store, out / name, run.protocol, workers=workers, tell=report)
     rows: Mapping[str, Mapping[str, Any]] = {f"{model.about['name']} → {name}": f for name, f in figures.items()}
-    for form in FORMATS:
-        write_text(out / f"results.{_SUFFIX[form]}", results_table(rows, form=form))
+    write_results(out, rows)
     return figures
 
 
@@ -114,9 +110,8 @@ def _test(
     kept = [clip_id for clip_id in dict.fromkeys(tested) if label_of[clip_id] in shared]
     if not kept:
         raise DataError(f"no test clip of {name}/ has a class that the model knows ({', '.join(shared)})")
-    whole = answer_clips(
-        model, open_tokens(store, config), kept, store.release, fold="", text_encoder=TextEncoder(BOX_FOLDER / "text")
-    )
+    tokens = open_tokens(store, config)
+    whole = answer_clips(model, tokens, kept, store.release, fold="", text_encoder=TextEncoder(BOX_FOLDER / "text"))
     scored: ScoredClips = whole.restrict(shared)
     selection = str(model.about.get("selection", "last"))
     about = {
@@ -130,6 +125,6 @@ def _test(
         }
     }
     figures = write_scores(
-        out, scored, provenance_of(model), groups=groups_of(scored), about=about, selection=selection
+        out, scored, provenance_of(model), statuses=tokens.features.statuses, about=about, selection=selection
     )
     return {**figures, **about}

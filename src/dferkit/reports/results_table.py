@@ -6,10 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dferkit.errors import ConfigError
-from dferkit.storage import guard_cell
+from dferkit.storage import guard_cell, write_text
 
 FORMATS = ("markdown", "csv", "latex")
 LEAKY = "test-leaky"
@@ -49,6 +50,12 @@ def results_table(runs: Mapping[str, Mapping[str, Any]], *, form: str = "markdow
     if form == "latex":
         return _latex(_HEAD, rows, f"{_DAGGER} {FOOTNOTE}" if has_leaky else "")
     return markdown_rows(_HEAD, rows) + (f"\n{_DAGGER} {FOOTNOTE}\n" if has_leaky else "")
+
+
+def write_results(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """``results.md``, ``results.csv`` and ``results.tex`` in a folder."""
+    for form, suffix in zip(FORMATS, ("md", "csv", "tex"), strict=True):
+        write_text(folder / f"results.{suffix}", results_table(runs, form=form))
 
 
 def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

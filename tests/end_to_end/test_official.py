@@ -1,0 +1,244 @@
+"""Every official layout from its release to its score: check, prepare, encode, train, evaluate, recompute."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import Run
+from dferkit.datasets import LAYOUTS
+from dferkit.mini_release import MiniConfig, plant_fault, write_mini_release
+from dferkit.preparation import FaceStore
+from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+
+ROOT = Path(__file__).parents[2]
+FAST = [layout for layout in LAYOUTS if layout != "mafw-compound"]
+SCRIPT = ROOT / "scripts" / "recompute"
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    """A folder with releases and stores of DFEW and RAVDESS."""
+    base = tmp_path_factory.mktemp("official")
+    for layout in ("dfew", "ravdess"):
+        write_mini_release(
+            MiniConfig(layout=layout, clips_per_class=1, num_frames=14, size=64), base / f"{layout}-release", workers=2
+        )
+        done = run("prepare", layout, base / f"{layout}-release", "--out", base / layout, "--frames", 40)
+        assert done.returncode == 0, done.stderr
+    return base
+
+
+def flow(run: Run, layout: str, base: Path) -> dict[str, object]:
+    """The commands of the README, one after the other."""
+    release = base / "release"
+    write_mini_release(
+        MiniConfig(layout=layout, clips_per_class=1, num_frames=12, size=64, media=("faces",)), release, workers=2
+    )
+    checked = run("data", "check", layout, release, "--json")
+    assert checked.returncode == 0, checked.stdout
+    about = json.loads(checked.stdout)
+    prepared = run("prepare", layout, release, "--out", base / "store")
+    assert prepared.returncode == 0, prepared.stderr
+    shutil.rmtree(release)  # nothing later needs the release
+    fold = about["folds"][0]["name"]
+    trained = run(
+        "train", "grace", "--data", base / "store", "--fold", fold, "--out", base / "run", "--set", "training.epochs=2"
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "selection val" in trained.stderr
+    scored = run(
+        "evaluate", "--data", base / "store", "--fold", fold, "--checkpoint", base / "run" / f"fold-{fold}" / "checkpoints" / "grace", "--out", base / "scores",
+    )  # fmt: skip
+    assert scored.returncode == 0, scored.stderr
+    figures = json.loads((base / "run" / "metrics.json").read_text())
+    again = json.loads((base / "scores" / "metrics.json").read_text())
+    assert figures["uar"] == again["uar"]
+    assert figures["num_clips"] == about["folds"][0]["test"]
+    for folder in (base / "run", base / "run" / f"fold-{fold}", base / "scores"):
+        done = subprocess.run([sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+    return figures
+
+
+@pytest.mark.parametrize("layout", FAST)
+def test_from_release_to_score(run: Run, tmp_path: Path, layout: str) -> None:
+    figures = flow(run, layout, tmp_path)
+    assert figures["selection"] == "val"
+    if layout == "ferv39k":
+        assert set(figures["groups"]["scene"]["groups"]) == {"Action", "Argue"}  # type: ignore[index]
+    if layout in ("ravdess", "enterface", "crema-d", "folder"):
+        assert figures["bootstrap"]["draws"] == "subjects"  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_compound_from_release_to_score(run: Run, tmp_path: Path) -> None:
+    assert len(flow(run, "mafw-compound", tmp_path)["labels"]) == 43  # type: ignore[arg-type]
+
+
+def test_all_folds_and_the_leaky_rule_is_marked(run: Run, stores: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run("train", "grace_dfew", "--data", stores / "dfew", "--out", out, "--select", "test-leaky", "--views", 2, "--flip", "--set", "training.epochs=2")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "over 5 folds" in done.stdout
+    assert "ON THE TEST FOLD" in done.stderr
+    for name in ("results.md", "results.tex", "results.csv"):
+        assert "too good by an unknown amount" in (out / name).read_text()
+    figures = json.loads((out / "metrics.json").read_text())
+    assert figures["selection"] == "test-leaky"
+    protocol = figures["model"]["protocol"]
+    # 14 frames or 11: no second view in time, but a mirrored one.
+    assert protocol["views_asked"] == 4
+    assert protocol["test_clips_by_different_views"] == {"2": 35}
+    assert all(side["train"] == {"listed": 28, "used": 28} for side in protocol["clips"].values())
+    rows = pd.read_csv(out / "predictions.csv", dtype={"clip_id": str})
+    assert sorted(rows["clip_id"]) == [f"{n:05d}" for n in range(1, 36)]
+    assert rows.groupby("fold").size().tolist() == [7] * 5
+    # The chosen epoch's score on the test fold is the best of all epochs: that is the leak.
+    for fold in range(1, 6):
+        looked = json.loads((out / f"fold-{fold}" / "selection.json").read_text())
+        assert looked["epoch"] == 1 + int(np.argmax(looked["uar_by_epoch"]))
+
+
+def test_transfer_between_label_sets(run: Run, stores: Path, tmp_path: Path) -> None:
+    out = tmp_path / "transfer"
+    done = run("transfer", "--train", stores / "dfew", "--test", stores / "ravdess", "--out", out, "--set", "training.epochs=2")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    about = json.loads((out / "ravdess" / "metrics.json").read_text())["model"]["transfer"]
+    # RAVDESS has calm, DFEW has not: 6 of 48 clips are left out.
+    assert about["left_out_classes"] == ["calm"]
+    assert about["left_out_clips"] == 6
+    assert len(about["shared_classes"]) == 7
+    rows = pd.read_csv(out / "ravdess" / "predictions.csv")
+    assert len(rows) == 42
+    np.testing.assert_allclose(rows[about["shared_classes"]].sum(1), 1, rtol=1e-12)
+    checkpoint = out / "training" / "checkpoints" / "grace"
+    again = run("transfer", "--checkpoint", checkpoint, "--test", stores / "ravdess", "--out", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    written = [(folder / "ravdess" / "predictions.csv").read_bytes() for folder in (out, tmp_path / "again")]
+    assert written[0] == written[1]
+    same = run("transfer", "--train", stores / "dfew", "--test", stores / "dfew", "--out", tmp_path / "same")
+    assert same.returncode == 2
+    assert "the data set that is trained on" in same.stderr
+
+
+def test_two_processes_score_once(stores: Path, run: Run, tmp_path: Path) -> None:
+    """torchrun with two processes, seven test clips: an odd number, so that one is padded."""
+    trained = run("train", "grace", "--data", stores / "dfew", "--fold", "1", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    checkpoint = tmp_path / "run" / "fold-1" / "checkpoints" / "grace"
+    arguments = [
+        "evaluate",
+        "--data",
+        str(stores / "dfew"),
+        "--fold",
+        "1",
+        "--checkpoint",
+        str(checkpoint),
+        "--workers",
+        "1",
+    ]
+    alone = run(*arguments, "--out", tmp_path / "one")
+    assert alone.returncode == 0, alone.stderr
+    shutil.rmtree(stores / "dfew" / "tokens")  # the processes share the encoding too
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m", "dferkit.cli.main"]  # fmt: skip
+    both = subprocess.run(
+        [*command, *arguments, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=300
+    )
+    assert both.returncode == 0, both.stderr
+    assert both.stdout.count("UAR") == 1
+    tables = [pd.read_csv(tmp_path / name / "predictions.csv", dtype={"clip_id": str}) for name in ("one", "two")]
+    assert tables[0]["clip_id"].tolist() == tables[1]["clip_id"].tolist()
+    assert len(tables[0]) == 7
+    np.testing.assert_allclose(tables[0][["anger", "neutral"]], tables[1][["anger", "neutral"]], atol=1e-5)
+
+
+def test_clips_without_media_count_as_failed_and_are_told(run: Run, stores: Path, tmp_path: Path) -> None:
+    """A missing clip is an answer of none, never another clip's frames."""
+    release = Path(shutil.copytree(stores / "dfew-release", tmp_path / "release"))
+    plant_fault("dfew-missing-clip", release)
+    assert run("data", "check", "dfew", release).returncode == 1
+    prepared = run("prepare", "dfew", release, "--out", tmp_path / "store")
+    assert prepared.returncode == 1
+    assert "1 unreadable" in prepared.stdout
+    done = run("train", "grace", "--data", tmp_path / "store", "--fold", "1", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert figures["num_failed"] == 1
+    assert figures["num_clips"] == 7
+    row = pd.read_csv(tmp_path / "run" / "predictions.csv", dtype={"clip_id": str}).set_index("clip_id").loc["00001"]
+    assert row["status"] == "unreadable"
+    assert pd.isna(row["label"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "grace_mafw", "--data", "STORE"], "the recipe is for mafw-single, but dfew/ holds dfew"),
+        (["train", "grace", "--data", "STORE", "--fold", "9"], "no fold '9'; there are 1, 2, 3, 4, 5, or all"),
+        (["train", "grace", "--data", "STORE", "--select", "best"], "unknown selection rule 'best'"),
+        (["train", "grace", "--data", "STORE", "--votes", "--fold", "1"], "prepare the store with --votes"),
+        (["train", "grase_dfew", "--data", "STORE"], "did you mean"),
+        (["evaluate", "--data", "STORE/faces"], "no store.json"),
+        (["transfer", "--test", "STORE", "--out", "x"], "give a store to train on"),
+        (["encode", "STORE", "--encoder", "nowhere"], "no VideoMAE model"),
+    ],
+)
+def test_wrong_use_is_one_sentence(run: Run, stores: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = run(*[a.replace("STORE", str(stores / "dfew")) for a in arguments], cwd=tmp_path)
+    assert done.returncode in (2, 3), done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_tokens_are_those_of_the_faces_and_kept(stores: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(stores / "dfew", tmp_path / "dfew"))
+    shutil.rmtree(store / "tokens", ignore_errors=True)
+    config = TokenConfig(times=2, with_flip=True)
+    folder, missing = encode_store(store, config, workers=1)
+    assert missing == []
+    faces = FaceStore.open(store)
+    tokens = open_tokens(faces, config)
+    # A second implementation: one clip at a time through the encoder, flipped by hand.
+    from dferkit.encoders.box import BoxEncoder
+
+    clip_id = faces.release.records[3].clip_id
+    rows = tokens.rows([clip_id], all_views=True)
+    assert tokens.view[rows].tolist() == [0, 1]
+    clip = faces.read(clip_id, ((np.arange(16) + 0.5) * faces.num_frames(clip_id) / 16).astype(int))
+    expected = BoxEncoder().read([clip])[0]
+    np.testing.assert_allclose(tokens.features.visual[rows[:1].tolist()[0] : rows[0] + 1][0].float(), expected.tokens.values, atol=2e-2)  # fmt: skip
+    np.testing.assert_allclose(tokens.features.units[rows[0]], expected.action_units.intensity, atol=1e-5)
+    lazy = open_tokens(faces, config, in_memory_bytes=0)
+    assert np.array_equal(lazy.features.visual[:], tokens.features.visual)  # type: ignore[arg-type]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
+    encode_store(store, config, workers=1)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")} == times
+    shard = next(folder.glob("*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    encode_store(store, config, workers=1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_votes_reach_the_training(run: Run, tmp_path: Path) -> None:
+    release = write_mini_release(
+        MiniConfig(layout="dfew", clips_per_class=1, num_frames=12, size=64, media=("faces",), with_votes=True), tmp_path / "release", workers=2
+    )  # fmt: skip
+    assert run("data", "check", "dfew", release, "--votes").returncode == 0
+    assert run("prepare", "dfew", release, "--out", tmp_path / "store", "--votes").returncode == 0
+    votes = FaceStore.open(tmp_path / "store").release.records[0].votes
+    assert votes is not None
+    assert sum(votes) == pytest.approx(1)
+    done = run("train", "grace_dfew", "--data", tmp_path / "store", "--votes", "--fold", "2", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["model"]["soft_labels"] is True
