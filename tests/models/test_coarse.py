@@ -73,8 +73,9 @@ def test_folds_hold_whole_people() -> None:
     for name in set(groups):
         assert len(set(folds[groups == name])) == 1
     assert np.bincount(folds).tolist() == [12] * 5
-    with pytest.raises(DataError, match="subjects cannot fill"):
-        assign_folds(np.array(["a", "b"]))
+    assert assign_folds(np.array(["b", "a", "b"])).tolist() == [1, 0, 1]
+    with pytest.raises(DataError, match="of one person"):
+        assign_folds(np.array(["a", "a"]))
 
 
 def test_guides_do_not_know_the_label() -> None:

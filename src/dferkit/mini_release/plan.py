@@ -96,7 +96,7 @@ def _one_split(layout: str, counts: Mapping[str, Mapping[str, int]], is_full_siz
         "anger": "Angry", "disgust": "Disgust", "fear": "Fear", "happiness": "Happy", "sadness": "Sad", "surprise": "Surprise", "neutral": "Neutral",
     }  # fmt: skip
     clips, published = [], PUBLISHED[layout]
-    for label, folds in counts.items():
+    for turn, (label, folds) in enumerate(counts.items()):
         test = sum(folds.values())
         train = published.per_class[label] - test if is_full_size else 4 * test
         if layout == "afew":
@@ -105,7 +105,9 @@ def _one_split(layout: str, counts: Mapping[str, Mapping[str, int]], is_full_siz
                 for i in range(train + test)
             ]
         else:
-            names = list(_scene_names(word[label], train, test, FERV39K_SCENES if is_full_size else FERV39K_SCENES[:2]))
+            two = FERV39K_SCENES[:2]  # in turns first, so that both have test clips
+            scenes = FERV39K_SCENES if is_full_size else two if turn % 2 else two[::-1]
+            names = list(_scene_names(word[label], train, test, scenes))
         clips += [
             Clip(name=name, label=label, test_of="official" if is_test else "", person=2 * (i % 3) + is_test)
             for i, (name, is_test) in enumerate(names)

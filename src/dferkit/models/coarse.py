@@ -121,14 +121,15 @@ def fit_coarse(
 
 
 def assign_folds(groups: np.ndarray, *, folds: int = 5) -> np.ndarray:
-    """Inner fold of each clip; all clips of a group (subject) share one.
+    """Inner fold of each clip; all clips of a group (subject) share one. With fewer groups than ``folds`` there is one fold per group.
 
     Raises:
-        DataError: Fewer groups than folds.
+        DataError: A single group.
     """
     names = sorted(set(groups.tolist()))
-    if len(names) < folds:
-        raise DataError(f"{len(names)} subjects cannot fill {folds} inner folds; give more training subjects")
+    if len(names) < 2:
+        raise DataError("the training clips are of one person; give clips of at least two")
+    folds = min(folds, len(names))
     number = {name: i % folds for i, name in enumerate(names)}
     return np.array([number[g] for g in groups.tolist()])
 
@@ -139,7 +140,7 @@ def out_of_fold(
     """Guides for training clips, each from a classifier that never saw its subject."""
     fold_of = assign_folds(groups, folds=folds)
     guides: list[CoarsePrediction | None] = [None] * len(target)
-    for fold in range(folds):
+    for fold in range(int(fold_of.max()) + 1):
         held = fold_of == fold
         model = fit_coarse(statistics[~held], target[~held], labels=labels, name=f"coarse-fold{fold}")
         for i in np.flatnonzero(held):

@@ -34,8 +34,8 @@ def sample_frames(num_frames: int, num_samples: int, *, place: float = 0.5) -> I
 def clip_views(num_frames: int, num_samples: int, *, times: int = 1, with_flip: bool = False) -> list[View]:
     """Different views of a clip; the first is the middle of every segment, which training uses too.
 
-    Asked for more than the clip has, it gives what there is: 16 samples of 16 frames are one view whatever the place in the segment. (Published
-    "2 clips × 2 crops" protocols count such copies as views.)
+    Views that show the same frames, be it one of them twice, are one view. Asked for more than the clip has, it gives what there is: 16 samples of
+    16 frames are one view whatever the place in the segment. (Published "2 clips × 2 crops" protocols count such copies as views.)
 
     Args:
         times: Places within the segments. with_flip: Each also mirrored.
@@ -43,9 +43,10 @@ def clip_views(num_frames: int, num_samples: int, *, times: int = 1, with_flip: 
     if times < 1:
         raise ConfigError(f"{times} views are not usable; give at least 1")
     places = [0.5, *((v + 0.5) / times for v in range(times))] if times > 1 else [0.5]
-    found: dict[tuple[int, ...], None] = {}
+    found: dict[frozenset[int], tuple[int, ...]] = {}
     for place in places:
+        frames = tuple(sample_frames(num_frames, num_samples, place=place).tolist())
         if len(found) < times:
-            found.setdefault(tuple(sample_frames(num_frames, num_samples, place=place).tolist()))
+            found.setdefault(frozenset(frames), frames)
     flips = (False, True) if with_flip else (False,)
-    return [View(frames, is_flipped) for is_flipped in flips for frames in found]
+    return [View(frames, is_flipped) for is_flipped in flips for frames in found.values()]
