@@ -83,7 +83,7 @@ def test_from_release_to_score(run: Run, tmp_path: Path, layout: str) -> None:
     figures = flow(run if layout == "dfew" else same_process, layout, tmp_path)
     assert figures["selection"] == "val"
     if layout == "ferv39k":
-        assert set(figures["groups"]["scene"]["groups"]) == {"Action", "Argue"}  # type: ignore[index]
+        assert set(figures["groups"]["scene"]["values"]) == {"Action", "Argue"}  # type: ignore[index]
     if layout in ("ravdess", "enterface", "crema-d", "folder"):
         assert figures["bootstrap"]["draws"] == "subjects"  # type: ignore[index]
 
