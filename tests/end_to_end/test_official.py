@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from conftest import Run
 from dferkit.cli.main import app
 from dferkit.datasets import LAYOUTS
 from dferkit.mini_release import MiniConfig, plant_fault, write_mini_release
 from dferkit.preparation import FaceStore
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
 FAST = [layout for layout in LAYOUTS if layout != "mafw-compound"]
 SCRIPT = ROOT / "scripts" / "recompute"
