@@ -119,10 +119,10 @@ def near_duplicates(
     for first in range(0, len(names), 512):
         # One frame in the middle first: its distance bounds nothing, but equal clips are close in every frame.
         near = np.bitwise_count(table[first : first + 512, None, NUM_HASHES // 2] ^ table[None, :, NUM_HASHES // 2])
-        for row, column in zip(*np.nonzero(near <= 2 * SAME_BELOW), strict=True):
-            i, j = first + int(row), int(column)
-            if i < j and is_apart(names[i], names[j]):
-                distance = float(np.bitwise_count(table[i] ^ table[j]).mean())
-                if distance <= SAME_BELOW:
-                    pairs.append((names[i], names[j], distance))
+        rows, columns = np.nonzero(near <= 2 * SAME_BELOW)
+        i, j = (part[first + rows < columns] for part in (first + rows, columns))
+        distance = np.bitwise_count(table[i] ^ table[j]).mean(1)
+        for a, b, bits in zip(*(part[distance <= SAME_BELOW] for part in (i, j, distance)), strict=True):
+            if is_apart(names[a], names[b]):
+                pairs.append((names[a], names[b], float(bits)))
     return pairs
