@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dferkit.datasets import LAYOUTS, Options, read_release, require_sound
+from dferkit.datasets import LAYOUTS, Options, read_release, require_sound, with_groups
 from dferkit.errors import ConfigError, ManifestError
 from dferkit.labels import BASIC, LABEL_SETS
 from dferkit.schema import Release
@@ -348,3 +348,22 @@ def test_natural_order() -> None:
     assert sorted(names, key=natural_key) == ["1.jpg", "02.jpg", "2.jpg", "10.jpg", "a9", "a10b1", "a10b2"]
     shuffled = np.random.default_rng(0).permutation([f"{i}.png" for i in range(200)]).tolist()
     assert sorted(shuffled, key=natural_key) == [f"{i}.png" for i in range(200)]
+
+
+def test_groups_that_a_user_knows(tmp_path: Path) -> None:
+    put(tmp_path, "clips.csv", "video,label,split\na.mp4,anger,train\nb.mp4,fear,test\n")
+    release = read_release("folder", tmp_path)
+    groups = put(tmp_path, "groups.csv", "clip_id,glasses,age\nb.mp4,yes,\nother.mp4,no,3\n")
+    told = with_groups(release, groups)
+    assert [dict(r.attributes) for r in told.records] == [{}, {"glasses": "yes", "age": ""}]
+    for text, says in (
+        ("clip,glasses\nb.mp4,yes\n", "expected a header with clip_id"),
+        ("clip_id\nb.mp4\n", "at least one attribute"),
+        ("clip_id,x\nb.mp4,1\nb.mp4,2\n", "groups.csv:3: clip 'b.mp4' is listed twice"),
+        ("clip_id,x\nz.mp4,1\n", "clip ids look like 'a.mp4'"),
+    ):
+        put(tmp_path, "groups.csv", text)
+        with pytest.raises(ManifestError, match=says):
+            with_groups(release, groups)
+    with pytest.raises(ManifestError, match="not found"):
+        with_groups(release, tmp_path / "none.csv")

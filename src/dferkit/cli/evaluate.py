@@ -25,6 +25,9 @@ def evaluate(
     fold: Annotated[str, typer.Option("--fold", help="Store: the fold whose test clips are scored, or all.")] = "all",
     views: Annotated[int, typer.Option("--views", min=1, help="Store: test views in time.")] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion, calibration, groups.
@@ -46,6 +49,7 @@ def evaluate(
                 loaded,
                 out,
                 fold=fold,
+                groups=groups,
                 protocol=ProtocolConfig(times=views, with_flip=flip),
                 workers=workers,
                 tell=tell,

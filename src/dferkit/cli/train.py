@@ -35,6 +35,9 @@ def train(
     ] = "val",
     views: Annotated[int, typer.Option("--views", min=1, help="Store: test views in time.")] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
+    ] = None,
     votes: Annotated[bool, typer.Option("--votes", help="Store: train on DFEW's votes, as soft labels.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")] = 0,
     settings: Annotated[
@@ -54,7 +57,7 @@ def train(
         run = configure(recipe, encoder=encoder, select=select, views=views, flip=flip, seed=seed, use_votes=votes)
         with Stages() as tell:
             figures = run_official(
-                data, out, run, fold=fold, settings=settings or [], workers=workers, tell=tell
+                data, out, run, fold=fold, groups=groups, settings=settings or [], workers=workers, tell=tell
             )  # fmt: skip
         say_scores(figures, out)
         return

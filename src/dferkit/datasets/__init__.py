@@ -3,6 +3,7 @@
 from dferkit.datasets.assemble import Options
 from dferkit.datasets.findings import require_sound
 from dferkit.datasets.folder import choose_split, read_manifest
+from dferkit.datasets.groups import with_groups
 from dferkit.datasets.layouts import LAYOUTS, layout_name, read_release
 from dferkit.datasets.splits import check_disjoint
 
@@ -15,4 +16,5 @@ __all__ = [
     "read_manifest",
     "read_release",
     "require_sound",
+    "with_groups",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dferkit.datasets import with_groups
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.errors import ConfigError
 from dferkit.evaluation.scored import ScoredClips, join
@@ -16,6 +18,7 @@ from dferkit.models.build import variant
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
+from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
 from dferkit.recipes.fold_run import FoldResult, Report, protocol_facts, run_fold, train_fold
 from dferkit.recipes.scoring import write_scores
@@ -23,6 +26,7 @@ from dferkit.recipes.training_run import RunConfig, apply_settings
 from dferkit.reports.results_table import write_results
 from dferkit.reports.tables import Provenance, own_version
 from dferkit.schema import ClipStatus, Fold
+from dferkit.training.features import one_thread
 from dferkit.training.loop import TrainingConfig, check_joint
 from dferkit.training.protocol import ProtocolConfig, choose_folds, split_fold
 from dferkit.training.stored_tokens import StoredTokens, TokenConfig, encode_store, open_tokens
@@ -110,6 +114,7 @@ def run_official(
     run: OfficialRun,
     *,
     fold: str = "all",
+    groups: Path | None = None,
     settings: Sequence[str] = (),
     workers: int | None = None,
     tell: Report | None = None,
@@ -120,6 +125,7 @@ def run_official(
 
     Args:
         fold: Name of a fold, or ``all``. settings: As of ``--set``.
+        groups: CSV of attributes by clip, for scores by group (``datasets.with_groups``).
 
     Returns:
         The figures of ``metrics.json``: pooled, and mean and spread over folds.
@@ -129,24 +135,73 @@ def run_official(
     """
     out, report = Path(out), tell or (lambda stage, done, of, note: None)
     faces = FaceStore.open(store)
-    release, chosen = faces.release, choose_folds(faces.release, fold)
+    chosen = choose_folds(faces.release, fold)
+    if groups is not None:
+        with_groups(faces.release, groups)  # a wrong file is refused before any work
     tokens, planned = _ready(faces, run, settings, workers, report)
-    results = [
-        run_fold(
+    jobs = [
+        _FoldJob(
+            path=faces.path, out=out / f"fold-{one.name}", run=run, fold=one, groups=groups, settings=tuple(settings)
+        )
+        for one in chosen
+    ]
+    results = []
+    many = min(workers or os.cpu_count() or 1, len(jobs))
+    if many == 1:
+        results = [_run_fold(job, faces, tokens, planned, report) for job in jobs]
+    else:
+        # One thread each: the folds share out the cores, and the bytes are those of a run one after the other.
+        report("folds", 0, len(jobs), "")
+        for result in run_parallel(_fold_in_process, jobs, many):
+            results.append(result)
+            report("folds", len(results), len(jobs), f"fold {result.name} is done")
+    return write_official(out, run, faces.release.layout, results, tokens.features.statuses)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _FoldJob:
+    """One fold, for a process of its own."""
+
+    path: Path
+    out: Path
+    run: OfficialRun
+    fold: Fold
+    groups: Path | None
+    settings: tuple[str, ...]
+
+
+def _fold_in_process(job: _FoldJob) -> FoldResult:
+    faces = FaceStore.open(job.path)
+    tokens, planned = _ready(faces, job.run, job.settings, 1, _silent)
+    return _run_fold(job, faces, tokens, planned, _silent)
+
+
+def _run_fold(
+    job: _FoldJob,
+    faces: FaceStore,
+    tokens: StoredTokens,
+    planned: Callable[[GraceConfig], RunConfig],
+    tell: Report,
+) -> FoldResult:
+    run = job.run
+    release = faces.release if job.groups is None else with_groups(faces.release, job.groups)
+    with one_thread():
+        return run_fold(
             tokens,
             release,
-            split_fold(release, one, run.protocol),
-            out / f"fold-{one.name}",
+            split_fold(release, job.fold, run.protocol),
+            job.out,
             planned,
             run.protocol,
             model=run.model,
             encoder=run.encoder,
             use_votes=run.use_votes,
-            tell=report,
+            tell=tell,
         )
-        for one in chosen
-    ]
-    return write_official(out, run, release.layout, results, tokens.features.statuses)
+
+
+def _silent(stage: str, done: int, of: int, note: str) -> None:
+    """Progress that nobody watches."""
 
 
 def _ready(
@@ -212,7 +267,8 @@ def train_whole(
     tokens, planned = _ready(faces, run, settings, workers, tell)
     release = faces.release
     whole = Fold(name="whole", train=tuple(record.clip_id for record in release.records), test=())
-    return train_fold(
+    with one_thread():
+        return train_fold(
         tokens, release, split_fold(release, whole, run.protocol), out, planned, run.protocol, model=run.model, encoder=run.encoder,
         use_votes=run.use_votes, tell=tell,
     ).checkpoint  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from dferkit.datasets import with_groups
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
@@ -46,12 +47,16 @@ def evaluate_store(
     *,
     fold: str,
     protocol: ProtocolConfig,
+    groups: Path | None = None,
     workers: int | None = None,
     tell: Report | None = None,
 ) -> dict[str, Any] | None:
     """Score the test clips of a fold (or of all) and write ``predictions.csv`` and ``metrics.json``.
 
     Under ``torchrun`` every process answers its share of the clips; rows are gathered, each clip counts once, and the figures are worked out once on all.
+
+    Args:
+        groups: CSV of attributes by clip, for scores by group (``datasets.with_groups``).
 
     Returns:
         The figures; None in processes other than the first.
@@ -61,7 +66,7 @@ def evaluate_store(
     """
     out, report = Path(out), tell or (lambda stage, done, of, note: None)
     faces = FaceStore.open(store)
-    release = faces.release
+    release = faces.release if groups is None else with_groups(faces.release, groups)
     if set(release.labels) != set(checkpoint.labels):
         raise ConfigError(
             f"the model has {len(checkpoint.labels)} classes and {release.layout} {len(release.labels)} others; use dferkit transfer, which scores the shared ones"

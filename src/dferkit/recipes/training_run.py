@@ -27,7 +27,7 @@ from dferkit.recipes.scoring import answer_features, scored_clips
 from dferkit.reports.tables import clean_json
 from dferkit.storage import digest_file, write_json
 from dferkit.training.captioned import describe_all, refine_all, training_guides
-from dferkit.training.features import FeatureConfig, extract_features
+from dferkit.training.features import FeatureConfig, extract_features, one_thread
 from dferkit.training.loop import TrainingConfig, check_joint, train_grace
 from dferkit.training.table import base_config, clip_set
 
@@ -131,18 +131,19 @@ def train_manifest(
         describe_all(clips.units, clips.timestamps, clips.au_names, "box"), guides, text_encoder, for_training=True
     )
     run = planned(base_config(clips, text_encoder, has_joint=joint is not None))
-    trained = train_grace(
-        run.model,
-        clips.visual,
-        texts.tokens,
-        clips.target,
-        summary=clips.summary,
-        motion=clips.motion,
-        config=run.training,
-        joint=joint,
-        state=out / "state" / model,
-        on_progress=lambda a, b, loss: tell(f"training {model}", a, b, f"loss {loss:.3f}"),
-    )
+    with one_thread():
+        trained = train_grace(
+            run.model,
+            clips.visual,
+            texts.tokens,
+            clips.target,
+            summary=clips.summary,
+            motion=clips.motion,
+            config=run.training,
+            joint=joint,
+            state=out / "state" / model,
+            on_progress=lambda a, b, loss: tell(f"training {model}", a, b, f"loss {loss:.3f}"),
+        )
     about = about_checkpoint(
         model,
         box=BOX_FOLDER,

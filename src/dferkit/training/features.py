@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,24 @@ def _rows(values: Sequence[Tensor | np.ndarray], shape: tuple[int, ...], dtype: 
     )
 
 
-def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
-    records, config, out, key = job
-    cv2.setNumThreads(1)
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch with one thread: sums keep one order, so that bytes do not depend on how many cores a machine has or a command found free."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
+    with one_thread():
+        return _extract(*job)
+
+
+def _extract(records: list[Record], config: FeatureConfig, out: str, key: str) -> int:
+    cv2.setNumThreads(1)
     detector = build_detector(config.face)
     box = BoxEncoder(config.box)
     clips: list[FaceClip] = []

@@ -31,7 +31,7 @@ from dferkit.preparation import FaceStore
 from dferkit.preparation.shards import StoreFolder, num_shards, places
 from dferkit.schema import FaceClip
 from dferkit.storage import atomic_path, digest_file, digest_json, write_json
-from dferkit.training.features import Features, digest_tensors, encode_clips
+from dferkit.training.features import Features, digest_tensors, encode_clips, one_thread
 from dferkit.training.token_rows import TokenRows
 from dferkit.training.views import View, clip_views
 
@@ -164,12 +164,15 @@ def _stored_key(path: Path) -> str:
 @functools.lru_cache(maxsize=1)
 def _opened(store: str, content: str, config: TokenConfig) -> tuple[FaceStore, _Encoders]:
     """Store and encoders, loaded once per process and content."""
-    torch.set_num_threads(1)  # one row's bits must not depend on how many cores there are
     return FaceStore.open(store), _Encoders.load(config)
 
 
 def _encode_shard(job: tuple[str, int, TokenConfig, str, str]) -> int:
-    store, number, config, out, key = job
+    with one_thread():
+        return _encode(*job)
+
+
+def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) -> int:
     cv2.setNumThreads(1)
     faces, encoders = _opened(store, digest_file(StoreFolder(Path(store)).about), config)
     records = faces.release.records
