@@ -84,7 +84,7 @@ def _print(report: CheckReport) -> None:
     source = f" ({about['published_source']})" if about["published_source"] else ""
     console.print(f"{about['layout']}: {about['num_clips']:,} clips{published}{source}", markup=False, soft_wrap=True)
     console.print(_media_line(about), markup=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     folds: list[dict[str, Any]] = about["folds"]
     table.add_column("class", no_wrap=True)
     for name in ("clips", "published", *(f"test {fold['name']}" for fold in folds)):
@@ -94,12 +94,10 @@ def _print(report: CheckReport) -> None:
         table.add_row(label, f"{row['clips']:,}", _count(row["published"]), *tests)
     if folds:
         table.add_section()
-        table.add_row("test clips", "", "", *(f"{fold['test']:,}" for fold in folds))
-        table.add_row("training clips", "", "", *(f"{fold['train']:,}" for fold in folds))
+        table.add_row("test", "", "", *(f"{fold['test']:,}" for fold in folds))
+        table.add_row("training", "", "", *(f"{fold['train']:,}" for fold in folds))
         if any(fold["published"] for fold in folds):
-            table.add_row(
-                "published test clips", "", "", *(_count((fold["published"] or [None, None])[1]) for fold in folds)
-            )
+            table.add_row("published test", "", "", *(_count((fold["published"] or [None, None])[1]) for fold in folds))
     console.print(table)
     seen: Counter[str] = Counter()
     for finding in report.findings:

@@ -22,7 +22,10 @@ def evaluate(
     face: Annotated[
         str, typer.Option("--face", help="Face detector for clips.csv: haar, yunet, auto, cropped, or a CSV of boxes.")
     ] = "haar",
-    fold: Annotated[str, typer.Option("--fold", help="Store: the fold whose test clips are scored, or all.")] = "all",
+    fold: Annotated[
+        str,
+        typer.Option("--fold", help="Store: the fold whose test clips are scored; by default the checkpoint's own."),
+    ] = "",
     views: Annotated[int, typer.Option("--views", min=1, help="Store: test views in time.")] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
     groups: Annotated[

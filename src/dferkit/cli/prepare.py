@@ -66,6 +66,9 @@ def prepare(
             on_estimate=lambda estimate: tell.say(str(estimate)),
             on_progress=lambda a, b: tell("clips", a, b),
         )
+    if not done.num_clips:
+        typer.echo(f"shard {shard} has no clip of {layout}: {done.path}")
+        return
     counts = ", ".join(f"{n:,} {status}" for status, n in Counter(done.statuses).most_common())
     speed = f", {done.num_frames / done.cpu_seconds:.0f} frames/s/core" if done.num_frames and done.cpu_seconds else ""
     typer.echo(f"{plural(done.num_clips, 'clip')}: {counts}; {in_bytes(done.num_bytes)}{speed}: {done.path}")

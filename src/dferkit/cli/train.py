@@ -61,7 +61,14 @@ def train(
             )  # fmt: skip
         say_scores(figures, out)
         return
+    from dferkit.errors import ConfigError
+    from dferkit.recipes.official import RECIPES
     from dferkit.recipes.training_run import train_manifest
+
+    if recipe in RECIPES:
+        raise ConfigError(
+            f"the recipe {recipe} needs a store, a folder that dferkit prepare wrote; --data is {data.name}"
+        )
 
     with Stages() as tell:
         folder, figures = train_manifest(

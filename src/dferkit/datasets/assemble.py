@@ -179,7 +179,7 @@ def compare_with_published(release: Release, findings: Findings) -> None:
 
     def differ(what: str, found: int, expected: int) -> None:
         if found != expected:
-            findings.error("COUNT", f"{what}: {found:,} clips, but {expected:,} were published")
+            findings.error("COUNT", f"{what}: {found:,} of {expected:,} clips that were published")
 
     differ("all clips", len(release.records), published.num_clips)
     counts = Counter(label_of.values())

@@ -42,7 +42,7 @@ def read_crema_d(root: Path, options: Options) -> Release:
     ``VideoDemographics.csv`` beside the videos adds what the actors said of themselves, for scores by group.
     """
     require_root(root, "CREMA-D")
-    media = choose_media(root, CREMA_D_MEDIA, options.media)
+    media = choose_media(root, CREMA_D_MEDIA, options.media, or_root=True)
     about = _demographics(root)
     findings, records = Findings(), []
     for path in _clips(media.folder or root):
@@ -92,16 +92,13 @@ def read_ravdess(root: Path, options: Options) -> Release:
     Speech only (channel 01). Of a clip that is there with sound (01) and without (02), the one without is taken.
     """
     require_root(root, "RAVDESS")
-    media = choose_media(root, RAVDESS_MEDIA, options.media)
-    base = media.folder or root
-    folder_of_actors = _folder_with(base, r"Actor_\d+")
-    if media.folder is None and folder_of_actors is not None:
-        media = Media(folder_of_actors, "videos", _VIDEOS)
+    media = choose_media(root, RAVDESS_MEDIA, options.media, or_root=True)
+    folders = _folders_with(media.folder or root, r"Actor_\d+")
+    if media.folder is None and folders:
+        media = Media(folders[0] if len(folders) == 1 else root, "videos", _VIDEOS)
     findings, records, num_songs = Findings(), {}, 0
-    actors = (
-        [] if folder_of_actors is None else sorted(folder_of_actors.glob("Actor_*"), key=lambda p: natural_key(p.name))
-    )
-    for path in (clip for actor in actors if actor.is_dir() for clip in _clips(actor)):
+    actors = [actor for folder in folders for actor in _folders(folder) if re.fullmatch(r"Actor_\d+", actor.name)]
+    for path in (clip for actor in sorted(actors, key=lambda p: natural_key(p.name)) for clip in _clips(actor)):
         fields = _stem(path).split("-")
         if len(fields) != 7 or not all(re.fullmatch(r"\d\d", f) for f in fields) or not 1 <= int(fields[6]) <= 24:
             findings.error(
@@ -155,12 +152,12 @@ def read_enterface(root: Path, options: Options) -> Release:
     The folders tell everything: file names of the release are irregular. Subject 6 is absent in the release.
     """
     require_root(root, "eNTERFACE'05")
-    media = choose_media(root, ENTERFACE_MEDIA, options.media)
-    base = _folder_with(media.folder or root, _SUBJECT)
-    if media.folder is None and base is not None:
-        media = Media(base, "videos", _VIDEOS)
+    media = choose_media(root, ENTERFACE_MEDIA, options.media, or_root=True)
+    folders = _folders_with(media.folder or root, _SUBJECT)
+    if media.folder is None and folders:
+        media = Media(folders[0] if len(folders) == 1 else root, "videos", _VIDEOS)
     findings, records = Findings(), []
-    for subject_folder in [] if base is None else _folders(base):
+    for subject_folder in (child for folder in folders for child in _folders(folder)):
         subject = re.fullmatch(_SUBJECT, subject_folder.name)
         if subject is None or not 1 <= int(subject[1]) <= 44:
             findings.error("CLIP_NAME", "expected a folder such as 'subject 1', up to 44", place(subject_folder, root))
@@ -218,7 +215,7 @@ def read_afew(root: Path, options: Options) -> Release:
     """``AFEW_Face/{train,validation}/<Emotion>/<clip>``: tested on the validation set, since the labels of the test set are not public."""
     require_root(root, "AFEW")
     findings = Findings()
-    media = choose_media(root, AFEW_MEDIA, options.media)
+    media = choose_media(root, AFEW_MEDIA, options.media, or_root=True)
     base = media.folder or root
     sides: dict[str, list[str]] = {"train": [], "test": []}
     records = []
@@ -319,12 +316,13 @@ def _folders(folder: Path) -> list[Path]:
     )
 
 
-def _folder_with(base: Path, pattern: str) -> Path | None:
-    """The base itself or a folder in it that holds folders of this name."""
-    for folder in (base, *_folders(base)):
-        if any(re.fullmatch(pattern, child.name) for child in _folders(folder)):
-            return folder
-    return None
+def _folders_with(base: Path, pattern: str) -> list[Path]:
+    """The base itself, or those folders in it (archives may come one by one), that hold folders of this name."""
+    return [
+        folder
+        for folder in (base, *_folders(base))
+        if any(re.fullmatch(pattern, child.name) for child in _folders(folder))
+    ]
 
 
 def _clips(folder: Path) -> Iterator[Path]:

@@ -165,7 +165,9 @@ def _is_clip(path: Path) -> bool:
 
 def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     if not path.is_file():
-        raise ManifestError(f"{path.name}: not found; give a CSV file with columns video,label[,split,subject]")
+        raise ManifestError(
+            f"{path.name}: not found; give a CSV file with columns video,label[,split,subject], or a store of dferkit prepare"
+        )
     data = path.read_bytes()
     if b"\0" in data:
         raise ManifestError(f"{path.name} is not UTF-8 text (it holds NUL bytes); save it as CSV UTF-8")

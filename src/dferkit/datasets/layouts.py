@@ -13,6 +13,7 @@ from dferkit.datasets.dfew import read_dfew
 from dferkit.datasets.ferv39k import read_ferv39k
 from dferkit.datasets.folder import read_folder
 from dferkit.datasets.mafw import read_mafw
+from dferkit.datasets.published import PUBLISHED
 from dferkit.errors import ConfigError
 from dferkit.labels import nearest_name
 from dferkit.schema import Release
@@ -46,10 +47,18 @@ def read_release(layout: str, root: Path | str, options: Options | None = None) 
         layout: One of ``LAYOUTS``, any case. root: The unpacked release.
 
     Raises:
-        ConfigError: Unknown layout, or a media folder that is not there.
+        ConfigError: Unknown layout, a media folder that is not there, or an option for another layout.
         ManifestError: ``root`` holds no such release.
     """
-    return LAYOUTS[layout_name(layout)](Path(root), options or Options())
+    name, options = layout_name(layout), options or Options()
+    for is_asked, what, fits in (
+        (options.with_captions, "human captions", name.startswith("mafw")),
+        (options.with_votes, "votes", name == "dfew"),
+        (options.strict, "published counts", name in PUBLISHED),
+    ):
+        if is_asked and not fits:
+            raise ConfigError(f"{name} has no {what}; leave that option out")
+    return LAYOUTS[name](Path(root), options)
 
 
 def layout_name(name: str) -> str:

@@ -59,8 +59,11 @@ def _unnest(path: Path) -> Path:
     return path
 
 
-def choose_media(root: Path, candidates: Sequence[Candidate], asked: str = "") -> Media:
+def choose_media(root: Path, candidates: Sequence[Candidate], asked: str = "", *, or_root: bool = False) -> Media:
     """The first candidate that is there, or the one asked for by its path or its last part.
+
+    Args:
+        or_root: The root itself may be a candidate, where nothing but media belongs to the release.
 
     Raises:
         ConfigError: The asked folder is not there or not one of this layout; the message lists those that are.
@@ -69,6 +72,10 @@ def choose_media(root: Path, candidates: Sequence[Candidate], asked: str = "") -
     for candidate in candidates:
         if (path := find(root, [candidate.folder])) is not None:
             by_path.setdefault(path, candidate)
+    if or_root:
+        for candidate in candidates:
+            if root.name == candidate.folder:
+                by_path.setdefault(root, candidate)
     there = [(candidate, path) for path, candidate in by_path.items()]
     if asked:
         for candidate, path in there:

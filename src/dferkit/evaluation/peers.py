@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dferkit.errors import ConfigError, ManifestError
-from dferkit.evaluation.prediction_file import PredictionFile
+from dferkit.evaluation.prediction_file import LEAKY_MARK, PredictionFile
 from dferkit.labels import CLASS_ORDERS, MAFW_COMPOUND, class_order, parse_label
 from dferkit.storage import unguard_cell
 
@@ -111,6 +111,8 @@ def read_prediction_csv(path: Path, *, order: str | None = None) -> PredictionFi
     def texts(column: int) -> tuple[str, ...]:
         return tuple(unguard_cell(cells[column]) for _, cells in rows)
 
+    if "trained_on" in columns and any(LEAKY_MARK in text for text in texts(columns["trained_on"])):
+        notes = (*notes, "its epoch was chosen on these test clips, so its score is too good by an unknown amount")
     subjects = texts(columns["subject"]) if "subject" in columns else None
     return PredictionFile(
         name=path.name,

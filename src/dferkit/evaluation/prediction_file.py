@@ -12,6 +12,9 @@ from dferkit.errors import DataError
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.labels import shared_labels
 
+LEAKY_MARK = "EPOCH CHOSEN ON THE TEST CLIPS"
+"""Stands in the column ``trained_on`` of answers whose score is too good for that reason."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictionFile:

@@ -146,8 +146,8 @@ class ScoredClips:
         extra, missing = set(own) - set(wanted), [key for key in wanted if key not in place]
         if extra or missing:
             raise DataError(
-                f"not the same clips: {len(missing)} are missing in the first and {len(extra)} in the second, {len(wanted) - len(missing)} are in both"
-                f" (such as {_some([*missing, *(key for key in own if key in extra)])})"
+                f"not the same clips: {len(wanted)} in the first and {len(own)} in the second, {len(wanted) - len(missing)} of them in both"
+                f" (only on one side are such as {_some([*missing, *(key for key in own if key in extra)])})"
             )
         return self.take(np.array([place[key] for key in wanted], dtype=np.int64))
 

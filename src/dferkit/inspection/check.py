@@ -11,9 +11,10 @@ from typing import Any, Literal
 from dferkit.datasets.assemble import Options
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.layouts import layout_name, read_release
+from dferkit.datasets.lists import place
 from dferkit.datasets.media_check import MediaFacts, check_media
 from dferkit.datasets.published import PUBLISHED
-from dferkit.inspection.contents import hash_all, near_duplicates, same_bytes
+from dferkit.inspection.contents import hash_all, near_duplicates, same_bytes, why_unreadable
 from dferkit.schema import Finding, Release
 
 Depth = Literal["lists", "media", "contents"]
@@ -117,7 +118,7 @@ def check_release(
     if depth != "lists" and release.media_kind != "none":
         media = check_media(release, root, findings, on_progress=lambda a, b: tell("media", a, b))
         if depth == "contents":
-            _check_contents(release, findings, workers, tell)
+            _check_contents(release, root, findings, workers, tell)
     elif depth != "lists":
         findings.warning("MEDIA_NONE", release.media_reason)
     return CheckReport(release=release, findings=tuple(findings.items), media=media, depth=depth)
@@ -143,7 +144,9 @@ def _check_folds(release: Release, findings: Findings) -> None:
             )
 
 
-def _check_contents(release: Release, findings: Findings, workers: int, tell: Callable[[str, int, int], None]) -> None:
+def _check_contents(
+    release: Release, root: Path, findings: Findings, workers: int, tell: Callable[[str, int, int], None]
+) -> None:
     sides = _sides(release)
 
     def is_apart(a: str, b: str) -> bool:
@@ -162,7 +165,11 @@ def _check_contents(release: Release, findings: Findings, workers: int, tell: Ca
             else:
                 findings.warning("SAME_BYTES", f"clips {first} and {other} hold the same bytes; keep one")
     hashes = hash_all(release.records, workers=workers, on_progress=lambda a, b: tell("contents", a, b))
-    for a, b, distance in near_duplicates(hashes, is_apart):
+    for record in release.records:
+        if record.clip_id in hashes and hashes[record.clip_id] is None:
+            findings.error("CLIP_UNREADABLE", why_unreadable(record.video), place(record.video, root))
+    readable = {clip_id: found for clip_id, found in hashes.items() if found is not None}
+    for a, b, distance in near_duplicates(readable, is_apart):
         if frozenset((a, b)) not in told:
             findings.warning(
                 "NEAR_DUPLICATE",

@@ -81,6 +81,16 @@ def _greys(video: Path) -> Iterator[np.ndarray]:
     yield from (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in frames.images)
 
 
+def why_unreadable(video: Path) -> str:
+    """What stands in the way of reading a clip that has no hash."""
+    try:
+        source = index_source(video)
+        next(decode_source(source, [clip_window(source.duration_seconds, NUM_HASHES)]))
+    except (DataError, OSError, cv2.error) as error:
+        return str(error)
+    return "fewer pictures can be read than are needed"
+
+
 def _hash_chunk(videos: Sequence[str]) -> list[np.ndarray | None]:
     cv2.setNumThreads(1)
     return [hash_clip(Path(video)) for video in videos]
@@ -88,15 +98,15 @@ def _hash_chunk(videos: Sequence[str]) -> list[np.ndarray | None]:
 
 def hash_all(
     records: Sequence[Record], *, workers: int, on_progress: Callable[[int, int], None] | None = None
-) -> dict[str, np.ndarray]:
-    """Hashes by clip id; clips that cannot be read are left out."""
-    there = [record for record in records if record.video.exists()]
+) -> dict[str, np.ndarray | None]:
+    """Hashes by clip id; None for a clip that cannot be read."""
+    there = [record for record in records if _files(record.video) and record.video.exists()]
     chunks = [there[i : i + _CHUNK] for i in range(0, len(there), _CHUNK)]
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray | None] = {}
     done = 0
     jobs = [[str(record.video) for record in chunk] for chunk in chunks]
     for chunk, hashes in zip(chunks, run_parallel(_hash_chunk, jobs, workers), strict=True):
-        found |= {r.clip_id: h for r, h in zip(chunk, hashes, strict=True) if h is not None}
+        found |= {r.clip_id: h for r, h in zip(chunk, hashes, strict=True)}
         done += len(chunk)
         if on_progress:
             on_progress(done, len(there))

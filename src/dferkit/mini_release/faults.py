@@ -230,7 +230,7 @@ FAULTS: Mapping[str, Fault] = {
     "dfew-empty-list": Fault(layout=_D, code="EMPTY_LIST", says="the list is empty", plant=_bytes(_DFEW_TEST, lambda _: b"")),
     "dfew-nul": Fault(layout=_D, code="NUL_BYTE", says="a NUL byte", plant=_bytes(_DFEW_TRAIN, lambda data: data[:40] + b"\0" + data[40:])),
     "dfew-utf16": Fault(layout=_D, code="ENCODING", says="the file is UTF-16", plant=_bytes(_DFEW_TRAIN, lambda data: data.decode().encode("utf-16"))),
-    "dfew-count": Fault(layout=_D, code="COUNT", says="were published", plant=_drop(_DFEW_TEST, 4), options=("strict",)),
+    "dfew-count": Fault(layout=_D, code="COUNT", says="clips that were published", plant=_drop(_DFEW_TEST, 4), options=("strict",)),
     "dfew-no-votes": Fault(layout=_D, code="VOTES_MISSING", says="annotation.xlsx is not there", plant=lambda root: shutil.rmtree(root / "Annotation", ignore_errors=True), options=("with_votes",)),
     "dfew-missing-clip": Fault(layout=_D, code="CLIP_MISSING", says="is not there", plant=_missing_clip(_DFEW_MEDIA), needs="media"),
     "dfew-empty-clip": Fault(layout=_D, code="CLIP_EMPTY", says="holds no picture", plant=_empty_clip(_DFEW_MEDIA), needs="media"),

@@ -189,7 +189,7 @@ def _read(folder: StoreFolder, path: Path) -> dict[str, Any]:
         return dict(read_json(path))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{folder.path.name}/ has no {path.name}, so it is not complete: run dferkit prepare again"
+            f"{folder.path.name}/ has no {path.name}, so it is no complete store: run dferkit prepare LAYOUT ROOT --out {folder.path.name}"
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder.path.name}/{path.name} is damaged: run dferkit prepare again") from error

@@ -13,6 +13,7 @@ import numpy as np
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import DataError
+from dferkit.evaluation.prediction_file import LEAKY_MARK
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier
@@ -121,13 +122,15 @@ def train_fold(
     about = about_checkpoint(
         model,
         box=BOX_FOLDER,
-        trained_on=f"{release.layout}, training side of fold {clips.name} ({len(train.target)} clips), on a box trained on rendered faces",
+        trained_on=f"{release.layout}, training side of fold {clips.name} ({len(train.target)} clips){leak_mark(protocol)}, on a box trained on rendered faces",
         encoder=encoder,
         encoder_digest=features.encoder_digest,
         seed=run.training.seed,
         data_digest=digest_json([release.annotation_digest, tokens.folder.name, list(clips.train)]),
         training=dataclasses.asdict(run.training),
         selection=protocol.select,
+        fold=clips.name,
+        annotation_digest=release.annotation_digest,
     )
     folder = save_checkpoint(Checkpoint(model=chosen, coarse=coarse, about=about), out / "checkpoints" / model)
     scores = tuple(selection.scores) if selection else ()
@@ -240,6 +243,11 @@ def answer_clips(
     )
 
 
+def leak_mark(protocol: ProtocolConfig) -> str:
+    """What every table of answers says of a run whose epoch was chosen on the test clips."""
+    return f"; {LEAKY_MARK}" if protocol.select == "test-leaky" else ""
+
+
 def protocol_facts(protocol: ProtocolConfig, *results: FoldResult) -> dict[str, Any]:
     """What a reader must know to believe the score."""
     views: dict[int, int] = {}
@@ -249,6 +257,7 @@ def protocol_facts(protocol: ProtocolConfig, *results: FoldResult) -> dict[str, 
     return {
         "selection": protocol.select,
         "selection_rule": RULE_TEXT[protocol.select],
+        "val_share": protocol.val_share if protocol.select == "val" else None,
         "validation": "a block of neighbouring clips of each class, or whole people"
         if protocol.select == "val"
         else None,

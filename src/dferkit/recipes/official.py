@@ -14,13 +14,14 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.errors import ConfigError
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import summarize
-from dferkit.models.build import variant
+from dferkit.labels import nearest_name
+from dferkit.models.build import VARIANTS, variant
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
-from dferkit.recipes.fold_run import FoldResult, Report, protocol_facts, run_fold, train_fold
+from dferkit.recipes.fold_run import FoldResult, Report, leak_mark, protocol_facts, run_fold, train_fold
 from dferkit.recipes.scoring import write_scores
 from dferkit.recipes.training_run import RunConfig, apply_settings
 from dferkit.reports.results_table import write_results
@@ -90,7 +91,11 @@ def recipe(name: str) -> OfficialRun:
     """
     if name in RECIPES:
         return RECIPES[name]()
-    variant(name, GraceConfig())
+    if name not in VARIANTS:
+        known = (*RECIPES, *VARIANTS)
+        raise ConfigError(
+            f"unknown recipe or model {name!r}; did you mean {nearest_name(name, known)!r}? Known: {', '.join(known)}"
+        )
     return OfficialRun(model=name)
 
 
@@ -239,7 +244,9 @@ def write_official(
         "protocol": protocol_facts(run.protocol, *results),
         "last_epoch": _short(last),
     }
-    provenance = Provenance(model=run.model, trained_on=f"{layout}, the training side of each fold")
+    provenance = Provenance(
+        model=run.model, trained_on=f"{layout}, the training side of each fold{leak_mark(run.protocol)}"
+    )
     figures = write_scores(out, pooled, provenance, statuses=statuses, about=about, selection=run.protocol.select)
     rows: dict[str, Mapping[str, Any]] = {f"{run.model} on {layout}": figures}
     if run.protocol.select != "last":

@@ -21,6 +21,7 @@ from dferkit.preparation import FaceStore
 from dferkit.recipes.fold_run import CAPTIONS, Report, answer_clips
 from dferkit.recipes.scoring import provenance_of, write_scores
 from dferkit.reports.tables import own_version
+from dferkit.schema import Fold, Release
 from dferkit.training.protocol import ProtocolConfig, choose_folds
 from dferkit.training.selection import RULE_TEXT
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
@@ -40,29 +41,51 @@ def processes() -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
+def _own_fold(checkpoint: Checkpoint, release: Release) -> str:
+    if checkpoint.about.get("annotation_digest") == release.annotation_digest:
+        return str(checkpoint.about["fold"])
+    return "all"
+
+
+def _check_unseen(checkpoint: Checkpoint, release: Release, folds: tuple[Fold, ...]) -> None:
+    """Refuse to score a model on clips that it was trained on."""
+    about = checkpoint.about
+    if about.get("annotation_digest") != release.annotation_digest:
+        return
+    own = next((fold for fold in release.folds if fold.name == about["fold"]), None)
+    seen = {record.clip_id for record in release.records} if own is None else set(own.train)
+    tested = {clip_id for fold in folds for clip_id in fold.test}
+    if tested & seen:
+        advice = f"--fold {own.name}" if own else "another data set"
+        raise ConfigError(
+            f"the model was trained on {len(tested & seen):,} of these {len(tested):,} test clips (fold {about['fold']}); choose {advice}"
+        )
+
+
 def evaluate_store(
     store: Path | str,
     checkpoint: Checkpoint,
     out: Path | str,
     *,
-    fold: str,
+    fold: str = "",
     protocol: ProtocolConfig,
     groups: Path | None = None,
     workers: int | None = None,
     tell: Report | None = None,
 ) -> dict[str, Any] | None:
-    """Score the test clips of a fold (or of all) and write ``predictions.csv`` and ``metrics.json``.
+    """Score the test clips of a fold and write ``predictions.csv`` and ``metrics.json``.
 
     Under ``torchrun`` every process answers its share of the clips; rows are gathered, each clip counts once, and the figures are worked out once on all.
 
     Args:
+        fold: Name of a fold, or ``all``; by default the one that the checkpoint was trained for, else all.
         groups: CSV of attributes by clip, for scores by group (``datasets.with_groups``).
 
     Returns:
         The figures; None in processes other than the first.
 
     Raises:
-        ConfigError: The data set has other classes than the model (see ``dferkit transfer``), or no such fold.
+        ConfigError: The data set has other classes than the model (see ``dferkit transfer``), no such fold, or one whose test clips it was trained on.
     """
     out, report = Path(out), tell or (lambda stage, done, of, note: None)
     faces = FaceStore.open(store)
@@ -71,7 +94,8 @@ def evaluate_store(
         raise ConfigError(
             f"the model has {len(checkpoint.labels)} classes and {release.layout} {len(release.labels)} others; use dferkit transfer, which scores the shared ones"
         )
-    folds = choose_folds(release, fold)
+    folds = choose_folds(release, fold or _own_fold(checkpoint, release))
+    _check_unseen(checkpoint, release, folds)
     config = TokenConfig(
         encoder=str(checkpoint.about["encoder"]),
         num_samples=protocol.num_samples,

@@ -157,7 +157,7 @@ def train_grace(
             raise DataError(f"no step of epoch {epoch} had a finite loss; lower the learning rate")
         if selection:
             selection.look(model)
-        if state and (epoch + 1) % config.save_every_epochs == 0:
+        if state and ((epoch + 1) % config.save_every_epochs == 0 or epoch + 1 == config.epochs):
             notes = selection.notes() if selection else {}
             save_state(state, modules, optimizer, step=epoch + 1, settings=settings, notes=notes)
         if on_progress:

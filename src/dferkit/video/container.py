@@ -183,6 +183,8 @@ def _not_opened(path: Path, name: str, error: OSError | ValueError) -> VideoErro
 
 
 def _nearest_file(path: Path) -> str:
+    if path.stem.isdecimal():
+        return ""  # every number is near to every other
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in itertools.islice(entries, 2000)]
