@@ -42,7 +42,6 @@ from dferkit.schema import (
 from dferkit.video import clip_window, index_video, plan_windows
 
 NUM_SAMPLES = 16
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".3gp")
 DELETED, DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
 IN_USE = {"ok", "low_coverage", "truncated", "too_short", "abstain"}
 

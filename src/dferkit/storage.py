@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".flv", ".gif", ".3gp")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""Names by which a folder's videos, and a clip's pictures, are known."""
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str, *, is_durable: bool = True) -> Iterator[Path]:

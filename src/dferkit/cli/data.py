@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,7 +80,7 @@ def _print(report: CheckReport) -> None:
     from rich.table import Table
 
     about = report.as_dict()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     published = "" if about["published_clips"] is None else f" of {about['published_clips']:,} published"
     source = f" ({about['published_source']})" if about["published_source"] else ""
     console.print(f"{about['layout']}: {about['num_clips']:,} clips{published}{source}", markup=False, soft_wrap=True)

@@ -35,7 +35,7 @@ def encode(
         folder, missing = encode_store(
             store, config, shard=parse_shard(shard), workers=workers, on_progress=lambda a, b: tell("clips", a, b)
         )
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("tokens-*.safetensors"))
     size = sum(path.stat().st_size for path in files) / 1e6
     typer.echo(f"{plural(len(files), 'shard')}, {size:,.1f} MB: {folder}")
     if missing:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.inputs import refuse_options
 from dferkit.cli.progress import Stages
 from dferkit.cli.scores import say_scores
 
@@ -20,13 +21,18 @@ def evaluate(
         "runs/evaluate"
     ),
     face: Annotated[
-        str, typer.Option("--face", help="Face detector for clips.csv: haar, yunet, auto, cropped, or a CSV of boxes.")
-    ] = "haar",
+        str | None,
+        typer.Option(
+            "--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."
+        ),
+    ] = None,
     fold: Annotated[
-        str,
+        str | None,
         typer.Option("--fold", help="Store: the fold whose test clips are scored; by default the checkpoint's own."),
-    ] = "",
-    views: Annotated[int, typer.Option("--views", min=1, help="Store: test views in time.")] = 1,
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default.")
+    ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
     groups: Annotated[
         Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
@@ -41,6 +47,11 @@ def evaluate(
     from dferkit.encoders.box import BOX_FOLDER
     from dferkit.models.checkpoint import load_checkpoint
 
+    refuse_options(
+        data,
+        of_store={"--fold": fold, "--views": views, "--flip": flip, "--groups": groups},
+        of_manifest={"--face": face},
+    )
     loaded = load_checkpoint(BOX_FOLDER / "grace" if checkpoint == "box" else Path(checkpoint))
     if data.is_dir():
         from dferkit.recipes.store_scoring import evaluate_store
@@ -51,9 +62,9 @@ def evaluate(
                 data,
                 loaded,
                 out,
-                fold=fold,
+                fold=fold or "",
                 groups=groups,
-                protocol=ProtocolConfig(times=views, with_flip=flip),
+                protocol=ProtocolConfig(times=views or 1, with_flip=flip),
                 workers=workers,
                 tell=tell,
             )
@@ -64,7 +75,12 @@ def evaluate(
 
     with Stages() as tell:
         figures, predictions = evaluate_manifest(
-            data, loaded, out, face=face, workers=workers, on_progress=lambda a, b: tell("faces and tokens", a, b)
+            data,
+            loaded,
+            out,
+            face=face or "haar",
+            workers=workers,
+            on_progress=lambda a, b: tell("faces and tokens", a, b),
         )
     say_scores(figures, out)
     raise typer.Exit(1 if any(p.status == "unreadable" for p in predictions) else 0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dferkit.pipeline import VIDEO_SUFFIXES
+from dferkit.errors import ConfigError
+from dferkit.storage import VIDEO_SUFFIXES
 
 
 def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[str]]:
@@ -27,3 +28,20 @@ def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[s
     names = list(found.values())
     # Two files of one name from different folders keep enough of their path to be told apart.
     return [(p, n if names.count(n) == 1 else f"{p.parent.name}/{p.name}") for p, n in found.items()], empty
+
+
+def refuse_options(data: Path, *, of_store: Mapping[str, object], of_manifest: Mapping[str, object]) -> None:
+    """Refuse options that would be without effect on this kind of data.
+
+    Args:
+        of_store, of_manifest: Values by option; None and False are those that were not given.
+
+    Raises:
+        ConfigError: One of the other kind was given.
+    """
+    given, kind = (of_manifest, "clips.csv") if data.is_dir() else (of_store, "a store of dferkit prepare")
+    wrong = [option for option, value in given.items() if value is not None and value is not False]
+    if wrong:
+        raise ConfigError(
+            f"{' and '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} for {kind}; --data is {data.name}"
+        )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.inputs import refuse_options
 from dferkit.cli.progress import Stages, plural
 from dferkit.cli.scores import say_scores
 
@@ -27,13 +28,19 @@ def train(
         str, typer.Option("--encoder", help="Visual encoder: box, videomae (small, random) or a VideoMAE folder.")
     ] = "box",
     face: Annotated[
-        str, typer.Option("--face", help="Face detector for clips.csv: haar, yunet, auto, cropped, or a CSV of boxes.")
-    ] = "haar",
-    fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
+        str | None,
+        typer.Option(
+            "--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."
+        ),
+    ] = None,
+    fold: Annotated[str | None, typer.Option("--fold", help="Store: an official fold, or all (default).")] = None,
     select: Annotated[
-        str, typer.Option("--select", help="Store: epoch by val, last, or test-leaky (marked in every output).")
-    ] = "val",
-    views: Annotated[int, typer.Option("--views", min=1, help="Store: test views in time.")] = 1,
+        str | None,
+        typer.Option("--select", help="Store: epoch by val (default), last, or test-leaky (marked in every output)."),
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default.")
+    ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
     groups: Annotated[
         Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
@@ -51,13 +58,33 @@ def train(
     Of clips.csv, rows with split train are used (all rows without that column); val rows are measured at the end. Of a store, every wanted fold is
     trained and tested by the protocol. Interrupted, the same command goes on.
     """
+    refuse_options(
+        data,
+        of_store={
+            "--fold": fold,
+            "--select": select,
+            "--views": views,
+            "--flip": flip,
+            "--votes": votes,
+            "--groups": groups,
+        },
+        of_manifest={"--face": face},
+    )
     if data.is_dir():
         from dferkit.recipes.official import configure, run_official
 
-        run = configure(recipe, encoder=encoder, select=select, views=views, flip=flip, seed=seed, use_votes=votes)
+        run = configure(
+            recipe,
+            encoder=encoder,
+            select=select or "val",
+            views=views or 1,
+            flip=flip,
+            seed=seed,
+            use_votes=votes,
+        )
         with Stages() as tell:
             figures = run_official(
-                data, out, run, fold=fold, groups=groups, settings=settings or [], workers=workers, tell=tell
+                data, out, run, fold=fold or "all", groups=groups, settings=settings or [], workers=workers, tell=tell
             )  # fmt: skip
         say_scores(figures, out)
         return
@@ -76,7 +103,7 @@ def train(
             out,
             model=recipe,
             encoder=encoder,
-            face=face,
+            face=face or "haar",
             seed=seed,
             settings=settings or [],
             workers=workers,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,11 +13,11 @@ from pathlib import Path
 from dferkit.datasets.assemble import Options, compare_with_published
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import place
-from dferkit.datasets.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES, Candidate, Media, choose_media, find, require_root
+from dferkit.datasets.media import Candidate, Media, choose_media, find, pictures, require_root, subfolders
 from dferkit.errors import ManifestError
 from dferkit.labels import LABEL_SETS, nearest_name, parse_label
 from dferkit.schema import Fold, Record, Release
-from dferkit.storage import natural_key
+from dferkit.storage import VIDEO_SUFFIXES, natural_key
 
 _FACES, _VIDEOS = "face crops", "the release's videos"
 
@@ -43,8 +42,8 @@ def read_crema_d(root: Path, options: Options) -> Release:
     """
     require_root(root, "CREMA-D")
     media = choose_media(root, CREMA_D_MEDIA, options.media, or_root=True)
-    about = _demographics(root)
     findings, records = Findings(), []
+    about = _demographics(root, findings)
     for path in _clips(media.folder or root):
         found = re.fullmatch(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})", _stem(path))
         if found is None or not 1001 <= int(found[1]) <= 1091:
@@ -66,12 +65,19 @@ def read_crema_d(root: Path, options: Options) -> Release:
     return _release("crema-d", root, media, records, folds, findings, options)
 
 
-def _demographics(root: Path) -> dict[str, dict[str, str]]:
+def _demographics(root: Path, findings: Findings) -> dict[str, dict[str, str]]:
     path = find(root, ["VideoDemographics.csv"])
     if path is None:
         return {}
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        findings.error(
+            "DEMOGRAPHICS",
+            f"the table cannot be read as CSV in UTF-8 ({error}); copy it again, or remove it",
+            place(path, root),
+        )
+        return {}
     wanted = ("Sex", "Race", "Ethnicity")
     return {
         row["ActorID"]: {name.lower(): row[name] for name in wanted if row.get(name)}
@@ -97,7 +103,7 @@ def read_ravdess(root: Path, options: Options) -> Release:
     if media.folder is None and folders:
         media = Media(folders[0] if len(folders) == 1 else root, "videos", _VIDEOS)
     findings, records, num_songs = Findings(), {}, 0
-    actors = [actor for folder in folders for actor in _folders(folder) if re.fullmatch(r"Actor_\d+", actor.name)]
+    actors = [actor for folder in folders for actor in subfolders(folder) if re.fullmatch(r"Actor_\d+", actor.name)]
     for path in (clip for actor in sorted(actors, key=lambda p: natural_key(p.name)) for clip in _clips(actor)):
         fields = _stem(path).split("-")
         if len(fields) != 7 or not all(re.fullmatch(r"\d\d", f) for f in fields) or not 1 <= int(fields[6]) <= 24:
@@ -157,12 +163,12 @@ def read_enterface(root: Path, options: Options) -> Release:
     if media.folder is None and folders:
         media = Media(folders[0] if len(folders) == 1 else root, "videos", _VIDEOS)
     findings, records = Findings(), []
-    for subject_folder in (child for folder in folders for child in _folders(folder)):
+    for subject_folder in (child for folder in folders for child in subfolders(folder)):
         subject = re.fullmatch(_SUBJECT, subject_folder.name)
         if subject is None or not 1 <= int(subject[1]) <= 44:
             findings.error("CLIP_NAME", "expected a folder such as 'subject 1', up to 44", place(subject_folder, root))
             continue
-        for emotion_folder in _folders(subject_folder):
+        for emotion_folder in subfolders(subject_folder):
             if emotion_folder.name not in LABEL_SETS["enterface"]:
                 guess = nearest_name(emotion_folder.name, LABEL_SETS["enterface"])
                 findings.error(
@@ -171,7 +177,7 @@ def read_enterface(root: Path, options: Options) -> Release:
                     place(emotion_folder, root),
                 )
                 continue
-            for sentence_folder in _folders(emotion_folder):
+            for sentence_folder in subfolders(emotion_folder):
                 sentence = re.fullmatch(r"sentence[ _](\d)", sentence_folder.name)
                 if sentence is None:
                     findings.error("CLIP_NAME", "expected a folder such as 'sentence 1'", place(sentence_folder, root))
@@ -193,7 +199,7 @@ def read_enterface(root: Path, options: Options) -> Release:
 
 
 def _enterface_clips(folder: Path, findings: Findings, root: Path) -> list[Path]:
-    clips = list(_clips(folder)) or ([folder] if _has_pictures(folder) else [])
+    clips = list(_clips(folder)) or ([folder] if pictures(folder) else [])
     if len(clips) != 1:
         findings.error(
             "CLIP_NAME", f"{len(clips)} videos in the folder of one sentence; expected 1", place(folder, root)
@@ -227,7 +233,7 @@ def read_afew(root: Path, options: Options) -> Release:
                 f"no folder {' or '.join(names[:2])} below {place(base, root)}; AFEW has a training and a validation set",
             )
             continue
-        for emotion in _folders(folder):
+        for emotion in subfolders(folder):
             try:
                 label = parse_label(emotion.name, LABEL_SETS["afew"])
             except ManifestError as error:
@@ -310,18 +316,12 @@ def _finish(
     return replace(release, findings=tuple(findings.items))
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: natural_key(p.name)
-    )
-
-
 def _folders_with(base: Path, pattern: str) -> list[Path]:
     """The base itself, or those folders in it (archives may come one by one), that hold folders of this name."""
     return [
         folder
-        for folder in (base, *_folders(base))
-        if any(re.fullmatch(pattern, child.name) for child in _folders(folder))
+        for folder in (base, *subfolders(base))
+        if any(re.fullmatch(pattern, child.name) for child in subfolders(folder))
     ]
 
 
@@ -330,13 +330,8 @@ def _clips(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)):
         if path.name.startswith("."):
             continue
-        if (path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES) or (path.is_dir() and _has_pictures(path)):
+        if (path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES) or (path.is_dir() and pictures(path)):
             yield path
-
-
-def _has_pictures(folder: Path) -> bool:
-    with os.scandir(folder) as listing:
-        return any(entry.name.lower().endswith(PICTURE_SUFFIXES) for entry in listing)
 
 
 def _stem(path: Path) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from dferkit.datasets.assemble import Options, digest_lists
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import place
-from dferkit.datasets.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES, require_root
+from dferkit.datasets.media import pictures, require_root, subfolders
 from dferkit.errors import ManifestError
 from dferkit.labels import BASIC, MAFW, MAFW_COMPOUND, RAVDESS, parse_label
 from dferkit.schema import Finding, Fold, Record, Release
-from dferkit.storage import natural_key
+from dferkit.storage import VIDEO_SUFFIXES, natural_key
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ("video", "label", "split", "subject")
@@ -101,9 +101,9 @@ def _finding(line: str) -> Finding:
 
 def _from_folders(root: Path) -> Release:
     findings, records = Findings(), []
-    splits = [path for path in _subfolders(root) if path.name.lower() in SPLITS]
+    splits = [path for path in subfolders(root) if path.name.lower() in SPLITS]
     for base in splits or [root]:
-        for folder in _subfolders(base):
+        for folder in subfolders(base):
             try:
                 label = parse_label(folder.name, _ALL_LABELS)
             except ManifestError as error:
@@ -149,18 +149,14 @@ def _smallest_set(found: set[str]) -> tuple[str, ...]:
     return next((known for known in (BASIC, MAFW, RAVDESS, MAFW_COMPOUND) if found <= set(known)), _ALL_LABELS)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: natural_key(p.name)
-    )
-
-
 def _is_clip(path: Path) -> bool:
     if path.name.startswith("."):
         return False
+    if path.is_symlink() and not path.exists():
+        return True  # a link to nothing is a clip that is missing, not one that never was
     if path.is_file():
         return path.suffix.lower() in VIDEO_SUFFIXES
-    return path.is_dir() and any(child.suffix.lower() in PICTURE_SUFFIXES for child in path.iterdir())
+    return path.is_dir() and bool(pictures(path))
 
 
 def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
@@ -176,16 +172,20 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
     reader = csv.reader(text.splitlines())
-    header = [name.strip().lower() for name in next(reader, [])]
+    try:
+        lines = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise ManifestError(f"{path.name}:{reader.line_num}: {error}; look for a quote that is not closed") from error
+    header = [name.strip().lower() for name in (lines.pop(0)[1] if lines else [])]
     rows: list[tuple[int, dict[str, str]]] = []
-    for cells in reader:
+    for line, cells in lines:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(header):
             raise ManifestError(
-                f"{path.name}:{reader.line_num}: {len(cells)} cells, but the header has {len(header)}; quote values that hold commas"
+                f"{path.name}:{line}: {len(cells)} cells, but the header has {len(header)}; quote values that hold commas"
             )
-        rows.append((reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
+        rows.append((line, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
     return rows, header
 
 

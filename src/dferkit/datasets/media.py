@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dferkit.datasets.lists import place
 from dferkit.errors import ConfigError, ManifestError
+from dferkit.storage import PICTURE_SUFFIXES, VIDEO_SUFFIXES, natural_key
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".flv")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+_LIST_SUFFIXES = (".csv", ".txt", ".xlsx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,30 @@ class Media:
 
 
 def find(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of these relative paths that is there: below the root, or one folder further down (archives nest)."""
-    bases = [root, *sorted(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
+    """The first of these relative paths that is there: below the root, or one folder further down (archives nest).
+
+    A name with the suffix of a list is a file, every other one a folder.
+    """
+    bases = [root, *subfolders(root)] if root.is_dir() else []
     for name in names:
         for base in bases:
             path = base / name
-            if path.exists():
+            if path.is_file() if path.suffix in _LIST_SUFFIXES else path.is_dir():
                 return _unnest(path)
     return None
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders directly below, hidden ones left out, in natural order."""
+    return sorted(
+        (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: natural_key(p.name)
+    )
+
+
+def pictures(folder: Path) -> list[str]:
+    """Names of the pictures in a folder, unsorted."""
+    with os.scandir(folder) as listing:
+        return [e.name for e in listing if not e.name.startswith(".") and e.name.lower().endswith(PICTURE_SUFFIXES)]
 
 
 def _unnest(path: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import place
-from dferkit.datasets.media import PICTURE_SUFFIXES, entries
+from dferkit.datasets.media import entries, pictures
 from dferkit.datasets.published import PUBLISHED
 from dferkit.schema import Release
 
@@ -91,12 +91,6 @@ def check_media(
     facts = MediaFacts(frames=frames, num_missing=num_missing, num_unlisted=_unlisted(release, root))
     _compare_short(release, facts, findings)
     return facts
-
-
-def pictures(folder: Path) -> list[str]:
-    """Names of the pictures in a folder, unsorted."""
-    with os.scandir(folder) as listing:
-        return [e.name for e in listing if not e.name.startswith(".") and e.name.lower().endswith(PICTURE_SUFFIXES)]
 
 
 def _has_jump(names: list[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dferkit.datasets.findings import Findings
@@ -37,9 +38,9 @@ def read_votes(path: Path, root: Path, labels: Mapping[str, str], findings: Find
         table = pd.read_excel(path)
     except ImportError as error:
         raise MissingExtraError("reading annotation.xlsx", "data") from error
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # a cut spreadsheet breaks in the archive, in its XML or in the reader
         findings.error(
-            "VOTES_UNREADABLE", f"the spreadsheet cannot be read ({str(error).splitlines()[0]}); copy it again", name
+            "VOTES_UNREADABLE", f"the spreadsheet cannot be read ({type(error).__name__}); copy it again", name
         )
         return {}
     if table.shape[1] < 9:
@@ -56,7 +57,7 @@ def read_votes(path: Path, root: Path, labels: Mapping[str, str], findings: Find
     for number, row in enumerate(table[[*votes, clip, label]].itertuples(index=False), 2):
         where = f"{name}:{number}"
         cells = pd.to_numeric(pd.Series(list(row)), errors="coerce")
-        if cells.isna().any() or (cells < 0).any():
+        if not np.isfinite(cells).all() or (cells < 0).any():
             findings.error("VOTES_VALUE", f"a cell is empty or no number of 0 or more: {list(row)}", where)
             continue
         total, clip_id = float(cells[:7].sum()), f"{int(cells[7]):05d}"

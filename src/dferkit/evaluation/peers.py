@@ -334,11 +334,15 @@ def _probabilities(
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header, and (line, cells) of each row."""
     reader = csv.reader(io.StringIO(_text(path), newline=""))
-    header = [name.strip() for name in next(reader, [])]
+    try:
+        lines = [(cells, reader.line_num) for cells in reader]
+    except csv.Error as error:
+        raise ManifestError(f"{path.name}:{reader.line_num}: {error}; look for a quote that is not closed") from error
+    header = [name.strip() for name in (lines[0][0] if lines else [])]
     rows, faults = [], []
-    start = reader.line_num + 1
-    for cells in reader:
-        line, start = start, reader.line_num + 1
+    start = lines[0][1] + 1 if lines else 1
+    for cells, end in lines[1:]:
+        line, start = start, end + 1
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(header):

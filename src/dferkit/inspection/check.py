@@ -119,7 +119,7 @@ def check_release(
         media = check_media(release, root, findings, on_progress=lambda a, b: tell("media", a, b))
         if depth == "contents":
             _check_contents(release, root, findings, workers, tell)
-    elif depth != "lists":
+    elif depth != "lists" and release.records:
         findings.warning("MEDIA_NONE", release.media_reason)
     return CheckReport(release=release, findings=tuple(findings.items), media=media, depth=depth)
 

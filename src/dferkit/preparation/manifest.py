@@ -19,7 +19,7 @@ from dferkit.errors import CheckpointError, ConfigError
 from dferkit.preparation.config import FORMAT
 from dferkit.preparation.shards import StoreFolder, num_shards, places, read_header
 from dferkit.schema import Finding, Fold, Record, Release
-from dferkit.storage import digest_json, read_json, write_json, write_text
+from dferkit.storage import digest_json, guard_cell, read_json, write_json, write_text
 
 COLUMNS = (
     "clip_id",
@@ -41,8 +41,6 @@ COLUMNS = (
     "front_end",
     "digest",
 )
-# A spreadsheet takes a cell that begins with one of these for a formula and runs it.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def release_json(release: Release, root: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,10 +83,12 @@ def release_of(value: Mapping[str, Any]) -> Release:
 
 
 def claim_folder(folder: StoreFolder, value: dict[str, Any]) -> None:
-    """Write down what the folder is for, or check that it is for the same.
+    """Write down what the folder is for, or check that it is for the same clips.
+
+    Annotations that do not change a face (labels, folds, votes, captions, findings) are taken over: nothing has to be cut again for them.
 
     Raises:
-        ConfigError: It holds another release, or was begun with other settings.
+        ConfigError: It holds other clips, or was begun with other settings.
     """
     name = folder.path.name
     if not folder.release.is_file():
@@ -108,11 +108,18 @@ def claim_folder(folder: StoreFolder, value: dict[str, Any]) -> None:
         raise ConfigError(
             f"{name}/ was begun with other settings ({', '.join(changed)}): give the same ones, or another folder"
         )
-    if found != value:
+    if _clips(found) != _clips(value):
         raise ConfigError(
-            f"{name}/ holds another release ({found.get('layout')}, {len(found.get('records', ()))} clips; or its "
-            "annotations changed): give another folder"
+            f"{name}/ holds other clips ({found.get('layout')}, {len(found.get('records', ()))} clips): give another folder"
         )
+    if found != value:
+        folder.about.unlink(missing_ok=True)  # not complete until the tables tell of the new annotations
+        write_json(folder.release, value)
+
+
+def _clips(value: Mapping[str, Any]) -> tuple[Any, list[tuple[Any, Any]]]:
+    """What the faces depend on besides the settings."""
+    return value.get("layout"), [(record["clip_id"], record["video"]) for record in value.get("records", ())]
 
 
 def missing_shards(folder: StoreFolder, num_clips: int) -> list[int]:
@@ -186,7 +193,7 @@ def _row(number: int, place: int, about: Mapping[str, Any]) -> dict[str, Any]:
     cells = {name: about.get(name, quality.get(name, "")) for name in COLUMNS}
     cells["warnings"] = " ".join([*about["video_warnings"], *quality.get("warnings", ())])
     cells["shard"], cells["place"] = number, place
-    return {name: f"'{cell}" if str(cell).startswith(_FORMULA_STARTS) else cell for name, cell in cells.items()}
+    return {name: guard_cell(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
 
 
 def read_counts(folder: StoreFolder, numbers: Iterable[int], num_clips: int) -> Counter[str]:

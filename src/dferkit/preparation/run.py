@@ -86,6 +86,8 @@ def prepare_faces(
         BackendError: The detector or the backend is not usable.
     """
     run = _Run.plan(release, root, out, config, shard=shard, workers=workers, backend=backend)
+    if Path(out).resolve().is_relative_to(Path(root).resolve()):
+        raise ConfigError(f"{Path(out).name}/ lies in the release itself; give a folder outside of it")
     run.folder.path.mkdir(parents=True, exist_ok=True)
     claim_folder(run.folder, run.release_value)
     sweep(run.folder, run.numbers)

@@ -26,11 +26,12 @@ from dferkit.schema import Release
 from dferkit.storage import digest_json, write_json
 from dferkit.training.captioned import describe_all, refine_all, test_guides, training_guides
 from dferkit.training.features import Features
-from dferkit.training.loop import predict_probabilities, train_grace
+from dferkit.training.loop import digest_texts, predict_probabilities, train_grace
 from dferkit.training.protocol import FoldClips, ProtocolConfig, inner_groups
 from dferkit.training.selection import RULE_TEXT, EpochSelection
 from dferkit.training.stored_tokens import StoredTokens
 from dferkit.training.table import base_config, clip_set
+from dferkit.training.token_rows import digest_rows
 
 Report = Callable[[str, int, int, str], None]
 CAPTIONS = "generated from the pixels by the offline template; human captions are not used"
@@ -43,7 +44,7 @@ class FoldResult:
     Attributes:
         chosen: Answers of the chosen epoch. last: Of the last epoch, which is the same with the rule ``last``.
         epoch: The chosen epoch, counted from 1.
-        used: Clips listed and used, by side. views: How many test clips have how many different views.
+        used: Clips listed and used, by side. val_kind: What was held out. views: How many test clips have how many different views.
     """
 
     name: str
@@ -51,15 +52,16 @@ class FoldResult:
     last: ScoredClips
     epoch: int
     used: Mapping[str, Mapping[str, int]]
+    val_kind: str
     views: Mapping[int, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedFold:
-    """Models of one fold. ``checkpoint`` is that of the chosen epoch; ``scores`` are UAR on the held-out clips after each epoch."""
+    """Models of one fold. ``checkpoint`` is that of the chosen epoch, ``last`` that of the last one; ``scores`` are UAR on the held-out clips after each epoch."""
 
     checkpoint: Checkpoint
-    last: Checkpoint
+    last: Grace
     epoch: int
     scores: tuple[float, ...]
 
@@ -103,7 +105,7 @@ def train_fold(
         held = tokens.rows(clips.val if protocol.select == "val" else clips.test)
         if not len(held):
             raise DataError(f"fold {clips.name}: none of the held-out clips has a face; choose --select last")
-        selection = _selection(tokens.features.take(held), coarse, text_encoder, release.labels)
+        selection = _selection(tokens.features.take(held), coarse, text_encoder, release.labels, rule=protocol.select)
     last = train_grace(
         run.model,
         train.visual,
@@ -126,10 +128,11 @@ def train_fold(
         encoder=encoder,
         encoder_digest=features.encoder_digest,
         seed=run.training.seed,
-        data_digest=digest_json([release.annotation_digest, tokens.folder.name, list(clips.train)]),
+        data_digest=digest_json([release.annotation_digest, tokens.digest, list(clips.train)]),
         training=dataclasses.asdict(run.training),
         selection=protocol.select,
         fold=clips.name,
+        layout=release.layout,
         annotation_digest=release.annotation_digest,
     )
     folder = save_checkpoint(Checkpoint(model=chosen, coarse=coarse, about=about), out / "checkpoints" / model)
@@ -139,7 +142,7 @@ def train_fold(
     stored = load_checkpoint(folder)  # what is tested is what was written
     return TrainedFold(
         checkpoint=stored,
-        last=stored if selection is None else replace(stored, model=last),
+        last=stored.model if selection is None else last,
         epoch=epoch,
         scores=scores,
     )
@@ -169,10 +172,11 @@ def run_fold(
         tokens, release, clips, out, planned, protocol, model=model, encoder=encoder, use_votes=use_votes, tell=tell
     )
     text_encoder = TextEncoder(BOX_FOLDER / "text")
-    chosen, last = (
-        answer_clips(checkpoint, tokens, clips.test, release, fold=clips.name, text_encoder=text_encoder)
-        for checkpoint in (trained.checkpoint, trained.last)
+    others = () if trained.last is trained.checkpoint.model else (trained.last,)
+    answers = answer_clips(
+        trained.checkpoint, tokens, clips.test, release, fold=clips.name, text_encoder=text_encoder, models=others
     )
+    chosen, last = answers[0], answers[-1]
     sides = {side: getattr(clips, side) for side in ("train", "val", "test")}
     result = FoldResult(
         name=clips.name,
@@ -180,6 +184,7 @@ def run_fold(
         last=last,
         epoch=trained.epoch,
         used={side: {"listed": len(names), "used": len(tokens.rows(names))} for side, names in sides.items()},
+        val_kind=clips.val_kind,
         views=tokens.num_views(clips.test),
     )
     about = {"protocol": protocol_facts(protocol, result), "checkpoint": trained.checkpoint.about}
@@ -189,7 +194,7 @@ def run_fold(
 
 
 def _selection(
-    held: Features, coarse: CoarseClassifier, text_encoder: TextEncoder, labels: tuple[str, ...]
+    held: Features, coarse: CoarseClassifier, text_encoder: TextEncoder, labels: tuple[str, ...], *, rule: str
 ) -> EpochSelection:
     """Held-out clips as an epoch is judged on them: captions guided by a classifier that never saw them."""
     side = clip_set(held, labels)
@@ -199,7 +204,10 @@ def _selection(
     def predict(model: Grace) -> np.ndarray:
         return predict_probabilities(model, side.visual, texts.tokens, summary=side.summary, motion=side.motion)
 
-    return EpochSelection(predict, side.target, len(labels))
+    key = digest_json(
+        [rule, list(side.clip_ids), digest_rows(side.visual), digest_texts(texts.tokens), side.target.tolist()]
+    )
+    return EpochSelection(predict, side.target, len(labels), key=key)
 
 
 def _votes(features: Features) -> np.ndarray:
@@ -224,23 +232,31 @@ def answer_clips(
     *,
     fold: str,
     text_encoder: TextEncoder,
-) -> ScoredClips:
-    """Answers of all clips, the mean over a clip's different views; a clip without a face has none and counts as wrong."""
+    models: Sequence[Grace] = (),
+) -> list[ScoredClips]:
+    """Answers of all clips, by the checkpoint and by other weights of the same run.
+
+    The answer is the mean over a clip's different views; a clip without a face has none and counts as wrong.
+    """
     rows = tokens.rows(clip_ids, all_views=True)
     of_clip: dict[str, list[np.ndarray]] = {}
     if len(rows):
         features = tokens.features.take(rows)
-        for record, probabilities in zip(
-            features.records, answer_features(checkpoint, features, text_encoder), strict=True
-        ):
-            of_clip.setdefault(record.clip_id, []).append(probabilities)
+        answers = answer_features(checkpoint, features, text_encoder, models=models)
+        for i, record in enumerate(features.records):
+            of_clip.setdefault(record.clip_id, []).append(answers[:, i] if models else answers[None, i])
     by_id = {record.clip_id: record for record in release.records}
-    return scored_clips(
-        [by_id[clip_id] for clip_id in clip_ids],
-        {clip_id: np.mean(views, axis=0) for clip_id, views in of_clip.items()},
-        checkpoint.labels,
-        fold=fold,
-    )
+    mean = {clip_id: np.mean(views, axis=0) for clip_id, views in of_clip.items()}
+    return [
+        scored_clips(
+            [by_id[clip_id] for clip_id in clip_ids],
+            {clip_id: answer[number] for clip_id, answer in mean.items()},
+            checkpoint.labels,
+            fold=fold,
+            among=release.records,
+        )
+        for number in range(1 + len(models))
+    ]
 
 
 def leak_mark(protocol: ProtocolConfig) -> str:
@@ -258,9 +274,7 @@ def protocol_facts(protocol: ProtocolConfig, *results: FoldResult) -> dict[str, 
         "selection": protocol.select,
         "selection_rule": RULE_TEXT[protocol.select],
         "val_share": protocol.val_share if protocol.select == "val" else None,
-        "validation": "a block of neighbouring clips of each class, or whole people"
-        if protocol.select == "val"
-        else None,
+        "validation": {result.name: result.val_kind for result in results} if protocol.select == "val" else None,
         "chosen_epoch": {result.name: result.epoch for result in results},
         "clips": {result.name: {side: dict(count) for side, count in result.used.items()} for result in results},
         "sampling": f"{protocol.num_samples} frames, the same place of {protocol.num_samples} equal segments: deterministic",

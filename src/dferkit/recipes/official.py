@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from dferkit.datasets import with_groups
 from dferkit.encoders.box import BOX_FOLDER
-from dferkit.errors import ConfigError
+from dferkit.errors import ConfigError, DataError
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import summarize
 from dferkit.labels import nearest_name
@@ -26,7 +27,8 @@ from dferkit.recipes.scoring import write_scores
 from dferkit.recipes.training_run import RunConfig, apply_settings
 from dferkit.reports.results_table import write_results
 from dferkit.reports.tables import Provenance, own_version
-from dferkit.schema import ClipStatus, Fold
+from dferkit.schema import ClipStatus, Fold, Release
+from dferkit.storage import read_json, write_json
 from dferkit.training.features import one_thread
 from dferkit.training.loop import TrainingConfig, check_joint
 from dferkit.training.protocol import ProtocolConfig, choose_folds, split_fold
@@ -52,10 +54,7 @@ class OfficialRun:
 
     def tokens(self, motion: str = "tokens") -> TokenConfig:
         """The tokens it reads."""
-        p = self.protocol
-        return TokenConfig(
-            encoder=self.encoder, num_samples=p.num_samples, times=p.times, with_flip=p.with_flip, motion=motion
-        )
+        return TokenConfig.for_protocol(self.protocol, encoder=self.encoder, motion=motion)
 
 
 def grace_dfew() -> OfficialRun:
@@ -124,7 +123,10 @@ def run_official(
     workers: int | None = None,
     tell: Report | None = None,
 ) -> dict[str, Any]:
-    """Train and test every wanted fold; write ``fold-<name>/``, and over all of them ``predictions.csv``, ``metrics.json`` and tables.
+    """Train and test every wanted fold; write ``fold-<name>/``, and over all folds of the release ``predictions.csv``, ``metrics.json`` and tables.
+
+    Folds may be run one by one, by several machines too, into the same folder; the table over them is written by a run of all, which goes on from
+    what is there.
 
     Tokens that are not there yet are encoded first. The same call goes on after an interruption; finished folds are trained again only if they have to.
 
@@ -133,14 +135,21 @@ def run_official(
         groups: CSV of attributes by clip, for scores by group (``datasets.with_groups``).
 
     Returns:
-        The figures of ``metrics.json``: pooled, and mean and spread over folds.
+        The figures of ``metrics.json``: pooled, and mean and spread over folds; those of the fold where one of several was run.
 
     Raises:
-        ConfigError: A wrong setting, or a recipe for another data set. CheckpointError: The store is not complete.
+        DataError: A wanted fold has no clips. ConfigError: A wrong setting, a recipe for another data set, or a folder that holds another run. CheckpointError: The store is not complete.
     """
     out, report = Path(out), tell or (lambda stage, done, of, note: None)
     faces = FaceStore.open(store)
     chosen = choose_folds(faces.release, fold)
+    for one in chosen:
+        split_fold(faces.release, one, run.protocol)
+        if not one.test or not one.train:
+            raise DataError(
+                f"fold {one.name} has no {'test' if one.train else 'training'} clip; the release is not whole. Name another fold with --fold"
+            )
+    _claim(out, run, faces.release, settings)
     if groups is not None:
         with_groups(faces.release, groups)  # a wrong file is refused before any work
     tokens, planned = _ready(faces, run, settings, workers, report)
@@ -160,7 +169,37 @@ def run_official(
         for result in run_parallel(_fold_in_process, jobs, many):
             results.append(result)
             report("folds", len(results), len(jobs), f"fold {result.name} is done")
+    if len(results) < len(faces.release.folds):
+        return dict(read_json(jobs[0].out / "metrics.json"))
     return write_official(out, run, faces.release.layout, results, tokens.features.statuses)
+
+
+def _claim(out: Path, run: OfficialRun, release: Release, settings: Sequence[str]) -> None:
+    """Write down which run the folder holds, or check that it is this one: folds of different runs must never be pooled.
+
+    Raises:
+        ConfigError: It holds another run.
+    """
+    now: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                **asdict(run),
+                "layout": release.layout,
+                "annotations": release.annotation_digest,
+                "settings": sorted(settings),
+            }
+        )
+    )
+    path = out / "run.json"
+    if not path.is_file():
+        write_json(path, now)
+        return
+    was = read_json(path)
+    changed = [key for key in now if was.get(key) != now[key]]
+    if changed:
+        raise ConfigError(
+            f"{out.name}/ holds another run (other {', '.join(changed)}); give the same settings, or another --out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -226,7 +265,7 @@ def _ready(
 
     motion = planned(GraceConfig()).model.motion_source  # a wrong setting is refused before any work
     config = run.tokens(motion)
-    encode_store(faces.path, config, workers=workers, on_progress=lambda a, b: tell("tokens", a, b, ""))
+    encode_store(faces.path, config, workers=workers, verify=False, on_progress=lambda a, b: tell("tokens", a, b, ""))
     return open_tokens(faces, config), planned
 
 

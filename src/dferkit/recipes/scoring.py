@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from dferkit.datasets import choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
-from dferkit.errors import CheckpointError, ManifestError
+from dferkit.errors import CheckpointError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.evaluation.summary import summarize
 from dferkit.models.checkpoint import Checkpoint
+from dferkit.models.grace import Grace
 from dferkit.reports.scored_table import write_scored
 from dferkit.reports.tables import Provenance, clean_json, own_version
 from dferkit.schema import ClipStatus, Prediction, Record
@@ -37,8 +38,15 @@ def provenance_of(checkpoint: Checkpoint) -> Provenance:
     )
 
 
-def answer_features(checkpoint: Checkpoint, features: Features, encoder: TextEncoder) -> np.ndarray:
-    """Class probabilities (clips, classes) of cached clips, captions included."""
+def answer_features(
+    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[Grace] = ()
+) -> np.ndarray:
+    """Class probabilities (clips, classes) of cached clips, captions included.
+
+    Args:
+        models: Other weights of the same run to answer with as well; the captions, which take most of the time, are theirs too. Then
+            the answer is (1 + models, clips, classes).
+    """
     if features.encoder_digest != checkpoint.about["encoder_digest"]:
         raise CheckpointError(
             "the checkpoint was trained on another visual encoder's tokens; extract the features with its own encoder"
@@ -51,9 +59,11 @@ def answer_features(checkpoint: Checkpoint, features: Features, encoder: TextEnc
         for_training=False,
         top_k=int(checkpoint.about["caption"]["top_k"]),
     )
-    return predict_probabilities(
-        checkpoint.model, features.visual, side.tokens, summary=features.summary, motion=features.motion
-    )
+    answers = [
+        predict_probabilities(m, features.visual, side.tokens, summary=features.summary, motion=features.motion)
+        for m in (checkpoint.model, *models)
+    ]
+    return np.stack(answers) if models else answers[0]
 
 
 def clip_predictions(
@@ -85,22 +95,36 @@ def clip_predictions(
 
 
 def scored_clips(
-    records: list[Record], answered: dict[str, np.ndarray], labels: tuple[str, ...], *, fold: str = ""
+    records: Sequence[Record],
+    answered: Mapping[str, np.ndarray],
+    labels: tuple[str, ...],
+    *,
+    fold: str = "",
+    among: Sequence[Record] | None = None,
 ) -> ScoredClips:
     """The answers beside the truth; a clip without an answer has a row of NaN and counts as wrong.
 
     Attributes of the records become those of the clips, empty where a record has none.
+
+    Args:
+        among: The whole set, so that all its parts get the same columns; by default these records alone.
+
+    Raises:
+        DataError: No records.
     """
+    if not records:
+        raise DataError(f"fold {fold} has no test clip" if fold else "there is no clip to score")
     missing = np.full(len(labels), np.nan)
-    named = tuple(r.subject for r in records if r.subject)
-    attributes = sorted({name for r in records for name in r.attributes})
+    whole = records if among is None else among
+    has_people = all(r.subject for r in whole)
+    attributes = sorted({name for r in whole for name in r.attributes})
     return ScoredClips(
         labels=labels,
         clip_ids=tuple(r.clip_id for r in records),
         true=np.array([labels.index(str(r.label)) for r in records], dtype=np.int64),
         probabilities=np.stack([answered.get(r.clip_id, missing) for r in records]).astype(np.float64),
         folds=(fold,) * len(records),
-        subjects=named if len(named) == len(records) else None,
+        subjects=tuple(str(r.subject) for r in records) if has_people else None,
         attributes={name: tuple(r.attributes.get(name, "") for r in records) for name in attributes},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,27 @@ from dferkit.recipes.scoring import provenance_of, write_scores
 from dferkit.reports.tables import own_version
 from dferkit.schema import Fold, Release
 from dferkit.training.protocol import ProtocolConfig, choose_folds
-from dferkit.training.selection import RULE_TEXT
+from dferkit.training.selection import NOT_RECORDED, RULE_TEXT
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+
+_LONGEST_WAIT = timedelta(days=2)
 
 
 @contextlib.contextmanager
 def processes() -> Iterator[tuple[int, int]]:
     """(rank, number of processes); joins the group that ``torchrun`` describes, if there is one."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield 0, 1
         return
-    dist.init_process_group("gloo")  # few small tensors travel
     try:
-        yield dist.get_rank(), world
+        # Few small tensors travel; others wait at the barrier while one still encodes.
+        dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"the variables of torchrun are not usable ({str(error).splitlines()[0]}); start with torchrun, or unset WORLD_SIZE"
+        ) from error
+    try:
+        yield dist.get_rank(), dist.get_world_size()
     finally:
         dist.destroy_process_group()
 
@@ -96,34 +104,40 @@ def evaluate_store(
         )
     folds = choose_folds(release, fold or _own_fold(checkpoint, release))
     _check_unseen(checkpoint, release, folds)
-    config = TokenConfig(
-        encoder=str(checkpoint.about["encoder"]),
-        num_samples=protocol.num_samples,
-        times=protocol.times,
-        with_flip=protocol.with_flip,
-        motion=checkpoint.model.config.motion_source,
+    config = TokenConfig.for_protocol(
+        protocol, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
     )
     text_encoder = TextEncoder(BOX_FOLDER / "text")
     with processes() as (rank, world):
-        encode_store(
-            store, config, shard=(rank, world), workers=workers, on_progress=lambda a, b: report("tokens", a, b, "")
-        )
+        share = max((workers or os.cpu_count() or 1) // world, 1)
+
+        def encode(part: tuple[int, int]) -> None:
+            encode_store(
+                faces.path,
+                config,
+                shard=part,
+                workers=share,
+                verify=False,
+                on_progress=lambda a, b: report("tokens", a, b, ""),
+            )
+
+        encode((rank, world))
         if world > 1:
             dist.barrier()
             if rank == 0:
-                encode_store(store, config, workers=workers)  # all shards are there: this writes the index
+                encode((0, 1))  # all shards are there: this writes the index
             dist.barrier()
         tokens = open_tokens(faces, config)
         parts = []
         for one in folds:
-            # A padded share, as samplers give it: every process has as many clips, some of them twice.
-            share = one.test[rank::world] or one.test[:1]
-            mine = answer_clips(checkpoint, tokens, share, release, fold=one.name, text_encoder=text_encoder)
-            parts.append(gather_clips(mine, order=one.test))
+            # A process without a clip of its own answers the first one again; gathered, each counts once.
+            mine = one.test[rank::world] or one.test[:1]
+            [rows] = answer_clips(checkpoint, tokens, mine, release, fold=one.name, text_encoder=text_encoder)
+            parts.append(gather_clips(rows, order=one.test))
         if rank:
             return None
         clips = join(parts)
-    selection = str(checkpoint.about.get("selection", "last"))
+    selection = checkpoint.about.get("selection")
     about = {
         "model": checkpoint.about["name"],
         "weights_sha256": checkpoint.digest,
@@ -132,7 +146,7 @@ def evaluate_store(
         "version": own_version(),
         "dataset": release.layout,
         "folds": [one.name for one in folds],
-        "selection_rule": RULE_TEXT[selection],
+        "selection_rule": RULE_TEXT[selection] if selection else NOT_RECORDED,
         "captions": CAPTIONS,
         "test_clips_by_different_views": {
             str(number): count for number, count in sorted(tokens.num_views(clips.clip_ids).items())

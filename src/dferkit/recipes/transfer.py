@@ -19,7 +19,7 @@ from dferkit.recipes.scoring import provenance_of, write_scores
 from dferkit.reports.results_table import write_results
 from dferkit.schema import Release
 from dferkit.training.protocol import ProtocolConfig
-from dferkit.training.selection import RULE_TEXT
+from dferkit.training.selection import NOT_RECORDED, RULE_TEXT
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
 
 
@@ -56,14 +56,15 @@ def transfer(
     if run.protocol.select == "test-leaky":
         raise ConfigError("the test set of a transfer is another data set: choose --select val or last")
     stores = {name: FaceStore.open(path) for name, path in _names(tests).items()}
-    if train is not None:
-        source = FaceStore.open(train).release
-        for name, store in stores.items():
-            _check_apart(source, store.release, name)
-            shared_labels(source.labels, store.release.labels)
-        model = train_whole(train, out / "training", run, settings=settings, workers=workers, tell=report)
-    else:
-        model = load_checkpoint(Path(str(checkpoint)))
+    model = None if checkpoint is None else load_checkpoint(Path(checkpoint))
+    source = FaceStore.open(train).release if train is not None else None
+    labels = source.labels if source is not None else model.labels if model is not None else ()
+    for name, store in stores.items():  # all of them, before any work
+        shared_labels(labels, store.release.labels)
+        about = source_of(source) if source is not None else model.about if model is not None else {}
+        _check_apart(about, store.release, name)
+    if model is None:
+        model = train_whole(str(train), out / "training", run, settings=settings, workers=workers, tell=report)
     figures: dict[str, dict[str, Any]] = {}
     for name, store in stores.items():
         figures[name] = _test(model, name, store, out / name, run.protocol, workers=workers, tell=report)
@@ -81,9 +82,18 @@ def _names(paths: Sequence[Path | str]) -> dict[str, Path]:
     return found
 
 
-def _check_apart(source: Release, target: Release, name: str) -> None:
-    if source.annotation_digest == target.annotation_digest:
-        raise ConfigError(f"{name}/ is the data set that is trained on; use dferkit train with its folds instead")
+def source_of(release: Release) -> dict[str, Any]:
+    """What a checkpoint says of the data set it is trained on."""
+    return {"layout": release.layout, "annotation_digest": release.annotation_digest}
+
+
+def _check_apart(about: Mapping[str, Any], target: Release, name: str) -> None:
+    """Refuse the data set of the training, also another set of labels of the same clips. A user's own folders are told apart by their annotations."""
+    is_same_family = str(about.get("layout", "")).split("-")[0] == target.layout.split("-")[0] != "folder"
+    if is_same_family or about.get("annotation_digest") == target.annotation_digest:
+        raise ConfigError(
+            f"{name}/ holds clips of the data set that the model is trained on ({about['layout']}); use dferkit train with its folds instead"
+        )
 
 
 def _test(
@@ -96,14 +106,12 @@ def _test(
     workers: int | None,
     tell: Report,
 ) -> dict[str, Any]:
-    config = TokenConfig(
-        encoder=str(model.about["encoder"]),
-        num_samples=protocol.num_samples,
-        times=protocol.times,
-        with_flip=protocol.with_flip,
-        motion=model.model.config.motion_source,
+    config = TokenConfig.for_protocol(
+        protocol, encoder=str(model.about["encoder"]), motion=model.model.config.motion_source
     )
-    encode_store(store.path, config, workers=workers, on_progress=lambda a, b: tell(f"tokens of {name}", a, b, ""))
+    encode_store(
+        store.path, config, workers=workers, verify=False, on_progress=lambda a, b: tell(f"tokens of {name}", a, b, "")
+    )
     shared = shared_labels(model.labels, store.release.labels)
     tested = [c for fold in store.release.folds for c in fold.test] or [r.clip_id for r in store.release.records]
     label_of = {record.clip_id: record.label for record in store.release.records}
@@ -111,9 +119,9 @@ def _test(
     if not kept:
         raise DataError(f"no test clip of {name}/ has a class that the model knows ({', '.join(shared)})")
     tokens = open_tokens(store, config)
-    whole = answer_clips(model, tokens, kept, store.release, fold="", text_encoder=TextEncoder(BOX_FOLDER / "text"))
+    [whole] = answer_clips(model, tokens, kept, store.release, fold="", text_encoder=TextEncoder(BOX_FOLDER / "text"))
     scored: ScoredClips = whole.restrict(shared)
-    selection = str(model.about.get("selection", "last"))
+    selection = model.about.get("selection")
     about = {
         "transfer": {
             "trained_on": model.about["trained_on"],
@@ -121,7 +129,7 @@ def _test(
             "shared_classes": list(shared),
             "left_out_clips": len(set(tested)) - len(kept),
             "left_out_classes": [label for label in store.release.labels if label not in shared],
-            "selection_rule": RULE_TEXT[selection],
+            "selection_rule": RULE_TEXT[selection] if selection else NOT_RECORDED,
         }
     }
     figures = write_scores(

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -210,7 +210,7 @@ def extract_features(
         boxes = digest_file(config.face) if config.face.endswith(".csv") else config.face
         key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, weights, encoder, *measured])
         path = folder / f"features-{number:04d}.safetensors"
-        jobs.append((part, config, str(path), key, _shard_key(path) == key))
+        jobs.append((part, config, str(path), key, stored_key(path) == key))
     done = sum(len(job[0]) for job in jobs if job[4])
     if on_progress:
         on_progress(done, len(records))
@@ -227,16 +227,14 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest_arrays({name: value.numpy() for name, value in tensors.items()})
 
 
-def _shard_key(path: Path) -> str:
-    """Key of a shard; empty when it is missing or damaged in any way, also by a single bit."""
-    if not path.is_file():
-        return ""
+def stored_key(path: Path) -> str:
+    """Key of a shard of features or tokens; empty when it is missing or damaged in any way, also by a single bit."""
     try:
         with safe_open(path, framework="pt") as handle:
             about = json.loads(handle.metadata()["about"])
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
         return str(about["key"]) if about["sha256"] == digest_tensors(tensors) else ""
-    except Exception:  # a damaged shard is made again, whatever is wrong with it
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError):
         return ""
 
 

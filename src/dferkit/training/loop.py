@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -95,7 +96,11 @@ def train_grace(
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-    settings = _settings_of(model_config, config, visual, target, motion, shares, joint, selection) if state else {}
+    settings = (
+        _settings_of(model_config, config, visual, texts, target, summary, motion, shares, joint, selection)
+        if state
+        else {}
+    )
     modules: dict[str, nn.Module] = {"model": model}
     if selection:
         selection.start(model, load_notes(state) if state else {})
@@ -169,7 +174,9 @@ def _settings_of(
     model_config: GraceConfig,
     config: TrainingConfig,
     visual: Tensor | TokenRows,
+    texts: Sequence[TextTokens],
     target: np.ndarray,
+    summary: Tensor | None,
     motion: Tensor | None,
     shares: np.ndarray | None,
     joint: Mapping[str, Tensor] | None,
@@ -177,8 +184,9 @@ def _settings_of(
 ) -> dict[str, Any]:
     """What a state belongs to: another one is not continued."""
     data = {"target": np.asarray(target, np.int64)}
-    if motion is not None:
-        data["motion"] = motion.numpy()
+    for name, values in (("summary", summary), ("motion", motion)):
+        if values is not None:
+            data[name] = values.numpy()
     if shares is not None:
         data["shares"] = np.asarray(shares, np.float64)
     return {
@@ -186,10 +194,20 @@ def _settings_of(
         "training": asdict(config),
         "clips": len(target),
         "visual": digest_rows(visual),
+        "texts": digest_texts(texts),
         "data": digest_arrays(data),
         "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
-        "selection": selection is not None,
+        "selection": None if selection is None else selection.key,
     }
+
+
+def digest_texts(texts: Sequence[TextTokens]) -> str:
+    """SHA-256 over the words and their vectors, in order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update("\0".join(text.pieces).encode())
+        digest.update(text.values.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None:

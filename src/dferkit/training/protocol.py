@@ -16,6 +16,7 @@ from dferkit.storage import natural_key
 from dferkit.training.selection import RULES
 
 _INNER_GROUPS = 10
+_BLOCK = "the last clips of each class (and scene) by number"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,12 +47,13 @@ class ProtocolConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldClips:
-    """Clip ids of one fold as they are used; ``val`` is empty unless the rule needs it."""
+    """Clip ids of one fold as they are used; ``val`` is empty unless the rule needs it, and ``val_kind`` says what it is."""
 
     name: str
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+    val_kind: str = ""
 
 
 def choose_folds(release: Release, wanted: str) -> tuple[Fold, ...]:
@@ -84,15 +86,16 @@ def split_fold(release: Release, fold: Fold, config: ProtocolConfig) -> FoldClip
         return FoldClips(name=fold.name, train=fold.train, val=(), test=fold.test)
     by_id = {record.clip_id: record for record in release.records}
     marked = tuple(clip_id for clip_id in fold.train if by_id[clip_id].split == "val")
-    val = marked or validation_block([by_id[clip_id] for clip_id in fold.train], share=config.val_share)
-    if not val:
-        raise DataError(
-            f"fold {fold.name} has too few training clips to hold a validation block out; choose --select last"
-        )
+    records = [by_id[clip_id] for clip_id in fold.train]
+    val = marked or validation_block(records, share=config.val_share)
+    has_people = all(record.subject for record in records)
     held = set(val)
-    return FoldClips(
-        name=fold.name, train=tuple(c for c in fold.train if c not in held), val=tuple(val), test=fold.test
-    )
+    train = tuple(clip_id for clip_id in fold.train if clip_id not in held)
+    if not val or not train:
+        why = "its training clips are of one person" if has_people else "it has too few training clips"
+        raise DataError(f"fold {fold.name}: no validation block can be held out, since {why}; choose --select last")
+    kind = "the clips marked val" if marked else "whole people, the last in order" if has_people else _BLOCK
+    return FoldClips(name=fold.name, train=train, val=tuple(val), test=fold.test, val_kind=kind)
 
 
 def validation_block(records: Sequence[Record], *, share: float) -> tuple[str, ...]:

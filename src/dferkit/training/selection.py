@@ -20,6 +20,8 @@ RULE_TEXT = {
     "test-leaky": "the epoch with the best UAR ON THE TEST FOLD: too optimistic, only to compare with published tables that were made so",
 }
 
+NOT_RECORDED = "not recorded"
+
 
 class EpochSelection:
     """Keeps a copy of the weights that did best, the earliest of equal ones.
@@ -29,7 +31,11 @@ class EpochSelection:
         best: The model with its weights.
     """
 
-    def __init__(self, predict: Callable[[Grace], np.ndarray], target: np.ndarray, num_classes: int) -> None:
+    def __init__(
+        self, predict: Callable[[Grace], np.ndarray], target: np.ndarray, num_classes: int, *, key: str = ""
+    ) -> None:
+        """Args: key: What the held-out clips are known by; a state of others is not continued."""
+        self.key = key
         self._predict, self._target, self._num_classes = predict, np.asarray(target), num_classes
         self.scores: list[float] = []
         self.epoch = 0

@@ -30,13 +30,14 @@ from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
 from dferkit.preparation.shards import StoreFolder, num_shards, places
 from dferkit.schema import FaceClip
-from dferkit.storage import atomic_path, digest_file, digest_json, write_json
-from dferkit.training.features import Features, digest_tensors, encode_clips, one_thread
+from dferkit.storage import atomic_path, digest_file, digest_json, read_json, write_json
+from dferkit.training.features import Features, digest_tensors, encode_clips, one_thread, stored_key
+from dferkit.training.protocol import ProtocolConfig
 from dferkit.training.token_rows import TokenRows
 from dferkit.training.views import View, clip_views
 
 _CLIPS_AT_ONCE = 16
-IN_MEMORY_BYTES = 4 * 2**30
+IN_MEMORY_BYTES = 2 * 2**30
 """Tokens up to this size are held in memory; larger sets stay on disk and are read by the batch."""
 
 
@@ -56,6 +57,17 @@ class TokenConfig:
     times: int = 1
     with_flip: bool = False
     motion: str = "tokens"
+
+    @classmethod
+    def for_protocol(cls, protocol: ProtocolConfig, *, encoder: str, motion: str) -> TokenConfig:
+        """The tokens that a protocol tests with."""
+        return cls(
+            encoder=encoder,
+            num_samples=protocol.num_samples,
+            times=protocol.times,
+            with_flip=protocol.with_flip,
+            motion=motion,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,12 +97,14 @@ def encode_store(
     *,
     shard: tuple[int, int] = (0, 1),
     workers: int | None = None,
+    verify: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Path, list[int]]:
     """Encode the faces of a store; what is there already and whole is kept.
 
     Args:
         shard: (i, n): this process encodes every n-th shard from the i-th on; processes may run at once.
+        verify: Check every byte of what is there; otherwise only what it was made of.
 
     Returns:
         The folder of the tokens, and the numbers of the shards that are still missing (other processes' ones).
@@ -107,17 +121,19 @@ def encode_store(
     numbers = range(num_shards(num_clips))
     mine = [number for number in numbers if number % shard[1] == shard[0]]
     keys = {number: _shard_key(faces, number, key) for number in numbers}
-    todo = [number for number in mine if _stored_key(_file(folder, number)) != keys[number]]
+    sweep(folder, mine)
+    is_there = stored_key if verify else _noted_key
+    todo = [number for number in mine if is_there(_file(folder, number)) != keys[number]]
     done = sum(len(places(number, num_clips)) for number in mine if number not in todo)
     of = sum(len(places(number, num_clips)) for number in mine)
-    if on_progress:
+    if on_progress and of:
         on_progress(done, of)
     jobs = ((str(faces.path), number, config, str(_file(folder, number)), keys[number]) for number in todo)
     for count in run_parallel(_encode_shard, jobs, workers or os.cpu_count() or 1, in_order=False):
         done += count
         if on_progress:
             on_progress(done, of)
-    missing = [number for number in numbers if not _file(folder, number).is_file()]
+    missing = [number for number in numbers if _noted_key(_file(folder, number)) != keys[number]]
     if not missing:
         # Paths stay out: the folder may be moved with its store.
         settings = {**asdict(config), "encoder": encoders.visual.name, "box": "box"}
@@ -145,20 +161,24 @@ def _shard_key(faces: FaceStore, number: int, key: str) -> str:
     return digest_json([key, [[clip_id, faces.digest(clip_id)] for clip_id in clips]])
 
 
+def sweep(folder: Path, numbers: Iterable[int]) -> None:
+    """Remove what killed processes left of these shards."""
+    for number in numbers:
+        for left in folder.glob(f".tokens-{number:05d}.*"):
+            left.unlink(missing_ok=True)
+
+
+def _noted_key(path: Path) -> str:
+    """Key that a shard says it has; empty where there is none."""
+    try:
+        return str(_about(path)["key"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def _about(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as handle:
         return dict(json.loads(handle.metadata()["about"]))
-
-
-def _stored_key(path: Path) -> str:
-    """Key of a whole shard; empty when it is missing or damaged by a single bit."""
-    try:
-        with safe_open(path, framework="pt") as handle:
-            about = json.loads(handle.metadata()["about"])
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        return str(about["key"]) if about["sha256"] == digest_tensors(tensors) else ""
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return ""
 
 
 @functools.lru_cache(maxsize=1)
@@ -226,12 +246,13 @@ class StoredTokens:
     Attributes:
         features: Rows in the store's order; ``records`` repeat where a clip has several views.
         view: Number of each row's view; 0 is the one training uses.
-        folder: Where they lie.
+        folder: Where they lie. digest: SHA-256 over the digests of all shards.
     """
 
     features: Features
     view: np.ndarray
     folder: Path
+    digest: str
 
     @property
     def clip_ids(self) -> np.ndarray:
@@ -295,6 +316,8 @@ def open_tokens(
         places_of += [(number, row) for row in range(len(about["rows"]))]
         rows += about["rows"]
         digests.append(str(about["sha256"]))
+    if read_json(folder / "index.json")["shards"] != digests:
+        raise CheckpointError(f"the shards in {folder.name}/ are not those of its index; run dferkit encode again")
     if not rows:
         raise DataError(f"no clip of {store.path.name}/ has a face; look at its index.csv")
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
@@ -323,4 +346,6 @@ def open_tokens(
         encoder_digest=encoders.visual.digest,
         motion=joined.get("motion"),
     )
-    return StoredTokens(features=features, view=np.array([row["view"] for row in rows]), folder=folder)
+    return StoredTokens(
+        features=features, view=np.array([row["view"] for row in rows]), folder=folder, digest=digest_json(digests)
+    )

@@ -42,11 +42,10 @@ def clip_views(num_frames: int, num_samples: int, *, times: int = 1, with_flip: 
     """
     if times < 1:
         raise ConfigError(f"{times} views are not usable; give at least 1")
-    places = [0.5, *((v + 0.5) / times for v in range(times))] if times > 1 else [0.5]
+    places = [(0.5 + v / times) % 1 for v in range(times)]  # as far apart as can be, the middle first
     found: dict[frozenset[int], tuple[int, ...]] = {}
     for place in places:
         frames = tuple(sample_frames(num_frames, num_samples, place=place).tolist())
-        if len(found) < times:
-            found.setdefault(frozenset(frames), frames)
+        found.setdefault(frozenset(frames), frames)
     flips = (False, True) if with_flip else (False,)
     return [View(frames, is_flipped) for is_flipped in flips for frames in found.values()]

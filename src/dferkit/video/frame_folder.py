@@ -14,12 +14,11 @@ from jaxtyping import Float, Int, UInt8
 
 from dferkit.errors import VideoError
 from dferkit.schema import DecodeReport, Frames
-from dferkit.storage import natural_key
+from dferkit.storage import PICTURE_SUFFIXES, natural_key
 from dferkit.video.container import Limits, display_name
 from dferkit.video.picture import read_picture
 from dferkit.video.sampling import Window
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # Deviation: official releases give frames as numbered pictures and do not tell their times. 25 a second is nominal:
 # speeds and onset times of such clips are in these units, not in true seconds.
 NOMINAL_RATE = 25.0
