@@ -367,3 +367,56 @@ def test_groups_that_a_user_knows(tmp_path: Path) -> None:
             with_groups(release, groups)
     with pytest.raises(ManifestError, match="not found"):
         with_groups(release, tmp_path / "none.csv")
+
+
+def test_archives_that_came_one_by_one(tmp_path: Path) -> None:
+    for actor in ("01", "05"):
+        put(tmp_path, f"Video_Speech_Actor_{actor}/Actor_{actor}/02-01-03-01-01-01-{actor}.mp4")
+    release = read_release("ravdess", tmp_path)
+    assert [r.subject for r in release.records] == ["01", "05"]
+    assert release.media_kind == "videos"
+
+
+@pytest.mark.parametrize(
+    ("layout", "root", "clip"),
+    [("afew", "AFEW_Face", "train/Happy/01/1.jpg"), ("crema-d", "face_aligned", "1001_DFA_ANG_XX/1.jpg"), ("crema-d", "VideoFlash", "1001_DFA_ANG_XX.flv")],
+)  # fmt: skip
+def test_the_root_may_be_the_media(tmp_path: Path, layout: str, root: str, clip: str) -> None:
+    put(tmp_path, f"{root}/{clip}")
+    (tmp_path / root / "validation" / "Sad").mkdir(parents=True)
+    release = read_release(layout, tmp_path / root)
+    assert release.media_kind == ("videos" if root == "VideoFlash" else "faces")
+    assert len(release.records) == 1
+
+
+def test_a_file_where_a_folder_belongs_is_no_media(tmp_path: Path) -> None:
+    dfew_lists(tmp_path)
+    put(tmp_path, "data")
+    put(tmp_path, "Clip/original/1.mp4")
+    assert read_release("dfew", tmp_path).media == "Clip/original"
+
+
+def test_webp_frames_and_links_to_nothing(tmp_path: Path) -> None:
+    put(tmp_path, "sad/a/1.webp")
+    (tmp_path / "sad" / "b").symlink_to(tmp_path / "nowhere")
+    release = read_release("folder", tmp_path)
+    assert [r.clip_id for r in release.records] == ["sad/a", "sad/b"]
+
+
+def test_tables_that_cannot_be_read_are_findings(tmp_path: Path) -> None:
+    put(tmp_path, "VideoFlash/1001_DFA_ANG_XX.flv")
+    put(tmp_path, "VideoDemographics.csv", "ActorID,Sex\n1001,Féminin\n".encode("latin-1"))
+    assert codes(read_release("crema-d", tmp_path)) == {"DEMOGRAPHICS"}
+    dfew_lists(tmp_path)
+    put(tmp_path, "Annotation/annotation.xlsx", b"PK\x03\x04 cut")
+    assert codes(read_release("dfew", tmp_path, Options(with_votes=True))) == {"VOTES_UNREADABLE"}
+    put(tmp_path, "clips.csv", 'video,label\na.mp4,"' + "x" * 140_000)
+    assert "look for a quote that is not closed" in str(read_release("folder", tmp_path).findings[0])
+
+
+@pytest.mark.parametrize(
+    ("layout", "option"), [("dfew", "with_captions"), ("mafw", "with_votes"), ("folder", "strict")]
+)
+def test_options_of_other_layouts_are_refused(tmp_path: Path, layout: str, option: str) -> None:
+    with pytest.raises(ConfigError, match="leave that option out"):
+        read_release(layout, tmp_path, Options(**{option: True}))

@@ -110,6 +110,7 @@ def test_all_folds_and_the_leaky_rule_is_marked(run: Run, stores: Path, tmp_path
     assert protocol["test_clips_by_different_views"] == {"2": 35}
     assert all(side["train"] == {"listed": 28, "used": 28} for side in protocol["clips"].values())
     rows = pd.read_csv(out / "predictions.csv", dtype={"clip_id": str})
+    assert rows["trained_on"].str.contains("EPOCH CHOSEN ON THE TEST CLIPS").all()
     assert sorted(rows["clip_id"]) == [f"{n:05d}" for n in range(1, 36)]
     assert rows.groupby("fold").size().tolist() == [7] * 5
     # The chosen epoch's score on the test fold is the best of all epochs: that is the leak.
@@ -135,9 +136,46 @@ def test_transfer_between_label_sets(run: Run, stores: Path, tmp_path: Path) -> 
     assert again.returncode == 0, again.stderr
     written = [(folder / "ravdess" / "predictions.csv").read_bytes() for folder in (out, tmp_path / "again")]
     assert written[0] == written[1]
-    same = run("transfer", "--train", stores / "dfew", "--test", stores / "dfew", "--out", tmp_path / "same")
-    assert same.returncode == 2
-    assert "the data set that is trained on" in same.stderr
+    for source in (["--train", stores / "dfew"], ["--checkpoint", checkpoint]):
+        same = run("transfer", *source, "--test", stores / "dfew", "--out", tmp_path / "same")
+        assert same.returncode == 2
+        assert "clips of the data set that the model is trained on" in same.stderr
+    # Trained on every clip: there is no fold of the same set to test it on.
+    seen = run(
+        "evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--fold", "1", "--out", tmp_path / "seen"
+    )
+    assert seen.returncode == 2
+    assert "was trained on" in seen.stderr
+
+
+def test_folds_one_by_one_and_then_all(run: Run, stores: Path, tmp_path: Path) -> None:
+    """Folds may be run apart into one folder; a checkpoint is tested on its own fold; other runs are kept out."""
+    out, settings = tmp_path / "run", ["--set", "training.epochs=2"]
+    for fold in ("2", "1"):
+        assert run("train", "grace", "--data", stores / "dfew", "--fold", fold, "--out", out, *settings).returncode == 0
+    assert not (out / "metrics.json").exists()
+    checkpoint = out / "fold-1" / "checkpoints" / "grace"
+    before = (checkpoint / "model.safetensors").read_bytes()
+    own = run("evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--out", tmp_path / "own")
+    assert own.returncode == 0
+    scored = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "own", out / "fold-1")]
+    assert scored[0]["model"]["folds"] == ["1"]
+    assert scored[0]["uar"] == scored[1]["uar"]
+    for fold in ("2", "all"):
+        seen = run(
+            "evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--fold", fold, "--out", tmp_path / "x"
+        )
+        assert seen.returncode == 2
+        assert "the model was trained on" in seen.stderr
+        assert "choose --fold 1" in seen.stderr
+    for other in (["--select", "last"], ["--seed", "1"], ["--set", "model.ratio=0.5"]):
+        mixed = run("train", "grace", "--data", stores / "dfew", "--out", out, *settings, *other)
+        assert mixed.returncode == 2
+        assert "holds another run" in mixed.stderr
+    # All folds, side by side in processes: the finished ones keep their bytes.
+    assert run("train", "grace", "--data", stores / "dfew", "--out", out, *settings).returncode == 0
+    assert (checkpoint / "model.safetensors").read_bytes() == before
+    assert json.loads((out / "metrics.json").read_text())["folds"]["num_folds"] == 5
 
 
 def test_two_processes_score_once(stores: Path, run: Run, tmp_path: Path) -> None:
@@ -159,7 +197,7 @@ def test_two_processes_score_once(stores: Path, run: Run, tmp_path: Path) -> Non
     alone = run(*arguments, "--out", tmp_path / "one")
     assert alone.returncode == 0, alone.stderr
     shutil.rmtree(stores / "dfew" / "tokens")  # the processes share the encoding too
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", "-m", "dferkit.cli.main"]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "dferkit.cli.main"]  # fmt: skip
     both = subprocess.run(
         [*command, *arguments, "--out", str(tmp_path / "two")], capture_output=True, text=True, timeout=300
     )
@@ -200,6 +238,9 @@ def test_clips_without_media_count_as_failed_and_are_told(run: Run, stores: Path
         (["evaluate", "--data", "STORE/faces"], "no store.json"),
         (["transfer", "--test", "STORE", "--out", "x"], "give a store to train on"),
         (["encode", "STORE", "--encoder", "nowhere"], "no VideoMAE model"),
+        (["train", "grace_dfew", "--data", "clips.csv"], "needs a store"),
+        (["train", "grace", "--data", "clips.csv", "--fold", "1", "--flip"], "--fold and --flip are for a store"),
+        (["train", "grace", "--data", "STORE", "--face", "haar"], "--face is for clips.csv"),
     ],
 )
 def test_wrong_use_is_one_sentence(run: Run, stores: Path, tmp_path: Path, arguments: list[str], says: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.fft import dctn
 
+from dferkit.inspection import check_release
 from dferkit.inspection.contents import (
     NUM_HASHES,
     digest_clip,
@@ -18,6 +19,7 @@ from dferkit.inspection.contents import (
     perceptual_hash,
     same_bytes,
 )
+from dferkit.mini_release import MiniConfig, write_mini_release
 from dferkit.schema import Record
 
 
@@ -81,3 +83,16 @@ def test_a_clip_that_cannot_be_read_has_no_hash(tmp_path: Path) -> None:
     assert hash_clip(tmp_path / "x.mp4") is None
     assert hash_clip(tmp_path / "empty") is None
     assert near_duplicates({}, lambda a, b: pytest.fail("nothing to compare")) == []
+
+
+def test_a_video_that_cannot_be_decoded_is_no_clean_release(tmp_path: Path) -> None:
+    """Every file is there and not empty, and yet nobody can read one of them."""
+    write_mini_release(
+        MiniConfig(layout="crema-d", clips_per_class=1, num_frames=12, size=64), tmp_path / "r", workers=2
+    )
+    assert check_release("crema-d", tmp_path / "r").is_clean
+    broken = sorted((tmp_path / "r" / "VideoFlash").iterdir())[4]
+    broken.write_bytes(b"FLV\x01" + bytes(300))
+    found = [f for f in check_release("crema-d", tmp_path / "r").findings if f.severity == "error"]
+    assert [(f.code, f.where) for f in found] == [("CLIP_UNREADABLE", f"VideoFlash/{broken.name}")]
+    assert broken.name in found[0].message

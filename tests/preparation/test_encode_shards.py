@@ -48,6 +48,28 @@ def test_two_shares_are_the_whole(store: Path) -> None:
     assert [r.clip_id for r in tokens.features.records] == [f"{i:05d}" for i in range(11) if i not in (4, 7)]
 
 
+def test_a_shard_of_other_faces_counts_as_missing(faces: tuple[Release, Path], tmp_path: Path) -> None:
+    """One clip changed: the other process's shard is stale, and this one says so instead of writing an index over it."""
+    source, root = faces
+    moved = face_folders(tmp_path / "release")
+    del source, root
+    prepare_faces(moved, tmp_path / "release", tmp_path / "store", SMALL, workers=1)
+    folder, _ = encode_store(tmp_path / "store", workers=1)
+    index = (folder / "index.json").read_bytes()
+    (moved.records[5].video / "2.png").write_bytes((moved.records[1].video / "1.png").read_bytes())
+    prepare_faces(moved, tmp_path / "release", tmp_path / "store", SMALL, workers=1)
+    _, missing = encode_store(tmp_path / "store", shard=(0, 2), workers=1)
+    assert missing == [1]
+    assert (folder / "index.json").read_bytes() == index
+    with pytest.raises(CheckpointError, match="made of other faces"):
+        open_tokens(FaceStore.open(tmp_path / "store"))
+    left = folder / ".tokens-00001.1.abc.tmp.safetensors"
+    left.write_bytes(b"cut")
+    encode_store(tmp_path / "store", workers=1)
+    assert not left.exists()
+    assert (folder / "index.json").read_bytes() != index
+
+
 def test_an_interruption_keeps_what_is_done(store: Path) -> None:
     class Stop(Exception):
         pass

@@ -89,7 +89,7 @@ def test_a_damaged_table_is_one_sentence(name: str, made: FaceStore) -> None:
         with pytest.raises(CheckpointError):
             FaceStore.open(made.path)
     path.unlink()
-    with pytest.raises(CheckpointError, match="not complete: run dferkit prepare again"):
+    with pytest.raises(CheckpointError, match="no complete store: run dferkit prepare LAYOUT ROOT"):
         FaceStore.open(made.path)
 
 
@@ -104,9 +104,9 @@ def test_a_release_changed_by_hand_is_found(made: FaceStore) -> None:
 
 def test_optional_arrays_go_round(tmp_path: Path) -> None:
     """No detector offers them yet; the format has their place."""
-    release = face_folders(tmp_path, num_clips=2)
+    release = face_folders(tmp_path / "r", num_clips=2)
     out = tmp_path / "store"
-    prepare_faces(release, tmp_path, out, PrepareConfig(size=SIDE), workers=1)
+    prepare_faces(release, tmp_path / "r", out, PrepareConfig(size=SIDE), workers=1)
     folder = StoreFolder(out)
     record = release.records[1]
     found = read_clip_faces(Record(clip_id=record.clip_id, video=record.video), build_detector("cropped"), size=SIDE)
@@ -136,8 +136,9 @@ def test_optional_arrays_go_round(tmp_path: Path) -> None:
 
 
 def test_a_cell_is_never_a_formula(tmp_path: Path) -> None:
-    release = face_folders(tmp_path, num_clips=1)
+    release = face_folders(tmp_path / "r", num_clips=1)
     record = replace(release.records[0], clip_id="=HYPERLINK()")
-    prepare_faces(replace(release, records=(record,)), tmp_path, tmp_path / "s", PrepareConfig(size=SIDE), workers=1)
+    made = replace(release, records=(record,))
+    prepare_faces(made, tmp_path / "r", tmp_path / "s", PrepareConfig(size=SIDE), workers=1)
     assert "\n'=HYPERLINK()," in (tmp_path / "s" / "index.csv").read_text()
     assert FaceStore.open(tmp_path / "s").read("=HYPERLINK()").images.shape[0] == 5

@@ -123,7 +123,7 @@ def test_shards_of_the_work_add_up(faces: Faces, store: Path, tmp_path: Path) ->
     assert first.missing == (1,)
     assert first.num_clips == 7
     assert not (tmp_path / "s" / "store.json").exists()
-    with pytest.raises(CheckpointError, match="not complete"):
+    with pytest.raises(CheckpointError, match="no complete store"):
         FaceStore.open(tmp_path / "s")
     second = prepare_faces(*faces, tmp_path / "s", SMALL, shard=(1, 2), workers=1)
     assert second.missing == ()
@@ -166,27 +166,29 @@ def test_a_second_call_changes_nothing(faces: Faces, store: Path) -> None:
 
 
 def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
-    release = face_folders(tmp_path)
+    root = tmp_path / "release"
+    release = face_folders(root)
     out = tmp_path / "store"
-    prepare_faces(release, tmp_path, out, SMALL, workers=1)
+    prepare_faces(release, root, out, SMALL, workers=1)
     path = release.records[5].video / "2.png"
     Image.fromarray(picture(5, 9)).save(path)
     release.records[7].video.mkdir()
     shutil.copy(path, release.records[7].video / "1.png")
-    done = prepare_faces(release, tmp_path, out, SMALL, workers=1)
+    done = prepare_faces(release, root, out, SMALL, workers=1)
     assert done.num_new == 2
     assert done.statuses == {"ok": 10, "unreadable": 1}
-    prepare_faces(release, tmp_path, tmp_path / "fresh", SMALL, workers=1)
+    prepare_faces(release, root, tmp_path / "fresh", SMALL, workers=1)
     assert files(out) == files(tmp_path / "fresh")
 
 
 def test_faces_stay_when_their_source_is_gone(tmp_path: Path) -> None:
-    release = face_folders(tmp_path)
+    root = tmp_path / "release"
+    release = face_folders(root)
     out = tmp_path / "store"
-    prepare_faces(release, tmp_path, out, SMALL, workers=1)
+    prepare_faces(release, root, out, SMALL, workers=1)
     before = files(out)
-    shutil.rmtree(tmp_path / "faces")
-    done = prepare_faces(release, tmp_path, out, SMALL, workers=1, verify=True)
+    shutil.rmtree(root / "faces")
+    done = prepare_faces(release, root, out, SMALL, workers=1, verify=True)
     assert done.num_new == 0
     assert files(out) == before
 
@@ -224,18 +226,47 @@ def test_other_settings_are_refused(changed: dict[str, object], faces: Faces, st
     assert files(store) == before
 
 
-def test_another_release_is_refused(faces: Faces, store: Path) -> None:
+def test_other_clips_are_refused(faces: Faces, store: Path) -> None:
     release, root = faces
     before = files(store)
-    others = [
-        replace(release, annotation_digest="1" * 64),
+    moved = replace(release.records[0], video=release.records[1].video)
+    for other in (
         replace(release, records=release.records[:-1]),
-        replace(release, records=tuple(replace(r, label="joy") for r in release.records)),
-    ]
-    for other in others:
-        with pytest.raises(ConfigError, match="holds another release"):
+        replace(release, records=(moved, *release.records[1:])),
+        replace(release, layout="other"),
+    ):
+        with pytest.raises(ConfigError, match="holds other clips"):
             prepare_faces(other, root, store, SMALL, workers=1)
     assert files(store) == before
+
+
+def test_other_annotations_are_taken_over_without_cutting_again(faces: Faces, tmp_path: Path) -> None:
+    """Labels, votes and findings do not change a face."""
+    release, root = faces
+    prepare_faces(release, root, tmp_path / "store", SMALL, workers=1)
+    shards = {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "faces").iterdir()}
+    told = replace(
+        release,
+        annotation_digest="1" * 64,
+        media_reason="in other words",
+        findings=(),
+        records=tuple(replace(r, label="joy", votes=(0.0, 1.0)) for r in release.records),
+    )
+    prepare_faces(told, root, tmp_path / "store", SMALL, workers=1)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "faces").iterdir()} == shards
+    opened = FaceStore.open(tmp_path / "store").release
+    assert (opened.annotation_digest, opened.media_reason) == ("1" * 64, "in other words")
+    assert all(r.votes == (0.0, 1.0) for r in opened.records)
+    prepare_faces(told, root, tmp_path / "fresh", SMALL, workers=1)
+    assert files(tmp_path / "fresh") == files(tmp_path / "store")
+
+
+def test_a_store_in_the_release_is_refused(faces: Faces) -> None:
+    release, root = faces
+    for out in (root, root / "faces", root / "store"):
+        with pytest.raises(ConfigError, match="lies in the release itself"):
+            prepare_faces(release, root, out, SMALL, workers=1)
+    assert not (root / "store").exists()
 
 
 def test_a_folder_with_other_faces_is_refused(faces: Faces, tmp_path: Path) -> None:

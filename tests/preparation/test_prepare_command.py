@@ -24,7 +24,7 @@ def run(faces: tuple[Release, Path], monkeypatch: pytest.MonkeyPatch, capsys: py
         "good": replace(release, records=release.records[:4]),
         "bad": replace(release, records=(release.records[4], release.records[7])),
     }
-    monkeypatch.setattr(dferkit.datasets, "read_release", lambda layout, root: kinds[layout], raising=False)
+    monkeypatch.setattr(dferkit.datasets, "read_release", lambda layout, root, options: kinds[layout], raising=False)
 
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dferkit", "prepare", *map(str, words)])
@@ -70,7 +70,7 @@ def test_a_dry_run_only_tells(run, tmp_path: Path) -> None:
     code, out, err = run("all", "--out", tmp_path / "s", "--dry-run", "--workers", 2)
     assert code == 0
     assert not out
-    assert err.startswith("11 clips, about ")
+    assert err.startswith("note: hand-made [X]\n11 clips, about ")
     assert "with 2 processes;" in err
     assert not (tmp_path / "s").exists()
 
@@ -81,6 +81,6 @@ def test_other_settings_end_with_2(run, tmp_path: Path) -> None:
     code, _, err = run("good", "--out", tmp_path / "s", "--quality", 50)
     assert code == 2
     assert err == (
-        "dferkit: s/ was begun with other settings (quality 90 → 50): give the same ones, or another folder\n"
+        "note: hand-made [X]\ndferkit: s/ was begun with other settings (quality 90 → 50): give the same ones, or another folder\n"
     )
     assert files(tmp_path / "s") == before

@@ -12,6 +12,7 @@ from safetensors.torch import save, save_file
 from small_grace import SMALL, labelled_clips
 from torch.nn import functional as F
 
+from dferkit.errors import CheckpointError
 from dferkit.losses import weighted_focal
 from dferkit.models.grace import Grace
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
@@ -71,6 +72,23 @@ def test_selection_goes_on_after_an_interruption(tmp_path: Path, stop: int) -> N
     assert again.best is not None
     assert whole.best is not None
     assert weights(again.best) == weights(whole.best)
+
+
+def test_a_state_of_other_clips_is_not_continued(tmp_path: Path) -> None:
+    """Other held-out clips or other captions of the same clips: another run."""
+    visual, texts, target = labelled_clips()
+
+    class Known(Scripted):
+        def __init__(self, key: str) -> None:
+            super().__init__([0.25] * 6)
+            self.key = key
+
+    train_grace(SMALL, visual, texts, target, config=QUICK, selection=Known("a"), state=tmp_path)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_grace(SMALL, visual, texts, target, config=QUICK, selection=Known("b"), state=tmp_path)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_grace(SMALL, visual, texts[::-1], target, config=QUICK, selection=Known("a"), state=tmp_path)
+    train_grace(SMALL, visual, texts, target, config=QUICK, selection=Known("a"), state=tmp_path)
 
 
 def test_shares_are_a_soft_target() -> None:

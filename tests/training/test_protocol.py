@@ -145,6 +145,23 @@ def test_views_are_really_different(num_frames: int, times: int, with_flip: bool
         assert len(views) == times * (1 + with_flip)
 
 
+def test_views_are_as_far_apart_as_can_be() -> None:
+    """Of segments of four frames: the middle, then half a segment away; then the quarters between."""
+    assert [view.frames[0] for view in clip_views(64, 16, times=2)] == [2, 0]
+    assert [view.frames[0] for view in clip_views(64, 16, times=4)] == [2, 3, 0, 1]
+
+
+def test_what_is_held_out_is_told() -> None:
+    fold = Fold(name="1", train=tuple(r.clip_id for r in MIXED), test=())
+    assert split_fold(release(MIXED, fold), fold, ProtocolConfig()).val_kind.startswith("the last clips of each class")
+    named = [record(n, "anger", subject=f"p{n % 3}") for n in range(9)]
+    fold = Fold(name="1", train=tuple(r.clip_id for r in named), test=())
+    assert split_fold(release(named, fold), fold, ProtocolConfig()).val_kind.startswith("whole people")
+    one = [record(n, "anger", subject="p") for n in range(9)]
+    with pytest.raises(DataError, match="of one person"):
+        split_fold(release(one, fold), fold, ProtocolConfig())
+
+
 def test_sixteen_frames_have_one_view_in_time() -> None:
     """The case behind published "2 clips × 2 crops": all of them are the same pictures."""
     assert len(clip_views(16, 16, times=4)) == 1
