@@ -69,11 +69,14 @@ def flow(run: Run, layout: str, base: Path) -> dict[str, object]:
         "evaluate", "--data", base / "store", "--fold", fold, "--checkpoint", base / "run" / f"fold-{fold}" / "checkpoints" / "grace", "--out", base / "scores",
     )  # fmt: skip
     assert scored.returncode == 0, scored.stderr
-    figures = json.loads((base / "run" / "metrics.json").read_text())
+    done = base / "run" / f"fold-{fold}"
+    figures = json.loads((done / "metrics.json").read_text())
+    assert (base / "run" / "metrics.json").exists() == (len(about["folds"]) == 1)
+    assert (done / "results.md").exists() == (len(about["folds"]) > 1)
     again = json.loads((base / "scores" / "metrics.json").read_text())
     assert figures["uar"] == again["uar"]
     assert figures["num_clips"] == about["folds"][0]["test"]
-    for folder in (base / "run", base / "run" / f"fold-{fold}", base / "scores"):
+    for folder in (done, base / "scores"):
         done = subprocess.run([sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
     return figures
@@ -219,10 +222,14 @@ def test_clips_without_media_count_as_failed_and_are_told(run: Run, stores: Path
     assert "1 unreadable" in prepared.stdout
     done = run("train", "grace", "--data", tmp_path / "store", "--fold", "1", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    figures = json.loads((tmp_path / "run" / "fold-1" / "metrics.json").read_text())
     assert figures["num_failed"] == 1
     assert figures["num_clips"] == 7
-    row = pd.read_csv(tmp_path / "run" / "predictions.csv", dtype={"clip_id": str}).set_index("clip_id").loc["00001"]
+    row = (
+        pd.read_csv(tmp_path / "run" / "fold-1" / "predictions.csv", dtype={"clip_id": str})
+        .set_index("clip_id")
+        .loc["00001"]
+    )
     assert row["status"] == "unreadable"
     assert pd.isna(row["label"])
 
@@ -293,4 +300,4 @@ def test_votes_reach_the_training(run: Run, tmp_path: Path) -> None:
     assert sum(votes) == pytest.approx(1)
     done = run("train", "grace_dfew", "--data", tmp_path / "store", "--votes", "--fold", "2", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["model"]["soft_labels"] is True
+    assert json.loads((tmp_path / "run" / "fold-2" / "metrics.json").read_text())["model"]["soft_labels"] is True

@@ -83,10 +83,10 @@ def train(
             use_votes=votes,
         )
         with Stages() as tell:
-            figures = run_official(
+            figures, folder = run_official(
                 data, out, run, fold=fold or "all", groups=groups, settings=settings or [], workers=workers, tell=tell
             )  # fmt: skip
-        say_scores(figures, out)
+        say_scores(figures, folder)
         return
     from dferkit.errors import ConfigError
     from dferkit.recipes.official import RECIPES

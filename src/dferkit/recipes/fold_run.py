@@ -187,7 +187,12 @@ def run_fold(
         val_kind=clips.val_kind,
         views=tokens.num_views(clips.test),
     )
-    about = {"protocol": protocol_facts(protocol, result), "checkpoint": trained.checkpoint.about}
+    about = {
+        "dataset": release.layout,
+        "soft_labels": use_votes,
+        "protocol": protocol_facts(protocol, result),
+        "checkpoint": trained.checkpoint.about,
+    }
     provenance, statuses = provenance_of(trained.checkpoint), tokens.features.statuses
     write_scores(out, chosen, provenance, statuses=statuses, about=about, selection=protocol.select)
     return result

@@ -122,7 +122,7 @@ def run_official(
     settings: Sequence[str] = (),
     workers: int | None = None,
     tell: Report | None = None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Path]:
     """Train and test every wanted fold; write ``fold-<name>/``, and over all folds of the release ``predictions.csv``, ``metrics.json`` and tables.
 
     Folds may be run one by one, by several machines too, into the same folder; the table over them is written by a run of all, which goes on from
@@ -135,7 +135,7 @@ def run_official(
         groups: CSV of attributes by clip, for scores by group (``datasets.with_groups``).
 
     Returns:
-        The figures of ``metrics.json``: pooled, and mean and spread over folds; those of the fold where one of several was run.
+        The figures of ``metrics.json`` (pooled, and mean and spread over folds; those of the fold where one of several was run), and its folder.
 
     Raises:
         DataError: A wanted fold has no clips. ConfigError: A wrong setting, a recipe for another data set, or a folder that holds another run. CheckpointError: The store is not complete.
@@ -170,8 +170,10 @@ def run_official(
             results.append(result)
             report("folds", len(results), len(jobs), f"fold {result.name} is done")
     if len(results) < len(faces.release.folds):
-        return dict(read_json(jobs[0].out / "metrics.json"))
-    return write_official(out, run, faces.release.layout, results, tokens.features.statuses)
+        figures = dict(read_json(jobs[0].out / "metrics.json"))
+        write_results(jobs[0].out, {f"{run.model} on fold {chosen[0].name} of {faces.release.layout}": figures})
+        return figures, jobs[0].out
+    return write_official(out, run, faces.release.layout, results, tokens.features.statuses), out
 
 
 def _claim(out: Path, run: OfficialRun, release: Release, settings: Sequence[str]) -> None:
