@@ -128,3 +128,15 @@ def test_readme_shell_files_are_there_and_executable() -> None:
         path = ROOT / name
         assert path.is_file(), name
         assert os.access(path, os.X_OK), f"{name} is not executable"
+
+
+def test_every_finding_is_explained() -> None:
+    """Codes that a check can give, and the page that explains them, are the same."""
+    source = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "src" / "dferkit").rglob("*.py"))
+    given = set(re.findall(r'(?:findings\.(?:error|warning|note)\(\s*|code=)"([A-Z][A-Z0-9_]+)"', source))
+    given = {code for code in given if not code.startswith(("E_", "W_"))}
+    page = (ROOT / "docs" / "reference" / "data-findings.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", page, flags=re.MULTILINE))
+    planted = {"LABEL_ZERO_BASED", "SPLIT_LEAK", "MEDIA_16F", "CLIP_UNREADABLE"}
+    assert planted <= given
+    assert given == explained
