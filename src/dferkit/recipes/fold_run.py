@@ -96,9 +96,11 @@ def train_fold(
     joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None
     features = tokens.features.take(rows)
     train = replace(clip_set(features, release.labels), subjects=inner_groups(features.records))
+    tell(f"fold {clips.name}: captions", 0, len(train.target), "")
     coarse, guides = training_guides(train.units, train.target, train.subjects, release.labels)
     described = describe_all(train.units, train.timestamps, train.au_names, "box")
     texts = refine_all(described, guides, text_encoder, for_training=True)
+    tell(f"fold {clips.name}: captions", len(train.target), len(train.target), "")
     run = planned(base_config(train, text_encoder, has_joint=joint is not None))
     selection = None
     if protocol.select != "last":
