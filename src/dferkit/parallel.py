@@ -66,7 +66,10 @@ def run_parallel(
             "a worker process died, mostly because the memory was full: use fewer workers, the same command goes on from here"
         ) from error
     finally:
-        # An interrupted command must not wait for jobs that nobody will read.
+        # An interrupted command must not wait for jobs that nobody will read; what they write is whole or not there.
+        if pending:
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -112,7 +112,7 @@ def test_folds_by_name() -> None:
     assert choose_folds(whole, "2") == (folds[1],)
     with pytest.raises(ConfigError, match="there are 1, 2, or all"):
         choose_folds(whole, "3")
-    with pytest.raises(DataError, match="no clip is marked for testing"):
+    with pytest.raises(ConfigError, match="no clip is marked for testing"):
         choose_folds(release(MIXED), "all")
     with pytest.raises(ConfigError, match="did you mean 'test-leaky'"):
         ProtocolConfig(select="test")

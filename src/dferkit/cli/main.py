@@ -25,6 +25,9 @@ from dferkit.cli import (
     transfer,
 )
 
+_INTERRUPTED = 128 + signal.SIGINT
+_GO_ON = "interrupted; the same command goes on from here"
+
 app = typer.Typer(
     name="dferkit",
     no_args_is_help=True,
@@ -81,8 +84,12 @@ def main() -> None:
         _end(str(error), 3)
     except DferError as error:
         _end(str(error), 1)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # Typer turns an interruption into this, without a word
+            _end(_GO_ON, _INTERRUPTED)
+        raise
     except KeyboardInterrupt:
-        _end("interrupted; the same command goes on from here", 128 + signal.SIGINT)
+        _end(_GO_ON, _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -90,6 +97,8 @@ def main() -> None:
         if error.filename is None and error.errno is None:
             raise
         name = os.path.basename(str(error.filename)) if error.filename else ""
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            _end(f"{name} is a file where a folder is needed; give another name", 2)
         _end(f"{name}: {error.strerror}. Free space or choose another folder, then run the same command again", 1)
 
 

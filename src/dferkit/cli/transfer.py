@@ -28,6 +28,7 @@ def transfer(
 
     Classes are matched by name. Clips of other classes are left out and counted; nothing is merged.
     """
+    from dferkit.evaluation.metrics import WARNINGS
     from dferkit.recipes.official import configure
     from dferkit.recipes.transfer import transfer as run_transfer
 
@@ -43,6 +44,9 @@ def transfer(
             f"{name}: UAR {figures['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {figures['war']:.3f} on "
             f"{len(about['shared_classes'])} shared classes, {figures['num_clips']:,} clips: {out / name}"
         )
+        note(f"{name}: the epoch is {about['selection_rule']}")
+        for warning in figures["warnings"]:
+            note(f"{name}: {warning}: {WARNINGS[warning]}")
         if about["left_out_clips"]:
             note(
                 f"{name}: {about['left_out_clips']:,} clips of other classes were left out ({', '.join(about['left_out_classes'])})"

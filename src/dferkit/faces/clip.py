@@ -62,7 +62,9 @@ def read_clip_faces(
         message = (
             str(error) if isinstance(error, DataError) else f"{record.video.name} cannot be read: {_reason(error)}"
         )
-        status = ClipStatus(status="unreadable", message=message, coverage=0.0, front_end="", end_seconds=0.0)
+        status = ClipStatus(
+            status="unreadable", message=message, coverage=0.0, front_end="", end_seconds=0.0, num_people=0
+        )
         return ClipFaces(clip=None, status=status)
     status = _judge(faces, source.is_truncated, source.duration_seconds, getattr(detector, "name", ""))
     return ClipFaces(

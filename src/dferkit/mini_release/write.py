@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dferkit.errors import ConfigError, DataError, MissingExtraError
+from dferkit.errors import ConfigError, MissingExtraError
 from dferkit.facs import load_facs
 from dferkit.labels import BASIC, class_order
 from dferkit.mini_release.faces import Scene, face_crops, render_scene, write_clip, write_pictures
@@ -71,11 +72,13 @@ def write_mini_release(
     """Write a release below ``root``, which must be empty or absent. Same configuration, same bytes (but for a spreadsheet).
 
     Raises:
-        DataError: The folder holds something.
+        ConfigError: The folder holds something. MissingExtraError: Votes need an extra.
     """
     root = Path(root)
     if root.is_dir() and any(root.iterdir()):
-        raise DataError(f"{root.name}/ is not empty; give a new folder")
+        raise ConfigError(f"{root.name}/ is not empty; give a new folder")
+    if config.with_votes and importlib.util.find_spec("openpyxl") is None:
+        raise MissingExtraError("writing DFEW's annotation.xlsx", "data")
     root.mkdir(parents=True, exist_ok=True)
     layout = "afew" if config.layout == "folder" else config.layout  # the same plan, another form
     clips = plan_release(
@@ -117,10 +120,7 @@ def _write_votes(path: Path, clips: Sequence[Clip], config: MiniConfig) -> None:
     rows.append([2, 2, 2, 1, 1, 1, 1, int(clips[-1].name) + 1, 0])  # a clip on which nobody agreed: in no list
     names = ("1happy", "2sad", "3neutral", "4angry", "5surprise", "6disgust", "7fear", "order", "annotation")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        pd.DataFrame(rows, columns=list(names)).to_excel(path, index=False)
-    except ImportError as error:
-        raise MissingExtraError("writing DFEW's annotation.xlsx", "data") from error
+    pd.DataFrame(rows, columns=list(names)).to_excel(path, index=False)
 
 
 def _write_ferv39k(root: Path, clips: Sequence[Clip], config: MiniConfig) -> None:

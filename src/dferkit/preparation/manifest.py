@@ -101,16 +101,16 @@ def claim_folder(folder: StoreFolder, value: dict[str, Any]) -> None:
         was, now = dict(found["prepared_with"]), value["prepared_with"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{name}/release.json is damaged: remove {name}/, or give another folder") from error
+    if _clips(found) != _clips(value):
+        raise ConfigError(
+            f"{name}/ holds other clips ({found.get('layout')}, {len(found.get('records', ()))} clips): give another folder"
+        )
     if was != now:
         changed = [
             f"{key} {was.get(key)} → {now.get(key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)
         ]
         raise ConfigError(
             f"{name}/ was begun with other settings ({', '.join(changed)}): give the same ones, or another folder"
-        )
-    if _clips(found) != _clips(value):
-        raise ConfigError(
-            f"{name}/ holds other clips ({found.get('layout')}, {len(found.get('records', ()))} clips): give another folder"
         )
     if found != value:
         folder.about.unlink(missing_ok=True)  # not complete until the tables tell of the new annotations

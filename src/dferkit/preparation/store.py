@@ -191,5 +191,9 @@ def _read(folder: StoreFolder, path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder.path.name}/ has no {path.name}, so it is no complete store: run dferkit prepare LAYOUT ROOT --out {folder.path.name}"
         ) from error
+    except NotADirectoryError as error:
+        raise CheckpointError(
+            f"{folder.path.name} is a file; a store is a folder that dferkit prepare wrote"
+        ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder.path.name}/{path.name} is damaged: run dferkit prepare again") from error

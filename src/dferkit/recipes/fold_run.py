@@ -15,6 +15,7 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.errors import DataError
 from dferkit.evaluation.prediction_file import LEAKY_MARK
 from dferkit.evaluation.scored import ScoredClips
+from dferkit.evaluation.summary import summarize
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier
 from dferkit.models.grace import Grace, GraceConfig
@@ -22,6 +23,7 @@ from dferkit.models.joint_space import load_joint_space
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.recipes.scoring import answer_features, provenance_of, scored_clips, write_scores
 from dferkit.recipes.training_run import RunConfig
+from dferkit.reports.results_table import write_results
 from dferkit.schema import Release
 from dferkit.storage import digest_json, write_json
 from dferkit.training.captioned import describe_all, refine_all, test_guides, training_guides
@@ -126,7 +128,7 @@ def train_fold(
     about = about_checkpoint(
         model,
         box=BOX_FOLDER,
-        trained_on=f"{release.layout}, training side of fold {clips.name} ({len(train.target)} clips){leak_mark(protocol)}, on a box trained on rendered faces",
+        trained_on=f"{release.layout}, {'all clips' if not clips.test else f'training side of fold {clips.name}'} ({len(train.target)} clips){leak_mark(protocol)}, on a box trained on rendered faces",
         encoder=encoder,
         encoder_digest=features.encoder_digest,
         seed=run.training.seed,
@@ -196,7 +198,12 @@ def run_fold(
         "checkpoint": trained.checkpoint.about,
     }
     provenance, statuses = provenance_of(trained.checkpoint), tokens.features.statuses
-    write_scores(out, chosen, provenance, statuses=statuses, about=about, selection=protocol.select)
+    figures = write_scores(out, chosen, provenance, statuses=statuses, about=about, selection=protocol.select)
+    name = f"{model} on fold {clips.name} of {release.layout}"
+    rows: dict[str, Mapping[str, Any]] = {name: figures}
+    if protocol.select != "last":
+        rows[f"{name}, last epoch"] = {**summarize(last), "selection": "last"}
+    write_results(out, rows)
     return result
 
 
@@ -284,6 +291,13 @@ def protocol_facts(protocol: ProtocolConfig, *results: FoldResult) -> dict[str, 
         "validation": {result.name: result.val_kind for result in results} if protocol.select == "val" else None,
         "chosen_epoch": {result.name: result.epoch for result in results},
         "clips": {result.name: {side: dict(count) for side, count in result.used.items()} for result in results},
+        **sampling_facts(protocol, views),
+    }
+
+
+def sampling_facts(protocol: ProtocolConfig, views: Mapping[int, int]) -> dict[str, Any]:
+    """What of a clip the model was shown. ``views``: How many test clips have how many different views."""
+    return {
         "sampling": f"{protocol.num_samples} frames, the same place of {protocol.num_samples} equal segments: deterministic",
         "views_asked": protocol.times * (2 if protocol.with_flip else 1),
         "test_clips_by_different_views": {str(number): views[number] for number in sorted(views)},

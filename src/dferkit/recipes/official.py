@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from dferkit.datasets import with_groups
 from dferkit.encoders.box import BOX_FOLDER
-from dferkit.errors import ConfigError, DataError
+from dferkit.errors import ConfigError
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import summarize
 from dferkit.labels import nearest_name
@@ -23,12 +22,13 @@ from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
 from dferkit.recipes.fold_run import FoldResult, Report, leak_mark, protocol_facts, run_fold, train_fold
+from dferkit.recipes.provenance import UNCALIBRATED, claim_run
 from dferkit.recipes.scoring import write_scores
 from dferkit.recipes.training_run import RunConfig, apply_settings
 from dferkit.reports.results_table import write_results
 from dferkit.reports.tables import Provenance, own_version
-from dferkit.schema import ClipStatus, Fold, Release
-from dferkit.storage import read_json, write_json
+from dferkit.schema import ClipStatus, Fold
+from dferkit.storage import read_json
 from dferkit.training.features import one_thread
 from dferkit.training.loop import TrainingConfig, check_joint
 from dferkit.training.protocol import ProtocolConfig, choose_folds, split_fold
@@ -138,7 +138,7 @@ def run_official(
         The figures of ``metrics.json`` (pooled, and mean and spread over folds; those of the fold where one of several was run), and its folder.
 
     Raises:
-        DataError: A wanted fold has no clips. ConfigError: A wrong setting, a recipe for another data set, or a folder that holds another run. CheckpointError: The store is not complete.
+        ConfigError: A wanted fold has no clips, a wrong setting, a recipe for another data set, or a folder that holds another run. CheckpointError: The store is not complete.
     """
     out, report = Path(out), tell or (lambda stage, done, of, note: None)
     faces = FaceStore.open(store)
@@ -146,13 +146,21 @@ def run_official(
     for one in chosen:
         split_fold(faces.release, one, run.protocol)
         if not one.test or not one.train:
-            raise DataError(
+            raise ConfigError(
                 f"fold {one.name} has no {'test' if one.train else 'training'} clip; the release is not whole. Name another fold with --fold"
             )
-    _claim(out, run, faces.release, settings)
     if groups is not None:
         with_groups(faces.release, groups)  # a wrong file is refused before any work
     tokens, planned = _ready(faces, run, settings, workers, report)
+    training = asdict(planned(GraceConfig()).training)
+    identity = {
+        **asdict(run),
+        "training": training,
+        "layout": faces.release.layout,
+        "annotations": faces.release.annotation_digest,
+        "settings": sorted(settings),
+    }
+    claim_run(out, identity)
     jobs = [
         _FoldJob(
             path=faces.path, out=out / f"fold-{one.name}", run=run, fold=one, groups=groups, settings=tuple(settings)
@@ -170,38 +178,8 @@ def run_official(
             results.append(result)
             report("folds", len(results), len(jobs), f"fold {result.name} is done")
     if len(results) < len(faces.release.folds):
-        figures = dict(read_json(jobs[0].out / "metrics.json"))
-        write_results(jobs[0].out, {f"{run.model} on fold {chosen[0].name} of {faces.release.layout}": figures})
-        return figures, jobs[0].out
-    return write_official(out, run, faces.release.layout, results, tokens.features.statuses), out
-
-
-def _claim(out: Path, run: OfficialRun, release: Release, settings: Sequence[str]) -> None:
-    """Write down which run the folder holds, or check that it is this one: folds of different runs must never be pooled.
-
-    Raises:
-        ConfigError: It holds another run.
-    """
-    now: dict[str, Any] = json.loads(
-        json.dumps(
-            {
-                **asdict(run),
-                "layout": release.layout,
-                "annotations": release.annotation_digest,
-                "settings": sorted(settings),
-            }
-        )
-    )
-    path = out / "run.json"
-    if not path.is_file():
-        write_json(path, now)
-        return
-    was = read_json(path)
-    changed = [key for key in now if was.get(key) != now[key]]
-    if changed:
-        raise ConfigError(
-            f"{out.name}/ holds another run (other {', '.join(changed)}); give the same settings, or another --out"
-        )
+        return dict(read_json(jobs[0].out / "metrics.json")), jobs[0].out
+    return write_official(out, run, faces.release.layout, results, tokens.features.statuses, training), out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,6 +232,10 @@ def _ready(
     faces: FaceStore, run: OfficialRun, settings: Sequence[str], workers: int | None, tell: Report
 ) -> tuple[StoredTokens, Callable[[GraceConfig], RunConfig]]:
     """The store's tokens, encoded if they have to be, and the settings of a run on them."""
+    if run.use_votes and any(record.votes is None for record in faces.release.records):
+        raise ConfigError(
+            f"the clips of {faces.path.name}/ have no votes; run dferkit prepare with --votes first (no face is cut again)"
+        )
     if run.layout and run.layout != faces.release.layout:
         raise ConfigError(
             f"the recipe is for {run.layout}, but {faces.path.name}/ holds {faces.release.layout}; take its recipe, or a model's name such as grace"
@@ -272,7 +254,12 @@ def _ready(
 
 
 def write_official(
-    out: Path, run: OfficialRun, layout: str, results: Sequence[FoldResult], statuses: Mapping[str, ClipStatus]
+    out: Path,
+    run: OfficialRun,
+    layout: str,
+    results: Sequence[FoldResult],
+    statuses: Mapping[str, ClipStatus],
+    training: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Scores over all folds that were run, of the chosen epochs and beside them of the last ones."""
     pooled, last = join([r.chosen for r in results]), join([r.last for r in results])
@@ -281,12 +268,15 @@ def write_official(
         "model": run.model,
         "encoder": run.encoder,
         "soft_labels": run.use_votes,
+        "training": dict(training),
         "version": own_version(),
         "protocol": protocol_facts(run.protocol, *results),
         "last_epoch": _short(last),
     }
     provenance = Provenance(
-        model=run.model, trained_on=f"{layout}, the training side of each fold{leak_mark(run.protocol)}"
+        model=run.model,
+        calibration=UNCALIBRATED,
+        trained_on=f"{layout}, the training side of each fold{leak_mark(run.protocol)}",
     )
     figures = write_scores(out, pooled, provenance, statuses=statuses, about=about, selection=run.protocol.select)
     rows: dict[str, Mapping[str, Any]] = {f"{run.model} on {layout}": figures}

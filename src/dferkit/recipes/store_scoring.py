@@ -19,7 +19,7 @@ from dferkit.evaluation.gather import gather_clips
 from dferkit.evaluation.scored import join
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.preparation import FaceStore
-from dferkit.recipes.fold_run import CAPTIONS, Report, answer_clips
+from dferkit.recipes.fold_run import Report, answer_clips, sampling_facts
 from dferkit.recipes.scoring import provenance_of, write_scores
 from dferkit.reports.tables import own_version
 from dferkit.schema import Fold, Release
@@ -145,11 +145,13 @@ def evaluate_store(
         "calibration": checkpoint.about["calibration"],
         "version": own_version(),
         "dataset": release.layout,
-        "folds": [one.name for one in folds],
-        "selection_rule": RULE_TEXT[selection] if selection else NOT_RECORDED,
-        "captions": CAPTIONS,
-        "test_clips_by_different_views": {
-            str(number): count for number, count in sorted(tokens.num_views(clips.clip_ids).items())
+        "encoder": checkpoint.about["encoder"],
+        "protocol": {
+            "selection_rule": RULE_TEXT[selection] if selection else NOT_RECORDED,
+            "clips": {
+                one.name: {"test": {"listed": len(one.test), "used": len(tokens.rows(one.test))}} for one in folds
+            },
+            **sampling_facts(protocol, tokens.num_views(clips.clip_ids)),
         },
     }
     statuses = tokens.features.statuses

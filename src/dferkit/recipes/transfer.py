@@ -13,8 +13,9 @@ from dferkit.evaluation.scored import ScoredClips
 from dferkit.labels import shared_labels
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.preparation import FaceStore
-from dferkit.recipes.fold_run import Report, answer_clips
+from dferkit.recipes.fold_run import Report, answer_clips, sampling_facts
 from dferkit.recipes.official import OfficialRun, train_whole
+from dferkit.recipes.provenance import claim_run
 from dferkit.recipes.scoring import provenance_of, write_scores
 from dferkit.reports.results_table import write_results
 from dferkit.schema import Release
@@ -65,10 +66,14 @@ def transfer(
         _check_apart(about, store.release, name)
     if model is None:
         model = train_whole(str(train), out / "training", run, settings=settings, workers=workers, tell=report)
+    claim_run(out, {"weights_sha256": model.digest})
     figures: dict[str, dict[str, Any]] = {}
     for name, store in stores.items():
         figures[name] = _test(model, name, store, out / name, run.protocol, workers=workers, tell=report)
-    rows: Mapping[str, Mapping[str, Any]] = {f"{model.about['name']} → {name}": f for name, f in figures.items()}
+    rule = f"{model.about.get('selection', NOT_RECORDED)} on {model.about.get('layout', 'its own data')}"
+    rows: Mapping[str, Mapping[str, Any]] = {
+        f"{model.about['name']} → {name}": {**f, "selection": rule} for name, f in figures.items()
+    }
     write_results(out, rows)
     return figures
 
@@ -129,10 +134,9 @@ def _test(
             "shared_classes": list(shared),
             "left_out_clips": len(set(tested)) - len(kept),
             "left_out_classes": [label for label in store.release.labels if label not in shared],
-            "selection_rule": RULE_TEXT[selection] if selection else NOT_RECORDED,
-        }
+            "selection_rule": f"{RULE_TEXT[selection]} (of {model.about['layout']})" if selection else NOT_RECORDED,
+        },
+        "protocol": sampling_facts(protocol, tokens.num_views(kept)),
     }
-    figures = write_scores(
-        out, scored, provenance_of(model), statuses=tokens.features.statuses, about=about, selection=selection
-    )
+    figures = write_scores(out, scored, provenance_of(model), statuses=tokens.features.statuses, about=about)
     return {**figures, **about}

@@ -16,7 +16,16 @@ FORMATS = ("markdown", "csv", "latex")
 LEAKY = "test-leaky"
 FOOTNOTE = "Chosen by its score on the test clips themselves, so the score is too good by an unknown amount."
 _DAGGER = "†"
-_HEAD = ("run", "UAR", "95 % interval", "WAR", "UAR over folds", "WAR over folds", "clips", "selection")
+_HEAD = (
+    "run",
+    "UAR, all clips",
+    "95 % interval",
+    "WAR, all clips",
+    "UAR, mean ± SD of folds",
+    "WAR, mean ± SD of folds",
+    "clips",
+    "selection",
+)
 _CSV_HEAD = (
     "run", "uar", "uar_low", "uar_high", "war", "war_low", "war_high", "num_folds", "uar_mean", "uar_sd", "war_mean",
     "war_sd", "num_clips", "num_failed", "selection", "note",

@@ -60,10 +60,10 @@ def choose_folds(release: Release, wanted: str) -> tuple[Fold, ...]:
     """One fold by its name, or ``all``.
 
     Raises:
-        DataError: The release has no folds. ConfigError: No fold of that name.
+        ConfigError: The release has no folds, or none of that name.
     """
     if not release.folds:
-        raise DataError(
+        raise ConfigError(
             f"{release.layout} has no fold: no clip is marked for testing; give a column split with train and test"
         )
     if wanted == "all":
