@@ -194,10 +194,27 @@ class FaceQuality:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FaceGeometry:
+    """What a landmarker tells beyond the box, per frame; NaN in frames where it found no face, None where it does not tell it at all.
+
+    Attributes:
+        landmarks: x, y in pixels of the upright frame, z in the same unit, smaller towards the camera.
+        blend_shapes: Strength of each facial movement, 0 to 1, in the order of ``blend_shape_names``.
+        head_pose: Homogeneous matrix from the canonical head (centimetres) to the camera.
+    """
+
+    landmarks: Float[np.ndarray, "frames points 3"] | None = None
+    blend_shapes: Float[np.ndarray, "frames shapes"] | None = None
+    head_pose: Float[np.ndarray, "frames 4 4"] | None = None
+    blend_shape_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FaceClip:
     """Sampled and warped faces of one person: what every model sees.
 
     Frames without a face repeat the nearest found one, so that ``images`` is always complete; ``found`` tells which.
+    ``geometry`` is there only where a landmarker was used.
     """
 
     images: UInt8[np.ndarray, "frames size size 3"]
@@ -206,6 +223,7 @@ class FaceClip:
     quality: FaceQuality
     start_seconds: float
     end_seconds: float
+    geometry: FaceGeometry | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

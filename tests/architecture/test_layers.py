@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("storage", "parallel"),
     ("schema",),
     ("labels",),
-    ("facs",),
+    ("facs", "model_files"),
     ("datasets", "video", "synthetic"),
     ("faces", "mini_release", "inspection"),
     ("preparation",),

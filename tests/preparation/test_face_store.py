@@ -13,11 +13,11 @@ from small_release import SIDE, face_folders, picture
 
 from dferkit.errors import CheckpointError, DataError
 from dferkit.faces import build_detector, read_clip_faces
-from dferkit.preparation import FaceGeometry, FaceStore, PrepareConfig, prepare_faces
+from dferkit.preparation import FaceStore, PrepareConfig, prepare_faces
 from dferkit.preparation import store as store_file
 from dferkit.preparation.part import make_part, read_part, write_part
 from dferkit.preparation.shards import StoreFolder, merge_shard
-from dferkit.schema import Record, Release
+from dferkit.schema import FaceGeometry, Record, Release
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_release_changed_by_hand_is_found(made: FaceStore) -> None:
 
 
 def test_optional_arrays_go_round(tmp_path: Path) -> None:
-    """No detector offers them yet; the format has their place."""
+    """What a landmarker tells comes back as it was, for all frames and for some."""
     release = face_folders(tmp_path / "r", num_clips=2)
     out = tmp_path / "store"
     prepare_faces(release, tmp_path / "r", out, PrepareConfig(size=SIDE), workers=1)
@@ -115,8 +115,11 @@ def test_optional_arrays_go_round(tmp_path: Path) -> None:
         landmarks=rng.random((5, 468, 3), np.float32),
         blend_shapes=rng.random((5, 52), np.float32),
         head_pose=rng.random((5, 4, 4), np.float32),
+        blend_shape_names=tuple(f"shape{i}" for i in range(52)),
     )
-    part = make_part(record.clip_id, "key", found, quality=90, geometry=geometry)
+    assert found.clip is not None
+    measured = replace(found, clip=replace(found.clip, geometry=geometry))
+    part = make_part(record.clip_id, "key", measured, quality=90)
     write_part(folder.part(0, 1), part)
     again = read_part(folder.part(0, 1))
     assert again is not None
@@ -128,10 +131,14 @@ def test_optional_arrays_go_round(tmp_path: Path) -> None:
     merge_shard(folder, 0, {0: first, 1: "key"})
     folder.about.write_bytes(about)
     store = FaceStore.open(out)
-    assert store.geometry("00000") == FaceGeometry()
-    back = store.geometry("00001")
-    for name in FaceGeometry.__slots__:
+    assert store.read("00000").geometry is None
+    back, some = store.read("00001").geometry, store.read("00001", frames=[3, 1]).geometry
+    assert back is not None
+    assert some is not None
+    assert back.blend_shape_names == geometry.blend_shape_names
+    for name in ("landmarks", "blend_shapes", "head_pose"):
         np.testing.assert_array_equal(getattr(back, name), getattr(geometry, name))
+        np.testing.assert_array_equal(getattr(some, name), getattr(geometry, name)[[3, 1]])
     np.testing.assert_array_equal(store.read("00001").images.shape, (5, SIDE, SIDE, 3))
 
 

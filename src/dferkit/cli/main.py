@@ -16,6 +16,7 @@ from dferkit.cli import (
     encode,
     evaluate,
     explain,
+    models,
     predict,
     prepare,
     pretrain,
@@ -55,6 +56,7 @@ for verb in (
 ):
     app.command()(verb)
 app.add_typer(data.data)
+app.add_typer(models.models)
 
 
 @app.callback(invoke_without_command=True)

@@ -23,6 +23,12 @@ def prepare(
         str,
         typer.Option("--face", help="auto (cut faces are kept whole), haar, yunet, cropped, or a CSV of boxes."),
     ] = "auto",
+    landmarker: Annotated[
+        str,
+        typer.Option(
+            "--landmarker", help="auto (the file in DFERKIT_MODELS, if MediaPipe is there), none, or a .task file."
+        ),
+    ] = "auto",
     size: Annotated[int, typer.Option("--size", help="Side of the stored faces in pixels.")] = 224,
     quality: Annotated[int, typer.Option("--quality", help="Of the JPEGs, 1 to 100.")] = 90,
     frames: Annotated[int, typer.Option("--frames", help="Frames kept of a clip, spread evenly; 0 for all.")] = 64,
@@ -45,7 +51,7 @@ def prepare(
     from dferkit.preparation.estimate import in_bytes
 
     which = parse_shard(shard)
-    config = PrepareConfig(face=face, size=size, quality=quality, max_frames=frames)
+    config = PrepareConfig(face=face, landmarker=landmarker, size=size, quality=quality, max_frames=frames)
     release = read_release(layout, root, Options(media=media, with_captions=captions, with_votes=votes))
     require_sound(release.findings, f"{layout} in {root.name}/")
     for finding in release.findings:

@@ -11,6 +11,7 @@ from dferkit.errors import DataError
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.detect import Detector
 from dferkit.faces.geometry import CROP_MARGIN
+from dferkit.faces.landmarks import FaceLandmarker
 from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
 from dferkit.schema import ClipStatus, DecodeReport, FaceClip, Record
 from dferkit.video import clip_window, index_source, spread_window
@@ -41,6 +42,7 @@ def read_clip_faces(
     max_frames: int = 0,
     size: int = CLIP_SIZE,
     margin: float = CROP_MARGIN,
+    landmarker: FaceLandmarker | None = None,
 ) -> ClipFaces:
     """Decode a whole clip and cut out its largest person. What cannot be used is a status, not an exception.
 
@@ -56,7 +58,15 @@ def read_clip_faces(
             else clip_window(source.duration_seconds, num_samples)
         )
         faces = next(
-            read_faces(source, [window], detector, size=size, margin=margin, video_name=record.clip_id),
+            read_faces(
+                source,
+                [window],
+                detector,
+                size=size,
+                margin=margin,
+                video_name=record.clip_id,
+                landmarker=landmarker,
+            ),
         )
     except (DataError, cv2.error, OSError, MemoryError) as error:
         message = (

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from dferkit.errors import BackendError, ConfigError
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.geometry import CROP_MARGIN, standard_from_tight
+from dferkit.model_files import find_model
 from dferkit.schema import FaceBox
 from dferkit.storage import digest_file
 
@@ -170,7 +171,7 @@ def build_detector(spec: str = "auto", *, models_dir: Path | str | None = None) 
         return WholeFrame()
     if spec == "haar":
         return HaarDetector()
-    model = _find_yunet(models_dir)
+    model = find_model("yunet", models_dir)
     if model is not None:
         return YuNetDetector(model)
     if spec == "auto":
@@ -184,11 +185,3 @@ def front_end_key(detector: Detector | BoxFile) -> str:
     """Name of a detector with the digest of the file it works from, if any: what a cache of its boxes is keyed by."""
     path = getattr(detector, "path", None)
     return detector.name if path is None else f"{detector.name}:{digest_file(path)}"
-
-
-def _find_yunet(models_dir: Path | str | None) -> Path | None:
-    folder = models_dir or os.environ.get("DFERKIT_MODELS")
-    if not folder:
-        return None
-    # The newest by name, which carries the date.
-    return max(Path(folder).glob("face_detection_yunet_*.onnx"), default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy as np
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.detect import Detector
 from dferkit.faces.geometry import CROP_MARGIN
+from dferkit.faces.landmarks import FaceLandmarker, measure_geometry
 from dferkit.faces.track import track_faces
 from dferkit.faces.warp import warp_face
-from dferkit.schema import DecodeReport, FaceClip
+from dferkit.schema import DecodeReport, FaceClip, FaceTrack, Frames
 from dferkit.video import FrameFolder, VideoIndex, Window, decode_source
 
 CLIP_SIZE = 112
@@ -50,8 +51,9 @@ def read_faces(
     size: int = CLIP_SIZE,
     margin: float = CROP_MARGIN,
     video_name: Path | str | None = None,
+    landmarker: FaceLandmarker | None = None,
 ) -> Iterator[WindowFaces]:
-    """Decode, find, follow and cut the faces of each window.
+    """Decode, find, follow and cut the faces of each window; with a landmarker, measure them too.
 
     Raises:
         VideoError: The file cannot be decoded.
@@ -68,7 +70,12 @@ def read_faces(
             timestamps=frames.timestamps,
             indices=frames.indices,
             report=frames.report,
-            clips=tuple(warp_face(frames, track, size=size, margin=margin) for track in tracks),
+            clips=tuple(_clip(frames, track, size, margin, landmarker) for track in tracks),
             num_people=max((track.num_people for track in tracks), default=0),
             frame_size=(frames.images.shape[2], frames.images.shape[1]),
         )
+
+
+def _clip(frames: Frames, track: FaceTrack, size: int, margin: float, landmarker: FaceLandmarker | None) -> FaceClip:
+    clip = warp_face(frames, track, size=size, margin=margin)
+    return clip if landmarker is None else replace(clip, geometry=measure_geometry(frames, track, landmarker))

@@ -2,13 +2,11 @@
 
 from dferkit.preparation.config import PrepareConfig
 from dferkit.preparation.estimate import Estimate
-from dferkit.preparation.part import FaceGeometry
 from dferkit.preparation.run import Preparation, estimate_preparation, prepare_faces
 from dferkit.preparation.store import FaceStore
 
 __all__ = [
     "Estimate",
-    "FaceGeometry",
     "FaceStore",
     "Preparation",
     "PrepareConfig",

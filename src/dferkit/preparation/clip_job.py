@@ -5,12 +5,21 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import cv2
 
 from dferkit.errors import BackendError
-from dferkit.faces import BoxFile, Detector, build_detector, front_end_key, read_clip_faces
+from dferkit.faces import (
+    BoxFile,
+    Detector,
+    FaceLandmarker,
+    build_detector,
+    front_end_key,
+    open_landmarker,
+    read_clip_faces,
+)
 from dferkit.preparation.config import PrepareConfig, settings_of
 from dferkit.preparation.part import make_part, write_part
 from dferkit.schema import Record
@@ -70,6 +79,7 @@ def prepare_clip(job: ClipJob) -> ClipDone:
         max_frames=job.config.max_frames,
         size=job.config.size,
         margin=job.config.margin,
+        landmarker=_landmarker(job.config.landmarker),
     )
     part = make_part(job.clip_id, key, found, quality=job.config.quality, settings=settings)
     write_part(Path(job.part), part)
@@ -92,6 +102,23 @@ def _detector(face: str, front_end: str) -> Detector | BoxFile:
         BackendError: It is another one than where the run was started.
     """
     detector = build_detector(face)
-    if front_end_key(detector) != front_end:
+    if front_end_key(detector) != front_end.partition(" ")[0]:
         raise BackendError(f"face detector {face} is another one in this worker: give all of them the same model files")
     return detector
+
+
+@functools.lru_cache(maxsize=1)
+def _landmarker(spec: str) -> FaceLandmarker | None:
+    """The landmarker, loaded once per process. A worker closes it when it ends, this process by ``close_landmarker``."""
+    landmarker = open_landmarker(spec)
+    if landmarker is not None:
+        Finalize(None, landmarker.close, exitpriority=10)
+    return landmarker
+
+
+def close_landmarker(spec: str) -> None:
+    """Give back what clips that were prepared in this process have loaded: at the interpreter's end it would be too late."""
+    landmarker = _landmarker(spec) if _landmarker.cache_info().currsize else None
+    if landmarker is not None:
+        landmarker.close()
+    _landmarker.cache_clear()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dferkit.errors import ConfigError
-from dferkit.faces import CROP_MARGIN, build_detector, front_end_key
+from dferkit.faces import CROP_MARGIN, build_detector, front_end_key, open_landmarker
 from dferkit.schema import Release
 
 FORMAT = 1
@@ -23,6 +23,7 @@ class PrepareConfig:
         size: Side of the stored crops in pixels.
         quality: Of the JPEGs, 1 to 100.
         max_frames: Frames kept of a clip, spread evenly; 0 keeps all, then a worker holds a whole clip in memory.
+        landmarker: ``auto``, ``none`` or a task file, see ``faces.open_landmarker``.
         margin: Growth of a found box on each side, as a share of its side. Faces that are cut already are kept whole.
     """
 
@@ -30,6 +31,7 @@ class PrepareConfig:
     size: int = 224
     quality: int = 90
     max_frames: int = 64
+    landmarker: str = "auto"
     margin: float = CROP_MARGIN
 
     def __post_init__(self) -> None:
@@ -44,7 +46,7 @@ class PrepareConfig:
 
 
 def resolve(config: PrepareConfig, release: Release) -> tuple[PrepareConfig, str]:
-    """The settings with the detector that is really used, and that detector's key.
+    """The settings with the detector and landmarker that are really used, and their key.
 
     Raises:
         ConfigError, BackendError, ManifestError: The detector is unknown or its file not usable.
@@ -57,7 +59,12 @@ def resolve(config: PrepareConfig, release: Release) -> tuple[PrepareConfig, str
         face = detector.name
     # The whole-frame box is one that grows to the whole picture by the usual margin.
     margin = CROP_MARGIN if face == "cropped" else config.margin
-    return replace(config, face=face, margin=margin), front_end_key(detector)
+    landmarker = open_landmarker(config.landmarker)
+    key, path = front_end_key(detector), "none"
+    if landmarker is not None:
+        key, path = f"{key} {landmarker.key}", str(landmarker.path.absolute())
+        landmarker.close()
+    return replace(config, face=face, margin=margin, landmarker=path), key
 
 
 def settings_of(config: PrepareConfig, front_end: str) -> dict[str, Any]:

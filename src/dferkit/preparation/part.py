@@ -15,31 +15,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dferkit.faces import ClipFaces
-from dferkit.schema import ClipStatus, FaceClip, FaceQuality, FaceTrack
+from dferkit.schema import ClipStatus, FaceClip, FaceGeometry, FaceQuality, FaceTrack
 from dferkit.storage import atomic_path, digest_arrays, digest_json
+
+GEOMETRY_ARRAYS = ("landmarks", "blend_shapes", "head_pose")
 
 # What reading a file that is missing, cut or scribbled over may raise.
 DAMAGE: tuple[type[Exception], ...] = (SafetensorError, OSError, KeyError, TypeError, ValueError)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FaceGeometry:
-    """What some detectors tell beyond the box, per stored frame; None where this one did not.
-
-    Attributes:
-        landmarks: x, y in pixels of the upright frame, z in the same unit.
-        blend_shapes: 0 to 1, in the detector's order.
-        head_pose: Homogeneous matrix from the head to the camera.
-    """
-
-    landmarks: Float[np.ndarray, "frames points 3"] | None = None
-    blend_shapes: Float[np.ndarray, "frames shapes"] | None = None
-    head_pose: Float[np.ndarray, "frames 4 4"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +50,6 @@ def make_part(
     *,
     quality: int,
     settings: str = "",
-    geometry: FaceGeometry | None = None,
 ) -> Part:
     """Encode one clip's crops.
 
@@ -109,10 +95,12 @@ def make_part(
             "timestamps": clip.timestamps.astype(np.float64),
             "frame_numbers": found.indices.astype(np.int64),
         }
-        for name in FaceGeometry.__slots__:
-            values = getattr(geometry, name, None)
+        for name in GEOMETRY_ARRAYS:
+            values = getattr(clip.geometry, name, None)
             if values is not None:
                 arrays[name] = np.ascontiguousarray(values)
+        if clip.geometry is not None:
+            about["blend_shape_names"] = list(clip.geometry.blend_shape_names)
     about["arrays"] = _listing(arrays)
     return Part(about={**about, "digest": _digest(about, arrays)}, arrays=arrays)
 
@@ -154,6 +142,8 @@ def face_clip(
 ) -> FaceClip:
     """A face clip of decoded pictures and their rows of the per-frame arrays."""
     quality = about["quality"]
+    measured = {name: arrays[name] for name in GEOMETRY_ARRAYS if name in arrays}
+    names = tuple(about.get("blend_shape_names", ()))
     return FaceClip(
         images=images,
         timestamps=arrays["timestamps"],
@@ -168,6 +158,7 @@ def face_clip(
         quality=FaceQuality(coverage=about["coverage"], **{**quality, "warnings": tuple(quality["warnings"])}),
         start_seconds=0.0,
         end_seconds=about["end_seconds"],
+        geometry=FaceGeometry(**measured, blend_shape_names=names) if measured else None,
     )
 
 

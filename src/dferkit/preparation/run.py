@@ -12,7 +12,7 @@ from typing import Any
 
 from dferkit.errors import ConfigError, ManifestError
 from dferkit.parallel import run_parallel
-from dferkit.preparation.clip_job import ClipDone, ClipJob, prepare_clip
+from dferkit.preparation.clip_job import ClipDone, ClipJob, close_landmarker, prepare_clip
 from dferkit.preparation.config import PrepareConfig, resolve, settings_of
 from dferkit.preparation.estimate import Estimate, free_bytes, spread
 from dferkit.preparation.manifest import claim_folder, missing_shards, read_counts, release_json, write_tables
@@ -91,12 +91,15 @@ def prepare_faces(
     run.folder.path.mkdir(parents=True, exist_ok=True)
     claim_folder(run.folder, run.release_value)
     sweep(run.folder, run.numbers)
-    pending = run.pending(verify)
-    estimate, timed = run.time(pending, run.folder)
-    if on_estimate:
-        on_estimate(estimate)
-    estimate.require_space(run.folder.path)
-    return run.work(verify, timed, on_progress)
+    try:
+        pending = run.pending(verify)
+        estimate, timed = run.time(pending, run.folder)
+        if on_estimate:
+            on_estimate(estimate)
+        estimate.require_space(run.folder.path)
+        return run.work(verify, timed, on_progress)
+    finally:
+        close_landmarker(run.config.landmarker)
 
 
 def estimate_preparation(
@@ -117,7 +120,10 @@ def estimate_preparation(
     if run.folder.release.is_file():
         claim_folder(run.folder, run.release_value)
     with tempfile.TemporaryDirectory() as elsewhere:
-        return run.time(run.pending(False), StoreFolder(Path(elsewhere)))[0]
+        try:
+            return run.time(run.pending(False), StoreFolder(Path(elsewhere)))[0]
+        finally:
+            close_landmarker(run.config.landmarker)
 
 
 @dataclass(slots=True)

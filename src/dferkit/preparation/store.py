@@ -14,7 +14,7 @@ from safetensors import safe_open
 from dferkit.errors import CheckpointError, DataError
 from dferkit.preparation.config import FORMAT
 from dferkit.preparation.manifest import abouts_of, release_of
-from dferkit.preparation.part import DAMAGE, FaceGeometry, Part, decode_picture, face_clip, status_of
+from dferkit.preparation.part import DAMAGE, GEOMETRY_ARRAYS, Part, decode_picture, face_clip, status_of
 from dferkit.preparation.shards import StoreFolder, locate, num_shards, read_clip_arrays
 from dferkit.schema import ClipStatus, FaceClip, Release
 from dferkit.storage import digest_json, read_json
@@ -108,14 +108,10 @@ class FaceStore:
         self._check(number)
         offsets = self._array(number, "offsets")
         pictures = {i: self._picture(number, offsets[i], offsets[i + 1]) for i in np.unique(chosen)}
-        per_frame = {name: self._array(number, name)[chosen] for name in ("boxes", "scores", "found", "timestamps")}
-        return face_clip(self._about(number), per_frame, np.stack([pictures[i] for i in chosen]))
-
-    def geometry(self, clip_id: str) -> FaceGeometry:
-        """Landmarks, blend shapes and head pose of all stored frames, each None where the detector had none."""
-        number = self._usable(clip_id)
         there = self._about(number)["arrays"]
-        return FaceGeometry(**{n: self._array(number, n) for n in FaceGeometry.__slots__ if n in there})
+        names = ("boxes", "scores", "found", "timestamps", *(name for name in GEOMETRY_ARRAYS if name in there))
+        per_frame = {name: self._array(number, name)[chosen] for name in names}
+        return face_clip(self._about(number), per_frame, np.stack([pictures[i] for i in chosen]))
 
     def _find(self, clip_id: str) -> int:
         if clip_id not in self._number:

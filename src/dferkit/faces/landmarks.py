@@ -1,0 +1,159 @@
+"""Landmarks, blend shapes and head pose of one person's face, by MediaPipe's Face Landmarker (extra ``landmarks``).
+
+The landmarker sees the face that was found and followed already, cut out with room around it: it works with every detector and for small faces,
+and it never changes who the person is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dferkit.errors import BackendError, ConfigError, MissingExtraError
+from dferkit.faces.warp import crop_face
+from dferkit.model_files import FOLDER_VARIABLE, find_model
+from dferkit.schema import FaceGeometry, FaceTrack, Frames
+from dferkit.storage import digest_file
+
+NUM_POINTS, NUM_SHAPES = 478, 52
+_INPUT_SIZE = 256
+_MARGIN = 0.35  # the landmarker wants the whole head; from .2 to .5 it finds the same faces
+
+
+@contextlib.contextmanager
+def _quiet_native_code() -> Iterator[None]:
+    """MediaPipe and TensorFlow Lite tell of every graph on the process's stderr, past Python and whatever log level is set."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+class FaceLandmarker:
+    """The landmarker of a task file; use it as a context, it holds native memory.
+
+    Attributes:
+        name: Written into every output. path: Of the task file.
+
+    Raises:
+        MissingExtraError: MediaPipe is not installed.
+        BackendError: The file is missing or no landmarker.
+    """
+
+    name = "mediapipe-face-landmarker"
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise BackendError(
+                f"{self.path.name}: no such landmarker file; dferkit models get face-landmarker tells where it comes from and fetches it"
+            )
+        try:
+            import mediapipe
+            from mediapipe.tasks.python import BaseOptions, vision
+        except ImportError as error:
+            raise MissingExtraError("the face landmarker", "landmarks") from error
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(self.path)),
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=1,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        self._image, self._format = mediapipe.Image, mediapipe.ImageFormat.SRGB
+        self.blend_shape_names: tuple[str, ...] = ()
+        self._landmarker: Any = None
+        try:
+            with _quiet_native_code():
+                self._landmarker = vision.FaceLandmarker.create_from_options(options)
+                self.look(np.zeros((_INPUT_SIZE, _INPUT_SIZE, 3), np.uint8))  # some graphs speak at their first picture
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(
+                f"{self.path.name} is not a face landmarker that MediaPipe can load; get it anew with dferkit models get face-landmarker"
+            ) from error
+
+    def __enter__(self) -> FaceLandmarker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def key(self) -> str:
+        """Name and digest of the file: what a cache of its answers is keyed by."""
+        return f"{self.name}:{digest_file(self.path)}"
+
+    def close(self) -> None:
+        """Give the native memory back; without it the interpreter's end prints an ignored exception."""
+        if self._landmarker is not None:
+            self._landmarker.close()
+            self._landmarker = None
+
+    def look(self, crop: UInt8[np.ndarray, "size size 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Landmarks (478, 3) in shares of the crop's side, blend shapes (52,), head pose (4, 4); None without a face."""
+        found = self._landmarker.detect(self._image(image_format=self._format, data=np.ascontiguousarray(crop)))
+        if not found.face_landmarks or not found.face_blendshapes or not found.facial_transformation_matrixes:
+            return None
+        points = np.array([(p.x, p.y, p.z) for p in found.face_landmarks[0]])
+        shapes = found.face_blendshapes[0]
+        self.blend_shape_names = tuple(shape.category_name for shape in shapes)
+        return points, np.array([shape.score for shape in shapes]), np.asarray(found.facial_transformation_matrixes[0])
+
+
+def measure_geometry(frames: Frames, track: FaceTrack, landmarker: FaceLandmarker) -> FaceGeometry:
+    """Landmarks of one person in every frame where the face was found and the landmarker sees it."""
+    count = len(track.found)
+    landmarks = np.full((count, NUM_POINTS, 3), np.nan, np.float32)
+    shapes = np.full((count, NUM_SHAPES), np.nan, np.float32)
+    pose = np.full((count, 4, 4), np.nan, np.float32)
+    for i in np.flatnonzero(track.found):
+        box = track.boxes[i]
+        seen = landmarker.look(crop_face(frames.images[i], box, size=_INPUT_SIZE, margin=_MARGIN))
+        if seen is None:
+            continue
+        points, shapes[i], pose[i] = seen
+        side = max(box[2], box[3]) * (1 + 2 * _MARGIN)
+        corner = box[:2] + box[2:] / 2 - side / 2
+        landmarks[i] = points * side + np.array([*corner, 0.0])
+    return FaceGeometry(
+        landmarks=landmarks, blend_shapes=shapes, head_pose=pose, blend_shape_names=landmarker.blend_shape_names
+    )
+
+
+def open_landmarker(spec: str = "auto") -> FaceLandmarker | None:
+    """The landmarker of a name.
+
+    Args:
+        spec: ``none``; a task file; or ``auto``: the file in the folder of DFERKIT_MODELS, and none where there is no file or no MediaPipe.
+
+    Raises:
+        ConfigError: Neither a name nor a task file.
+        BackendError: The named file is missing or not usable. MissingExtraError: It is there, but MediaPipe is not (only for a named file).
+    """
+    if spec == "none":
+        return None
+    if spec == "auto":
+        path = find_model("face-landmarker")
+        try:
+            return None if path is None else FaceLandmarker(path)
+        except MissingExtraError:
+            return None
+    if not spec.lower().endswith(".task"):
+        raise ConfigError(f"{spec!r} is no landmarker; give auto, none, or a .task file (or set {FOLDER_VARIABLE})")
+    return FaceLandmarker(spec)
