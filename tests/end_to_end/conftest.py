@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dferkit.cli.main import main
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,9 +27,33 @@ def dferkit(*arguments: object, cwd: Path | None = None) -> subprocess.Completed
     return done
 
 
+def in_this_process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The same command line without the start of an interpreter, which takes most of the time of a short command."""
+    told, out = io.StringIO(), io.StringIO()
+    words, place = sys.argv, Path.cwd()
+    sys.argv = ["dferkit", *map(str, arguments)]
+    try:
+        os.chdir(cwd or place)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(told):
+            main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        os.chdir(place)
+        sys.argv = words
+    return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), told.getvalue())
+
+
 @pytest.fixture(scope="session")
 def run() -> Run:
     return dferkit
+
+
+@pytest.fixture(scope="session")
+def run_here() -> Run:
+    """For many short commands; whole flows use ``run``."""
+    return in_this_process
 
 
 @pytest.fixture(scope="session")

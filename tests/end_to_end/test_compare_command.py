@@ -67,7 +67,7 @@ def test_ours_against_a_peer(run, pair, tmp_path):
     assert page.count("\n| ") == 4 + 4 + 9 + 0  # scores, table of both, recall of seven classes
 
 
-def test_wrong_use_is_one_sentence_and_code_2(run, pair, tmp_path):
+def test_wrong_use_is_one_sentence_and_code_2(run_here, pair, tmp_path):
     write_scored(tmp_path / "eleven.csv", system(2, 1.0, MAFW), Provenance(model="x"))
     (tmp_path / "broken.csv").write_text("clip_id,predicted_label\n0000,fearr\n")
     for arguments, code, says in (
@@ -84,12 +84,12 @@ def test_wrong_use_is_one_sentence_and_code_2(run, pair, tmp_path):
         (["ours", "eleven.csv"], 3, "--shared-classes"),
         (["ours", "0.txt", "--order-b", "basic-alphabetical"], 3, "check the class order"),
     ):
-        done = run("compare", *arguments, cwd=tmp_path)
+        done = run_here("compare", *arguments, cwd=tmp_path)
         assert done.returncode == code, (arguments, done.stderr)
         assert says in done.stderr
         assert done.stdout == ""
         if "Missing" not in says:
             assert done.stderr.count("\n") == 1, done.stderr
-    done = run("compare", "ours", "eleven.csv", "--shared-classes", cwd=tmp_path)
+    done = run_here("compare", "ours", "eleven.csv", "--shared-classes", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "of 200 clips" in done.stdout

@@ -15,9 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from dferkit.cli.main import app
 from dferkit.datasets import LAYOUTS
 from dferkit.mini_release import MiniConfig, plant_fault, write_mini_release
 from dferkit.preparation import FaceStore
@@ -42,24 +40,17 @@ def stores(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
     return base
 
 
-def same_process(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line without the start of an interpreter, which would take most of the time."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return subprocess.CompletedProcess(list(map(str, arguments)), result.exit_code, result.stdout, result.stderr)
-
-
-def flow(run: Run, layout: str, base: Path) -> dict[str, object]:
-    """The commands that a user gives, one after the other."""
+def flow(run: Run, layout: str, base: Path, *, workers: int = 1) -> dict[str, object]:
+    """The commands that a user gives, one after the other. Processes cost more than they bring to so few clips."""
+    spread = ["--workers", workers]
     release = base / "release"
     write_mini_release(
-        MiniConfig(layout=layout, clips_per_class=1, num_frames=12, size=64, media=("faces",)), release, workers=2
+        MiniConfig(layout=layout, clips_per_class=1, num_frames=12, size=64, media=("faces",)), release, workers=workers
     )
-    checked = run("data", "check", layout, release, "--json")
+    checked = run("data", "check", layout, release, "--json", *spread)
     assert checked.returncode == 0, checked.stdout
     about = json.loads(checked.stdout)
-    prepared = run("prepare", layout, release, "--out", base / "store")
+    prepared = run("prepare", layout, release, "--out", base / "store", *spread)
     assert prepared.returncode == 0, prepared.stderr
     shutil.rmtree(release)  # nothing later needs the release
     fold = about["folds"][0]["name"]
@@ -70,6 +61,7 @@ def flow(run: Run, layout: str, base: Path) -> dict[str, object]:
     assert "selection val" in trained.stderr
     scored = run(
         "evaluate", "--data", base / "store", "--fold", fold, "--checkpoint", base / "run" / f"fold-{fold}" / "checkpoints" / "grace", "--out", base / "scores",
+        *spread,
     )  # fmt: skip
     assert scored.returncode == 0, scored.stderr
     done = base / "run" / f"fold-{fold}"
@@ -86,8 +78,8 @@ def flow(run: Run, layout: str, base: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("layout", FAST)
-def test_from_release_to_score(run: Run, tmp_path: Path, layout: str) -> None:
-    figures = flow(run if layout == "dfew" else same_process, layout, tmp_path)
+def test_from_release_to_score(run: Run, run_here: Run, tmp_path: Path, layout: str) -> None:
+    figures = flow(run, layout, tmp_path, workers=2) if layout == "dfew" else flow(run_here, layout, tmp_path)
     assert figures["selection"] == "val"
     if layout == "ferv39k":
         assert set(figures["groups"]["scene"]["values"]) == {"Action", "Argue"}  # type: ignore[index]
@@ -96,8 +88,8 @@ def test_from_release_to_score(run: Run, tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.slow
-def test_compound_from_release_to_score(tmp_path: Path) -> None:
-    assert len(flow(same_process, "mafw-compound", tmp_path)["labels"]) == 43  # type: ignore[arg-type]
+def test_compound_from_release_to_score(run_here: Run, tmp_path: Path) -> None:
+    assert len(flow(run_here, "mafw-compound", tmp_path)["labels"]) == 43  # type: ignore[arg-type]
 
 
 def test_all_folds_and_the_leaky_rule_is_marked(run: Run, stores: Path, tmp_path: Path) -> None:
@@ -125,9 +117,9 @@ def test_all_folds_and_the_leaky_rule_is_marked(run: Run, stores: Path, tmp_path
         assert looked["epoch"] == 1 + int(np.argmax(looked["uar_by_epoch"]))
 
 
-def test_transfer_between_label_sets(run: Run, stores: Path, tmp_path: Path) -> None:
+def test_transfer_between_label_sets(run_here: Run, stores: Path, tmp_path: Path) -> None:
     out = tmp_path / "transfer"
-    done = run("transfer", "--train", stores / "dfew", "--test", stores / "ravdess", "--out", out, "--set", "training.epochs=2")  # fmt: skip
+    done = run_here("transfer", "--train", stores / "dfew", "--test", stores / "ravdess", "--out", out, "--set", "training.epochs=2")  # fmt: skip
     assert done.returncode == 0, done.stderr
     about = json.loads((out / "ravdess" / "metrics.json").read_text())["model"]["transfer"]
     # RAVDESS has calm, DFEW has not: 6 of 48 clips are left out.
@@ -138,36 +130,34 @@ def test_transfer_between_label_sets(run: Run, stores: Path, tmp_path: Path) -> 
     assert len(rows) == 42
     np.testing.assert_allclose(rows[about["shared_classes"]].sum(axis=1), 1, rtol=1e-12)
     checkpoint = out / "training" / "checkpoints" / "grace"
-    again = run("transfer", "--checkpoint", checkpoint, "--test", stores / "ravdess", "--out", tmp_path / "again")
+    again = run_here("transfer", "--checkpoint", checkpoint, "--test", stores / "ravdess", "--out", tmp_path / "again")
     assert again.returncode == 0, again.stderr
     written = [(folder / "ravdess" / "predictions.csv").read_bytes() for folder in (out, tmp_path / "again")]
     assert written[0] == written[1]
     for source in (["--train", stores / "dfew"], ["--checkpoint", checkpoint]):
-        same = run("transfer", *source, "--test", stores / "dfew", "--out", tmp_path / "same")
+        same = run_here("transfer", *source, "--test", stores / "dfew", "--out", tmp_path / "same")
         assert same.returncode == 2
         assert "clips of the data set that the model is trained on" in same.stderr
     # Trained on every clip: there is no fold of the same set to test it on.
-    seen = run(
+    seen = run_here(
         "evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--fold", "1", "--out", tmp_path / "seen"
     )
     assert seen.returncode == 2
     assert "was trained on" in seen.stderr
 
 
-def test_folds_one_by_one_and_then_all(run: Run, stores: Path, tmp_path: Path) -> None:
+def test_folds_one_by_one_and_then_all(run: Run, run_here: Run, stores: Path, tmp_path: Path) -> None:
     """Folds may be run apart into one folder; a checkpoint is tested on its own fold; other runs are kept out."""
     out, settings = tmp_path / "run", ["--set", "training.epochs=2"]
     for fold in ("2", "1"):
         assert (
-            same_process(
-                "train", "grace", "--data", stores / "dfew", "--fold", fold, "--out", out, *settings
-            ).returncode
+            run_here("train", "grace", "--data", stores / "dfew", "--fold", fold, "--out", out, *settings).returncode
             == 0
         )
     assert not (out / "metrics.json").exists()
     checkpoint = out / "fold-1" / "checkpoints" / "grace"
     before = (checkpoint / "model.safetensors").read_bytes()
-    own = same_process("evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--out", tmp_path / "own")
+    own = run_here("evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--out", tmp_path / "own")
     assert own.returncode == 0
     scored = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "own", out / "fold-1")]
     assert list(scored[0]["model"]["protocol"]["clips"]) == ["1"]
@@ -247,15 +237,15 @@ def test_two_processes_score_once(stores: Path, run: Run, tmp_path: Path) -> Non
     np.testing.assert_allclose(tables[0][["anger", "neutral"]], tables[1][["anger", "neutral"]], atol=1e-5)
 
 
-def test_clips_without_media_count_as_failed_and_are_told(run: Run, stores: Path, tmp_path: Path) -> None:
+def test_clips_without_media_count_as_failed_and_are_told(run_here: Run, stores: Path, tmp_path: Path) -> None:
     """A missing clip is an answer of none, never another clip's frames."""
     release = Path(shutil.copytree(stores / "dfew-release", tmp_path / "release"))
     plant_fault("dfew-missing-clip", release)
-    assert run("data", "check", "dfew", release).returncode == 1
-    prepared = run("prepare", "dfew", release, "--out", tmp_path / "store")
+    assert run_here("data", "check", "dfew", release).returncode == 1
+    prepared = run_here("prepare", "dfew", release, "--out", tmp_path / "store")
     assert prepared.returncode == 1
     assert "1 unreadable" in prepared.stdout
-    done = run("train", "grace", "--data", tmp_path / "store", "--fold", "1", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
+    done = run_here("train", "grace", "--data", tmp_path / "store", "--fold", "1", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "run" / "fold-1" / "metrics.json").read_text())
     assert figures["num_failed"] == 1
@@ -291,8 +281,10 @@ def test_clips_without_media_count_as_failed_and_are_told(run: Run, stores: Path
         (["train", "grace", "--data", "STORE", "--face", "haar"], "--face is for clips.csv"),
     ],
 )
-def test_wrong_use_is_one_sentence(run: Run, stores: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
-    done = run(*[a.replace("STORE", str(stores / "dfew")) for a in arguments], cwd=tmp_path)
+def test_wrong_use_is_one_sentence(
+    run_here: Run, stores: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    done = run_here(*[a.replace("STORE", str(stores / "dfew")) for a in arguments], cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert done.stdout == ""
@@ -331,15 +323,15 @@ def test_tokens_are_those_of_the_faces_and_kept(stores: Path, tmp_path: Path) ->
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_votes_reach_the_training(run: Run, tmp_path: Path) -> None:
+def test_votes_reach_the_training(run_here: Run, tmp_path: Path) -> None:
     release = write_mini_release(
         MiniConfig(layout="dfew", clips_per_class=1, num_frames=12, size=64, media=("faces",), with_votes=True), tmp_path / "release", workers=2
     )  # fmt: skip
-    assert run("data", "check", "dfew", release, "--votes").returncode == 0
-    assert run("prepare", "dfew", release, "--out", tmp_path / "store", "--votes").returncode == 0
+    assert run_here("data", "check", "dfew", release, "--votes").returncode == 0
+    assert run_here("prepare", "dfew", release, "--out", tmp_path / "store", "--votes").returncode == 0
     votes = FaceStore.open(tmp_path / "store").release.records[0].votes
     assert votes is not None
     assert sum(votes) == pytest.approx(1)
-    done = run("train", "grace_dfew", "--data", tmp_path / "store", "--votes", "--fold", "2", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
+    done = run_here("train", "grace_dfew", "--data", tmp_path / "store", "--votes", "--fold", "2", "--out", tmp_path / "run", "--set", "training.epochs=1")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "fold-2" / "metrics.json").read_text())["model"]["soft_labels"] is True
