@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,13 +103,7 @@ def check_release(
     root, options = Path(root), options or Options()
     tell = on_progress or (lambda stage, done, of: None)
     if depth == "lists" and layout_name(layout) in ("dfew", "ferv39k", "mafw-single", "mafw-compound"):
-        options = Options(
-            media=options.media,
-            with_media=False,
-            with_captions=options.with_captions,
-            with_votes=options.with_votes,
-            strict=options.strict,
-        )
+        options = replace(options, with_media=False)
     release = read_release(layout, root, options)
     findings = Findings()
     findings.items += release.findings

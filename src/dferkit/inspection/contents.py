@@ -13,7 +13,7 @@ from jaxtyping import UInt8, UInt64
 
 from dferkit.errors import DataError
 from dferkit.parallel import run_parallel
-from dferkit.schema import Record
+from dferkit.schema import Frames, Record
 from dferkit.video import clip_window, decode_source, index_frame_folder, index_source
 
 NUM_HASHES = 8
@@ -21,6 +21,7 @@ SAME_BELOW = 6.0
 """Two clips look the same when their perceptual hashes differ by at most so many of 64 bits, on average over eight frames."""
 
 _SIDE, _KEPT = 32, 8
+_UNREADABLE = (DataError, OSError, cv2.error)
 _CHUNK = 64
 
 
@@ -72,11 +73,16 @@ def hash_clip(video: Path) -> UInt64[np.ndarray, " 8"] | None:
     return np.array([perceptual_hash(grey) for grey in greys], dtype=np.uint64) if len(greys) == NUM_HASHES else None
 
 
+def _sample(video: Path) -> Frames:
+    """Eight frames spread over the clip; raises one of ``_UNREADABLE``."""
+    source = index_source(video)
+    return next(decode_source(source, [clip_window(source.duration_seconds, NUM_HASHES)]))
+
+
 def _greys(video: Path) -> Iterator[np.ndarray]:
     try:
-        source = index_source(video)
-        frames = next(decode_source(source, [clip_window(source.duration_seconds, NUM_HASHES)]))
-    except (DataError, OSError, cv2.error):
+        frames = _sample(video)
+    except _UNREADABLE:
         return
     yield from (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in frames.images)
 
@@ -84,9 +90,8 @@ def _greys(video: Path) -> Iterator[np.ndarray]:
 def why_unreadable(video: Path) -> str:
     """What stands in the way of reading a clip that has no hash."""
     try:
-        source = index_source(video)
-        next(decode_source(source, [clip_window(source.duration_seconds, NUM_HASHES)]))
-    except (DataError, OSError, cv2.error) as error:
+        _sample(video)
+    except _UNREADABLE as error:
         return str(error)
     return "fewer pictures can be read than are needed"
 

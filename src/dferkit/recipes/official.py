@@ -12,7 +12,7 @@ from typing import Any
 from dferkit.datasets import with_groups
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.errors import ConfigError
-from dferkit.evaluation.scored import ScoredClips, join
+from dferkit.evaluation.scored import join
 from dferkit.evaluation.summary import summarize
 from dferkit.labels import nearest_name
 from dferkit.models.build import VARIANTS, variant
@@ -196,7 +196,8 @@ class _FoldJob:
 
 def _fold_in_process(job: _FoldJob) -> FoldResult:
     faces = FaceStore.open(job.path)
-    tokens, planned = _ready(faces, job.run, job.settings, 1, _silent)
+    planned = _planner(faces, job.run, job.settings)
+    tokens = open_tokens(faces, _token_config(job.run, planned))  # the command has encoded them
     return _run_fold(job, faces, tokens, planned, _silent)
 
 
@@ -232,6 +233,18 @@ def _ready(
     faces: FaceStore, run: OfficialRun, settings: Sequence[str], workers: int | None, tell: Report
 ) -> tuple[StoredTokens, Callable[[GraceConfig], RunConfig]]:
     """The store's tokens, encoded if they have to be, and the settings of a run on them."""
+    planned = _planner(faces, run, settings)
+    config = _token_config(run, planned)
+    encode_store(faces.path, config, workers=workers, verify=False, on_progress=lambda a, b: tell("tokens", a, b, ""))
+    return open_tokens(faces, config), planned
+
+
+def _token_config(run: OfficialRun, planned: Callable[[GraceConfig], RunConfig]) -> TokenConfig:
+    return run.tokens(planned(GraceConfig()).model.motion_source)
+
+
+def _planner(faces: FaceStore, run: OfficialRun, settings: Sequence[str]) -> Callable[[GraceConfig], RunConfig]:
+    """Settings of model and training for given tokens; what is wrong with the run is refused here, before any work."""
     if run.use_votes and any(record.votes is None for record in faces.release.records):
         raise ConfigError(
             f"the clips of {faces.path.name}/ have no votes; run dferkit prepare with --votes first (no face is cut again)"
@@ -247,10 +260,8 @@ def _ready(
         check_joint(config.model, joint)
         return config
 
-    motion = planned(GraceConfig()).model.motion_source  # a wrong setting is refused before any work
-    config = run.tokens(motion)
-    encode_store(faces.path, config, workers=workers, verify=False, on_progress=lambda a, b: tell("tokens", a, b, ""))
-    return open_tokens(faces, config), planned
+    planned(GraceConfig())
+    return planned
 
 
 def write_official(
@@ -262,7 +273,7 @@ def write_official(
     training: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Scores over all folds that were run, of the chosen epochs and beside them of the last ones."""
-    pooled, last = join([r.chosen for r in results]), join([r.last for r in results])
+    pooled, last = join([r.chosen for r in results]), summarize(join([r.last for r in results]))
     about = {
         "dataset": layout,
         "model": run.model,
@@ -271,7 +282,7 @@ def write_official(
         "training": dict(training),
         "version": own_version(),
         "protocol": protocol_facts(run.protocol, *results),
-        "last_epoch": _short(last),
+        "last_epoch": {key: last[key] for key in ("uar", "war", "uar_ci95", "war_ci95")},
     }
     provenance = Provenance(
         model=run.model,
@@ -281,14 +292,9 @@ def write_official(
     figures = write_scores(out, pooled, provenance, statuses=statuses, about=about, selection=run.protocol.select)
     rows: dict[str, Mapping[str, Any]] = {f"{run.model} on {layout}": figures}
     if run.protocol.select != "last":
-        rows[f"{run.model} on {layout}, last epoch"] = {**summarize(last), "selection": "last"}
+        rows[f"{run.model} on {layout}, last epoch"] = {**last, "selection": "last"}
     write_results(out, rows)
     return {**figures, "protocol": about["protocol"], "last_epoch": about["last_epoch"]}
-
-
-def _short(clips: ScoredClips) -> dict[str, Any]:
-    figures = summarize(clips)
-    return {key: figures[key] for key in ("uar", "war", "uar_ci95", "war_ci95")}
 
 
 def train_whole(

@@ -273,8 +273,7 @@ class StoredTokens:
 
     def num_views(self, clips: Iterable[str]) -> dict[int, int]:
         """How many clips have how many different views."""
-        ids, counts = np.unique(self.clip_ids[self.rows(clips, all_views=True)], return_counts=True)
-        del ids
+        _, counts = np.unique(self.clip_ids[self.rows(clips, all_views=True)], return_counts=True)
         return {int(n): int(k) for n, k in zip(*np.unique(counts, return_counts=True), strict=True)}
 
 
