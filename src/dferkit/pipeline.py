@@ -356,7 +356,7 @@ class Model:
         return self.checkpoint.model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
 
     def _judge(self, name: str, faces: WindowFaces, clip: FaceClip, reading: Reading, is_truncated: bool) -> Prediction:
-        probabilities = reading.output.logits[0].double().softmax(0).numpy()
+        probabilities = self.checkpoint.probabilities(reading.output.logits[0])
         num_faces, num_frames = int(clip.track.found.sum()), len(clip.timestamps)
         status, notes = "ok", []
         if len(set(faces.indices.tolist())) < num_frames and len(set(faces.indices.tolist())) < 8:
@@ -498,7 +498,7 @@ class Model:
         )
 
     def _probability(self, output: GraceOutput, target: int) -> np.ndarray:
-        return output.logits.double().softmax(1)[:, target].numpy()
+        return self.checkpoint.probabilities(output.logits)[:, target]
 
     def _deletion(
         self, reading: Reading, maps: np.ndarray, weights: np.ndarray, target: int, seed: int

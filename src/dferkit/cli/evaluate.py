@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.inputs import refuse_options
+from dferkit.cli.inputs import open_checkpoint, refuse_options
 from dferkit.cli.progress import Stages
 from dferkit.cli.scores import say_scores
 
@@ -44,15 +44,12 @@ def evaluate(
     Of clips.csv, rows with split test are used where there is that column, else all rows; of a store, the test clips of a fold. A clip that cannot be
     answered counts as wrong. Under torchrun a store's clips are shared out and scored once.
     """
-    from dferkit.encoders.box import BOX_FOLDER
-    from dferkit.models.checkpoint import load_checkpoint
-
     refuse_options(
         data,
         of_store={"--fold": fold, "--views": views, "--flip": flip, "--groups": groups},
         of_manifest={"--face": face},
     )
-    loaded = load_checkpoint(BOX_FOLDER / "grace" if checkpoint == "box" else Path(checkpoint))
+    loaded = open_checkpoint(checkpoint)
     if data.is_dir():
         from dferkit.recipes.store_scoring import evaluate_store
         from dferkit.training.protocol import ProtocolConfig

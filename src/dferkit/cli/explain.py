@@ -31,6 +31,7 @@ def explain(
     from dferkit.pipeline import load
     from dferkit.recipes.prediction import write_explanation
     from dferkit.reports.clip_page import deletion_verdict
+    from dferkit.reports.notice import confidence_note
 
     started = time.monotonic()
     model = load(checkpoint, face=face)
@@ -53,4 +54,5 @@ def explain(
     left = len(explained.result.predictions) - len(explained.explanations)
     if left:
         typer.echo(f"{plural(left, 'further window')} in {out / 'predictions.csv'}, not explained")
-    typer.echo(f"The confidence is not calibrated on real faces. Open {out / 'report.html'}")
+    confidence = confidence_note(model.provenance.calibration, model.provenance.trained_on)
+    typer.echo(f"{confidence} Open {out / 'report.html'}")

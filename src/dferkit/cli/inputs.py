@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dferkit.errors import ConfigError
 from dferkit.storage import VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from dferkit.models.checkpoint import Checkpoint
 
 
 def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[str]]:
@@ -28,6 +32,18 @@ def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[s
     names = list(found.values())
     # Two files of one name from different folders keep enough of their path to be told apart.
     return [(p, n if names.count(n) == 1 else f"{p.parent.name}/{p.name}") for p, n in found.items()], empty
+
+
+def open_checkpoint(name: str) -> Checkpoint:
+    """``box``, or a checkpoint folder.
+
+    Raises:
+        CheckpointError: No such checkpoint, or a damaged one.
+    """
+    from dferkit.encoders.box import BOX_FOLDER
+    from dferkit.models.checkpoint import load_checkpoint
+
+    return load_checkpoint(BOX_FOLDER / "grace" if name == "box" else Path(name))
 
 
 def refuse_options(data: Path, *, of_store: Mapping[str, object], of_manifest: Mapping[str, object]) -> None:

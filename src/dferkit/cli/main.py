@@ -9,6 +9,7 @@ import sys
 import typer
 
 from dferkit.cli import (
+    calibrate,
     compare,
     data,
     demo,
@@ -47,6 +48,7 @@ for verb in (
     pretrain.pretrain,
     train.train,
     evaluate.evaluate,
+    calibrate.calibrate,
     compare.compare,
     transfer.transfer,
     predict.predict,

@@ -42,6 +42,7 @@ def predict(
     from dferkit.errors import ConfigError
     from dferkit.pipeline import Settings, load
     from dferkit.recipes.prediction import predict_files
+    from dferkit.reports.notice import confidence_note
 
     if report and out is None:
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
@@ -70,7 +71,7 @@ def predict(
             if p.status == "unreadable":
                 note(f"{p.input}: {p.message}")
     else:
-        _show(predictions)
+        _show(predictions, confidence_note(model.provenance.calibration, model.provenance.trained_on))
     unreadable = {p.input for p in predictions if p.status == "unreadable"}
     counts = Counter(_status(predictions, name) for _, name in files)
     summary = (
@@ -93,7 +94,7 @@ def _status(predictions: object, name: str) -> str:
     )
 
 
-def _show(predictions: object) -> None:
+def _show(predictions: object, confidence: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -108,6 +109,4 @@ def _show(predictions: object) -> None:
         shown = f"{p.label} {p.confidence:.2f}" if p.label else "–"
         table.add_row(Text(p.input), span, shown, p.status, Text(p.message))
     Console().print(table)
-    note(
-        f"The model in use was trained on rendered faces; on real ones its confidence is not calibrated. {INTENDED_USE}"
-    )
+    note(f"{confidence} {INTENDED_USE}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from dferkit.errors import CheckpointError
 from dferkit.models.coarse import CoarseClassifier
@@ -28,7 +31,7 @@ class Checkpoint:
 
     Attributes:
         about: ``name``, ``encoder`` and its digest, ``text_encoder`` digest, ``caption`` settings, ``trained_on``, ``calibration``,
-            ``abstain_below``, ``seed``, ``versions``, ``data``.
+            ``abstain_below``, ``temperature`` (1 where it is missing), ``seed``, ``versions``, ``data``.
         digest: SHA-256 of the weights, empty before saving.
     """
 
@@ -41,6 +44,15 @@ class Checkpoint:
     def labels(self) -> tuple[str, ...]:
         """Classes, in the order of the probabilities."""
         return self.model.config.labels
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities, above 0; 1 for a model that was never calibrated."""
+        return float(self.about.get("temperature", 1.0))
+
+    def probabilities(self, logits: Float[Tensor, "*rest classes"]) -> Float64[np.ndarray, "*rest classes"]:
+        """The one way from logits to probabilities (they sum to 1 over the classes): softmax in float64 at the checkpoint's temperature."""
+        return (logits.double() / self.temperature).softmax(-1).numpy()
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
@@ -95,9 +107,14 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         coarse = CoarseClassifier.load(folder / COARSE)
         if not all(bool(np.isfinite(getattr(coarse, name)).all()) for name in ("mean", "scale", "weight", "bias")):
             raise CheckpointError(f"{folder.name}: the coarse classifier holds NaN or infinity; train the model again")
-        return Checkpoint(
+        checkpoint = Checkpoint(
             model=model.eval(), coarse=coarse, about=dict(settings["about"]), digest=settings["sha256"][WEIGHTS]
         )
+        if not 0 < checkpoint.temperature < math.inf:
+            raise CheckpointError(
+                f"{folder.name}: the temperature is {checkpoint.temperature}, but must be above 0; calibrate the model again"
+            )
+        return checkpoint
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder.name} cannot be read as a checkpoint: {error or type(error).__name__}"

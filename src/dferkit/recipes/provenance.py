@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dferkit.encoders.box import WEIGHTS
-from dferkit.errors import ConfigError
+from dferkit.encoders.open import open_visual_encoder
+from dferkit.errors import CheckpointError, ConfigError
+from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.joint_space import WEIGHTS as JOINT_WEIGHTS
 from dferkit.reports.tables import own_version
 from dferkit.storage import digest_file, read_json, write_json
@@ -24,6 +26,49 @@ def box_digests(box: Path) -> dict[str, str]:
         "text_encoder_digest": digest_file(box / "text" / "model.safetensors"),
         "joint_space_digest": digest_file(box / JOINT_WEIGHTS),
     }
+
+
+def check_fits(checkpoint: Checkpoint, *, box: Path) -> None:
+    """Refuse, before any video is read, a checkpoint that stands on another box or visual encoder than those installed.
+
+    Raises:
+        CheckpointError: The digests differ, or the encoder cannot be loaded.
+    """
+    about = checkpoint.about
+    encoder = str(about["encoder"])
+    installed = {
+        **box_digests(box),
+        "encoder_digest": digest_file(box / WEIGHTS) if encoder == "box" else open_visual_encoder(encoder).digest,
+    }
+    names = {"encoder_digest": "visual encoder", "box_digest": "box", "text_encoder_digest": "text encoder"}
+    for key, what in names.items():
+        if about[key] != installed[key]:
+            raise CheckpointError(
+                f"the checkpoint was trained with another {what} (digest {str(about[key])[:8]}, installed {installed[key][:8]}); train it again or install the version it names"
+            )
+
+
+def check_not_trained_on(checkpoint: Checkpoint, manifest: Path) -> None:
+    """Refuse the table of clips that a checkpoint was trained on: on clips it has learned, a model is surer and better than on any others.
+
+    Raises:
+        ConfigError: It is that table.
+    """
+    if checkpoint.about.get("data_digest") == digest_file(manifest):
+        raise ConfigError(
+            f"the checkpoint was trained on the clips of {manifest.name}; give other clips, or mark some with split val before training"
+        )
+
+
+def count_clips(num_clips: int, subjects: Iterable[str] | None) -> str:
+    """``42 clips, 7 people``; without subjects the clips alone."""
+    people = "" if subjects is None else f", {plural(len(set(subjects)), 'person', 'people')}"
+    return f"{plural(num_clips, 'clip', 'clips')}{people}"
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """``1 person``, ``2 people``."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def claim_run(out: Path, identity: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dferkit.datasets import choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
@@ -22,7 +24,7 @@ from dferkit.schema import ClipStatus, Prediction, Record
 from dferkit.storage import write_json
 from dferkit.training.captioned import describe_all, refine_all, test_guides
 from dferkit.training.features import FeatureConfig, Features, extract_features
-from dferkit.training.loop import predict_probabilities
+from dferkit.training.loop import predict_logits
 
 _MOST_GROUPS = 40
 
@@ -41,11 +43,26 @@ def provenance_of(checkpoint: Checkpoint) -> Provenance:
 def answer_features(
     checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[Grace] = ()
 ) -> np.ndarray:
-    """Class probabilities (clips, classes) of cached clips, captions included.
+    """Class probabilities (clips, classes) of cached clips, captions included, at the checkpoint's temperature.
 
     Args:
         models: Other weights of the same run to answer with as well; the captions, which take most of the time, are theirs too. Then
             the answer is (1 + models, clips, classes).
+
+    Raises:
+        CheckpointError: The features are another visual encoder's.
+    """
+    logits = feature_logits(checkpoint, features, encoder, models=models)
+    return checkpoint.probabilities(logits if models else logits[0])
+
+
+def feature_logits(
+    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[Grace] = ()
+) -> Tensor:
+    """Class scores (1 + models, clips, classes), float64, of cached clips, captions included.
+
+    Raises:
+        CheckpointError: The features are another visual encoder's.
     """
     if features.encoder_digest != checkpoint.about["encoder_digest"]:
         raise CheckpointError(
@@ -59,11 +76,12 @@ def answer_features(
         for_training=False,
         top_k=int(checkpoint.about["caption"]["top_k"]),
     )
-    answers = [
-        predict_probabilities(m, features.visual, side.tokens, summary=features.summary, motion=features.motion)
-        for m in (checkpoint.model, *models)
-    ]
-    return np.stack(answers) if models else answers[0]
+    return torch.stack(
+        [
+            predict_logits(m, features.visual, side.tokens, summary=features.summary, motion=features.motion)
+            for m in (checkpoint.model, *models)
+        ]
+    )
 
 
 def clip_predictions(

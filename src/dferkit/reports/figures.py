@@ -9,12 +9,17 @@ import numpy as np
 
 from dferkit import storage
 from dferkit.errors import ConfigError
+from dferkit.evaluation.calibration import reliability_bins
+from dferkit.evaluation.metrics import expected_calibration_error, negative_log_likelihood, wilson_interval
+from dferkit.evaluation.summary import NUM_BINS
 from dferkit.reports.clip_page import pick_frames, veil, verdict_text
 from dferkit.reports.page import FACES
 from dferkit.schema import Evaluation, Explanation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_CLIPS_PER_DOT = 8  # with fewer a dot is noise
 
 
 def write_confusion(path: Path | str, evaluation: Evaluation, *, title: str = "") -> None:
@@ -43,6 +48,45 @@ def write_confusion(path: Path | str, evaluation: Evaluation, *, title: str = ""
         f"UAR {evaluation.uar:.3f} ({low:.3f} to {high:.3f}), WAR {evaluation.war:.3f}, {evaluation.num_clips} clips"
     )
     axes.set_title(f"{title}\n{numbers}" if title else numbers, fontsize=10)
+    _save(figure, path)
+
+
+def write_reliability(
+    path: Path | str, before: np.ndarray, after: np.ndarray, true: np.ndarray, *, title: str = ""
+) -> None:
+    """Draw how often answers are right against how sure they are, before and after a calibration.
+
+    A dot is a bin of equally many clips with its 95 % Wilson interval; on the diagonal confidences keep what they promise.
+
+    Args:
+        before, after: Probabilities (clips, classes) of the same clips. true: (clips,) class numbers.
+
+    Raises:
+        DataError: No clips, rows that are no probabilities, or class numbers out of range.
+    """
+    from matplotlib.figure import Figure
+
+    num_bins = min(NUM_BINS, max(1, len(true) // _CLIPS_PER_DOT))
+    figure = Figure(figsize=(8.4, 5.6), layout="constrained")
+    grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(4, 1))
+    for column, (name, p) in enumerate((("before", before), ("after, out of fold", after))):
+        bins = reliability_bins(p, true, num_bins=num_bins)
+        share = bins.num_right / bins.num_clips
+        ends = wilson_interval(bins.num_right, bins.num_clips)
+        axes, below = grid[:, column]
+        axes.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle="--", label="confidence = share right")
+        spread = np.maximum(np.stack([share - ends[:, 0], ends[:, 1] - share]), 0)
+        axes.errorbar(bins.confidence, share, yerr=spread, fmt="o", color="#1f4e79", ecolor="#8fb0d0", capsize=2)
+        error = expected_calibration_error(p, true, num_bins=NUM_BINS)
+        numbers = f"calibration error {error:.3f}, negative log likelihood {negative_log_likelihood(p, true):.3f}"
+        axes.set_title(f"{name}\n{numbers}", fontsize=10)
+        axes.set(xlim=(0, 1), ylim=(-0.02, 1.02))
+        below.hist(p.max(1), bins=np.linspace(0, 1, 21).tolist(), color="#8fb0d0")
+        below.set_xlabel("confidence of the answer")
+    grid[0, 0].set_ylabel("share of right answers")
+    grid[1, 0].set_ylabel("clips")
+    grid[0, 0].legend(loc="upper left", fontsize=8, frameon=False)
+    figure.suptitle(f"{title}; {num_bins} dots of {len(true) // num_bins} clips or more" if title else "", fontsize=10)
     _save(figure, path)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dferkit.reports.benchmark_page import benchmark_body
 from dferkit.reports.clip_page import answers_table, clip_section, windows_of
+from dferkit.reports.notice import is_calibrated
 from dferkit.reports.page import MAX_BYTES, about_section, escape, limits_section, page, write_page
 from dferkit.schema import Evaluation, Explanation, Prediction
 
@@ -105,7 +106,7 @@ def _sections(
 
 def _calibration(about: Mapping[str, Any]) -> str:
     calibration = str(about.get("calibration", ""))
-    if not calibration or calibration.lower().startswith("calibrated"):
+    if not calibration or is_calibrated(calibration):
         return ""
     return '<p class="warning">The percentages are not calibrated: take them as scores, not as frequencies.</p>'
 

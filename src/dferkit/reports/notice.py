@@ -6,6 +6,22 @@ INTENDED_USE = (
     "credit or medical diagnosis, and not for children."
 )
 
+CALIBRATED = "calibrated"
+"""How the calibration of a model begins that has one; any other text says that it has none."""
+
+
+def is_calibrated(calibration: str) -> bool:
+    """Whether the words of a checkpoint's ``calibration`` say that it is calibrated."""
+    return calibration.lower().startswith(CALIBRATED)
+
+
+def confidence_note(calibration: str, trained_on: str) -> str:
+    """How far to trust the confidences of a model, from what its checkpoint says of its ``calibration`` and its training."""
+    if is_calibrated(calibration):
+        return f"The model's confidence is {calibration}; for other people, cameras and places it can be off."
+    return f"The model in use was trained on {trained_on}. Its confidence is not calibrated on real faces."
+
+
 LIMITS = (
     "The label names the expression that is visible. The same movements vary between cultures, people and situations, "
     "and often express something else than an emotion, or nothing.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,26 @@ class TrainingConfig:
             raise ConfigError(f"learning_rate is {self.learning_rate}; give a number between 0 and 1")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StartingPoint:
+    """Trained weights that a training goes on from, and how strongly they hold it.
+
+    Attributes:
+        weights: All weights of the model, by name.
+        pull: After every step each weight goes back by learning rate · pull of its distance to where it started (L2-SP of Li,
+            Grandvalet and Davoine 2018, decoupled from the gradient as AdamW decouples its decay); 0 or more, 0 holds nothing.
+    """
+
+    weights: Mapping[str, Tensor]
+    pull: float
+
+    @torch.no_grad()
+    def draw_back(self, model: Grace, learning_rate: float) -> None:
+        """Move the weights towards the start."""
+        for name, parameter in model.named_parameters():
+            parameter.lerp_(self.weights[name], min(learning_rate * self.pull, 1.0))
+
+
 def train_grace(
     model_config: GraceConfig,
     visual: Tensor | TokenRows,
@@ -64,6 +84,7 @@ def train_grace(
     config: TrainingConfig | None = None,
     selection: EpochSelection | None = None,
     joint: Mapping[str, Tensor] | None = None,
+    start: StartingPoint | None = None,
     state: Path | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Grace:
@@ -75,13 +96,16 @@ def train_grace(
         visual: float16 (clips, frames, patches, dim). summary: The encoder's vector per token step, if the model reads one. motion: Measured motion weights, if it reads them. target: (clips,) index into the model's labels.
         shares: (clips, classes) of the annotators, a soft target in place of ``target``.
         selection: Looks at the model after every epoch and keeps the best; it is part of the state.
-        joint: Weights of the joint space to start from. on_progress: Called with (epoch, epochs, mean loss).
+        joint: Weights of the joint space to start from.
+        start: Weights of the whole model to start from instead; the loss then chooses among the classes of ``target`` only, and
+            the others are left as they are. on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
         DataError: Too few clips, tokens that are not finite, or a loss that is not: ten times in a row, or for a whole epoch.
     """
     config = config or TrainingConfig()
-    check_joint(model_config, joint)
+    if start is None:
+        check_joint(model_config, joint)
     if len(target) < 2:
         raise DataError(f"{len(target)} training clips; give at least 2")
     if bad_clips := not_finite(visual):
@@ -92,12 +116,14 @@ def train_grace(
     model = Grace(model_config)
     if joint is not None:
         model.space.start_from(joint)
+    if start is not None:
+        model.load_state_dict(start.weights)
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
     settings = (
-        _settings_of(model_config, config, visual, texts, target, summary, motion, shares, joint, selection)
+        _settings_of(model_config, config, visual, texts, target, summary, motion, shares, joint, selection, start)
         if state
         else {}
     )
@@ -106,14 +132,15 @@ def train_grace(
         selection.start(model, load_notes(state) if state else {})
         assert selection.best is not None
         modules["best"] = selection.best
-    start = load_state(state, modules, optimizer, settings=settings) if state else 0
+    first = load_state(state, modules, optimizer, settings=settings) if state else 0
     soft = None if shares is None else torch.from_numpy(np.asarray(shares)).float()
     labels = torch.from_numpy(np.asarray(target)).long()
     counts = torch.bincount(labels, minlength=len(model_config.labels))
     class_weights = class_weights_effective(counts, beta=model_config.class_balance)
+    shown = None if start is None else labels.unique()
     steps_per_epoch = max(len(target) // config.batch, 1)
     bad = 0
-    for epoch in range(start, config.epochs):
+    for epoch in range(first, config.epochs):
         model.train()
         losses = []
         for number, batch in enumerate(
@@ -143,7 +170,10 @@ def train_grace(
                 phrases=batch.phrases,
                 motion=batch.motion,
             )
-            loss = model.loss(output, batch.target, class_weights, shares=batch.shares)
+            if shown is None:
+                loss = model.loss(output, batch.target, class_weights, shares=batch.shares)
+            else:
+                loss = model.loss(*_among(shown, output, batch.target), class_weights[shown])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -157,6 +187,8 @@ def train_grace(
                 continue
             bad = 0
             optimizer.step()
+            if start is not None:
+                start.draw_back(model, optimizer.param_groups[0]["lr"])
             losses.append(float(loss.detach()))
         if not losses:
             raise DataError(f"no step of epoch {epoch} had a finite loss; lower the learning rate")
@@ -170,6 +202,12 @@ def train_grace(
     return model.eval()
 
 
+def _among(shown: Tensor, output: GraceOutput, target: Tensor) -> tuple[GraceOutput, Tensor]:
+    """Answer and truth as a choice among some classes, so that no clip speaks against a class that is merely absent."""
+    among = replace(output, logits=output.logits[:, shown], visual_logits=output.visual_logits[:, shown])
+    return among, torch.searchsorted(shown, target)
+
+
 def _settings_of(
     model_config: GraceConfig,
     config: TrainingConfig,
@@ -181,6 +219,7 @@ def _settings_of(
     shares: np.ndarray | None,
     joint: Mapping[str, Tensor] | None,
     selection: EpochSelection | None,
+    start: StartingPoint | None,
 ) -> dict[str, Any]:
     """What a state belongs to: another one is not continued."""
     data = {"target": np.asarray(target, np.int64)}
@@ -196,9 +235,14 @@ def _settings_of(
         "visual": digest_rows(visual),
         "texts": digest_texts(texts),
         "data": digest_arrays(data),
-        "joint": digest_arrays({name: value.numpy() for name, value in (joint or {}).items()}),
+        "joint": digest_arrays(_numpy(joint or {})),
         "selection": None if selection is None else selection.key,
+        **({} if start is None else {"start": digest_arrays(_numpy(start.weights)), "pull": start.pull}),
     }
+
+
+def _numpy(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in tensors.items()}
 
 
 def digest_texts(texts: Sequence[TextTokens]) -> str:
@@ -278,6 +322,20 @@ def predict_outputs(
         )
 
 
+def predict_logits(
+    model: Grace,
+    visual: Tensor | TokenRows,
+    texts: Sequence[TextTokens],
+    *,
+    summary: Tensor | None = None,
+    motion: Tensor | None = None,
+    batch: int = 32,
+) -> Tensor:
+    """Class scores (clips, classes), float64; ``Checkpoint.probabilities`` turns them into probabilities."""
+    outputs = predict_outputs(model, visual, texts, summary=summary, motion=motion, batch=batch)
+    return torch.cat([output.logits.double() for output in outputs])
+
+
 def predict_probabilities(
     model: Grace,
     visual: Tensor | TokenRows,
@@ -287,9 +345,8 @@ def predict_probabilities(
     motion: Tensor | None = None,
     batch: int = 32,
 ) -> np.ndarray:
-    """Class probabilities (clips, classes), float64."""
-    outputs = predict_outputs(model, visual, texts, summary=summary, motion=motion, batch=batch)
-    return torch.cat([output.logits.double().softmax(1) for output in outputs]).numpy()
+    """Class probabilities (clips, classes), float64, of a model in training, which has no temperature."""
+    return predict_logits(model, visual, texts, summary=summary, motion=motion, batch=batch).softmax(1).numpy()
 
 
 def predict_plans(

@@ -1,0 +1,83 @@
+"""``dferkit calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dferkit.cli.inputs import open_checkpoint
+from dferkit.cli.progress import Stages, note
+
+_NAMES = {
+    "negative_log_likelihood": "negative log likelihood",
+    "brier": "Brier score",
+    "expected_calibration_error": "calibration error",
+}
+
+
+def calibrate(
+    data: Annotated[Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]).")],
+    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for checkpoint/, calibration.json and reliability.png.")
+    ] = Path("runs/calibrate"),
+    face: Annotated[
+        str, typer.Option("--face", help="Face detector: haar, yunet, auto, cropped, or a CSV of boxes.")
+    ] = "haar",
+    target_accuracy: Annotated[
+        float, typer.Option("--target-accuracy", help="Share of right answers wanted among those that are given.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the intervals.")] = 0,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+) -> None:
+    """Fit how sure a checkpoint may be, and when it should abstain, on your own labelled clips.
+
+    Rows with split val are used, or all rows where there is no split; rows marked train or test never. The weights stay as they are; one temperature
+    and one threshold are fitted, and judged on people that they were not fitted on.
+    """
+    from dferkit.recipes.calibration_run import calibrate_manifest
+
+    with Stages() as tell:
+        folder, figures = calibrate_manifest(
+            data,
+            open_checkpoint(checkpoint),
+            out,
+            face=face,
+            target_accuracy=target_accuracy,
+            seed=seed,
+            workers=workers,
+            on_progress=lambda a, b: tell("faces and tokens", a, b),
+        )
+    _say(figures)
+    typer.echo(f"{figures['checkpoint']['calibration']}: {folder}")
+
+
+def _say(figures: Mapping[str, Any]) -> None:
+    note(figures["clips"]["rule"])
+    typer.echo(f"temperature {_interval(figures['temperature'])}")
+    for key, name in _NAMES.items():
+        of = figures["scores"][key]
+        typer.echo(
+            f"{name}: before {_interval(of['before'])}, after {_interval(of['after'])}, change {_interval(of['change'], '+.3f')}"
+        )
+    perfect = figures["error_if_calibrated"]["after"]
+    typer.echo(
+        f"  as few clips would show an error of {perfect['mean']:.3f} (up to {perfect['p95']:.3f}) if every confidence were true"
+    )
+    abstention = figures["abstention"]
+    held = abstention["out_of_fold"]
+    right = f"{_interval(held['accuracy'])} of them right" if held["num_answered"] else "none of them answered"
+    typer.echo(
+        f"abstains below {abstention['threshold']:.2f}; out of fold {_interval(held['coverage'])} of the clips get an answer, {right} (wanted {abstention['target_accuracy']:.2f})"
+    )
+    typer.echo(figures["verdict"])
+    for warning in figures["warnings"]:
+        note(f"warning: {warning}")
+
+
+def _interval(estimate: Mapping[str, Any], form: str = ".3f") -> str:
+    low, high = estimate["ci95"]
+    return f"{estimate['value']:{form}} ({low:{form}} to {high:{form}})"

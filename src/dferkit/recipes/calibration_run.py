@@ -1,0 +1,310 @@
+"""``dferkit calibrate``: a checkpoint's temperature and abstention threshold, fitted and judged on a user's own clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dferkit.datasets import check_disjoint, read_manifest
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.text import TextEncoder
+from dferkit.errors import ConfigError, DataError, ManifestError
+from dferkit.evaluation.calibration import (
+    Estimate,
+    PairedEstimate,
+    at_temperature,
+    bootstrap_estimate,
+    compare_calibration,
+    cross_fit,
+    error_if_calibrated,
+    fit_temperature,
+)
+from dferkit.evaluation.metrics import NUM_RESAMPLES
+from dferkit.evaluation.summary import NUM_BINS
+from dferkit.models.checkpoint import Checkpoint, save_checkpoint
+from dferkit.models.coarse import assign_folds
+from dferkit.recipes.box_heads import abstention_threshold
+from dferkit.recipes.provenance import check_fits, check_not_trained_on, count_clips, plural
+from dferkit.recipes.scoring import feature_logits
+from dferkit.reports.figures import write_reliability
+from dferkit.reports.notice import CALIBRATED
+from dferkit.reports.tables import clean_json, own_version
+from dferkit.schema import Record
+from dferkit.storage import write_json
+from dferkit.training.features import FeatureConfig, extract_features, one_thread
+
+LEAST_CLIPS = 20
+FEW_CLIPS = 100
+TARGET_ACCURACY = 0.8
+_UNREACHED = 0.95  # what abstention_threshold gives when no confidence is enough
+_FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelledLogits:
+    """What a calibration is fitted on.
+
+    Attributes:
+        logits: (clips, classes), float64. before: Probabilities as the checkpoint gives them now.
+        true: Index into ``labels``. subjects: One per clip; None where not everybody is known or there is one person only.
+    """
+
+    labels: tuple[str, ...]
+    logits: np.ndarray
+    before: np.ndarray
+    true: np.ndarray
+    subjects: np.ndarray | None
+
+    @property
+    def fold_of(self) -> np.ndarray:
+        """Fold of each clip: whole people where they are known, else clips in turn."""
+        if self.subjects is not None:
+            return assign_folds(self.subjects, folds=_FOLDS)
+        return np.arange(len(self.true)) % _FOLDS
+
+
+def calibrate_manifest(
+    manifest: Path | str,
+    checkpoint: Checkpoint,
+    out: Path | str,
+    *,
+    face: str = "haar",
+    target_accuracy: float = TARGET_ACCURACY,
+    seed: int = 0,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Fit temperature and abstention threshold on labelled clips; write ``checkpoint/``, ``calibration.json`` and ``reliability.png``.
+
+    The weights stay as they are. What the figures say of "after" comes from fits that never saw the clip's person.
+
+    Args:
+        target_accuracy: Share of right answers wanted among those given, above 0, below 1.
+
+    Returns:
+        The folder of the new checkpoint, and the figures of ``calibration.json``.
+
+    Raises:
+        ConfigError: ``target_accuracy`` out of range, or the checkpoint was trained on these clips.
+        ManifestError: The manifest is wrong, or all its rows are marked train or test.
+        CheckpointError: The checkpoint stands on another box or encoder than those installed.
+        DataError: Fewer than 20 clips could be used, or they are of one class.
+    """
+    if not 0 < target_accuracy < 1:
+        raise ConfigError(f"target-accuracy is {target_accuracy}; give a share above 0 and below 1, such as 0.8")
+    manifest, out = Path(manifest), Path(out)
+    chosen, rule = calibration_rows(read_manifest(manifest, labels=checkpoint.labels), manifest.name)
+    if all(record.split is None for record in chosen):
+        check_not_trained_on(checkpoint, manifest)
+    check_fits(checkpoint, box=BOX_FOLDER)
+    _check_enough(chosen, len(chosen))
+    config = FeatureConfig(
+        face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
+    )
+    features = extract_features(chosen, out / "cache", config, workers=workers, on_progress=on_progress)
+    _check_enough(features.records, len(chosen))
+    with one_thread():
+        logits = feature_logits(checkpoint, features, TextEncoder(BOX_FOLDER / "text"))[0]
+    people = [str(r.subject) for r in features.records] if all(r.subject for r in features.records) else None
+    clips = LabelledLogits(
+        labels=checkpoint.labels,
+        logits=logits.numpy(),
+        before=checkpoint.probabilities(logits),
+        true=np.array([checkpoint.labels.index(str(r.label)) for r in features.records]),
+        subjects=np.array(people) if people is not None and len(set(people)) > 1 else None,
+    )
+    figures, after = measure_calibration(clips, target_accuracy=target_accuracy, seed=seed)
+    title = f"{manifest.name} ({count_clips(len(clips.true), people)})"
+    about = {
+        **checkpoint.about,
+        "temperature": figures["temperature"]["value"],
+        "abstain_below": figures["abstention"]["threshold"],
+        "calibration": f"{CALIBRATED} on {title}",
+    }
+    folder = save_checkpoint(replace(checkpoint, about=about), out / "checkpoint")
+    figures = {
+        **figures,
+        "clips": {
+            "manifest": manifest.name,
+            "rule": rule,
+            "num_clips": len(clips.true),
+            "num_people": None if people is None else len(set(people)),
+            "num_failed": len(chosen) - len(clips.true),
+            "of_class": {label: int((clips.true == i).sum()) for i, label in enumerate(clips.labels)},
+        },
+        "warnings": _warnings(clips, figures, people),
+        "checkpoint": {
+            "name": checkpoint.about["name"],
+            "weights_sha256": checkpoint.digest,
+            "trained_on": checkpoint.about["trained_on"],
+            "calibration_before": checkpoint.about["calibration"],
+            "calibration": about["calibration"],
+        },
+        "version": own_version(),
+        "face": face,
+    }
+    write_json(out / "calibration.json", clean_json(figures))
+    write_reliability(out / "reliability.png", clips.before, after, clips.true, title=title)
+    return folder, figures
+
+
+def calibration_rows(records: Sequence[Record], name: str) -> tuple[list[Record], str]:
+    """Rows to calibrate on, and one sentence that says which: those with split val, else all without a split.
+
+    Raises:
+        ManifestError: Every row is marked train or test, or a person is in two splits.
+    """
+    check_disjoint(list(records))
+    val = [record for record in records if record.split == "val"]
+    chosen = val or [record for record in records if record.split is None]
+    if not chosen:
+        raise ManifestError(
+            f"{name} marks every row train or test, and neither may be used to calibrate; mark some with split val"
+        )
+    which = "with split val" if val else "without a split" if len(chosen) < len(records) else "of the table"
+    left = len(records) - len(chosen)
+    others = f"; {plural(left, 'row', 'rows')} with another split or none stayed out" if left else ""
+    return chosen, f"{plural(len(chosen), 'row', 'rows')} {which}{others}; rows marked train or test are never used"
+
+
+def measure_calibration(
+    clips: LabelledLogits, *, target_accuracy: float = TARGET_ACCURACY, seed: int = 0
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The figures of ``calibration.json`` that follow from the clips alone, and the probabilities "after", out of fold.
+
+    Raises:
+        DataError: Fewer than two people or clips.
+    """
+    fold_of, groups = clips.fold_of, clips.subjects
+    fitted = fit_temperature(clips.logits, clips.true)
+    crossed = cross_fit(clips.logits, clips.true, fold_of)
+    after = crossed.probabilities
+    compared = compare_calibration(clips.before, after, clips.true, groups=groups, seed=seed)
+    interval = bootstrap_estimate(
+        lambda rows: fit_temperature(clips.logits[rows], clips.true[rows]).value,
+        len(clips.true),
+        groups=groups,
+        seed=seed,
+    )
+    figures = {
+        "temperature": {**interval.as_dict(), "is_at_bound": fitted.is_at_bound},
+        "scores": {name: pair.as_dict() for name, pair in compared.items()},
+        "error_if_calibrated": {
+            side: dict(zip(("mean", "p95"), error_if_calibrated(p, seed=seed), strict=True))
+            for side, p in (("before", clips.before), ("after", after))
+        },
+        "abstention": _abstention(clips, fitted.value, fold_of, target_accuracy, seed),
+        "verdict": verdict(compared["negative_log_likelihood"], is_by_people=groups is not None),
+        "after_is": f"out of fold: each clip's temperature was fitted without {'its person' if groups is not None else 'it'}",
+        "folds": {
+            "num": len(crossed.temperatures),
+            "by": "clips" if groups is None else "subjects",
+            "temperature": [t.value for t in crossed.temperatures],
+        },
+        "num_bins": NUM_BINS,
+        "bootstrap": {
+            "num_resamples": NUM_RESAMPLES,
+            "level": 0.95,
+            "seed": seed,
+            "draws": "clips" if groups is None else "subjects",
+        },
+    }
+    return figures, after
+
+
+def verdict(likelihood: PairedEstimate, *, is_by_people: bool) -> str:
+    """What the clips show of the temperature, in one sentence; from the interval of the change of the likelihood."""
+    change = likelihood.change
+    numbers = f"negative log likelihood {likelihood.before.value:.3f} before, {likelihood.after.value:.3f} after; change {change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}"
+    unseen = "people" if is_by_people else "clips"
+    if change.high < 0:
+        return f"On {unseen} it was not fitted on, the temperature helps ({numbers})."
+    if change.low > 0:
+        return (
+            f"On {unseen} it was not fitted on, the temperature does harm ({numbers}): keep the checkpoint as it was."
+        )
+    return f"These clips do not show that the temperature helps ({numbers})."
+
+
+def _check_enough(records: Sequence[Record], num_rows: int) -> None:
+    unused = f" ({num_rows - len(records)} of {num_rows} could not be used)" if len(records) < num_rows else ""
+    if len(records) < LEAST_CLIPS:
+        raise DataError(
+            f"{plural(len(records), 'clip', 'clips')} to calibrate on{unused}; give at least {LEAST_CLIPS}, better {FEW_CLIPS} or more"
+        )
+    classes = {str(record.label) for record in records}
+    if len(classes) < 2:
+        raise DataError(
+            f"all {len(records)} clips{unused} are labelled {classes.pop()}; give clips of at least two classes"
+        )
+
+
+def _abstention(
+    clips: LabelledLogits, temperature: float, fold_of: np.ndarray, target_accuracy: float, seed: int
+) -> dict[str, Any]:
+    """The threshold from all clips, and what thresholds fitted without a clip's person would have done to it."""
+    threshold, coverage = abstention_threshold(
+        at_temperature(clips.logits, temperature), clips.true, accuracy=target_accuracy
+    )
+    answered, of_fold = np.zeros(len(clips.true), dtype=bool), []
+    for fold in np.unique(fold_of):
+        held = fold_of == fold
+        own = fit_temperature(clips.logits[~held], clips.true[~held]).value
+        found, _ = abstention_threshold(
+            at_temperature(clips.logits[~held], own), clips.true[~held], accuracy=target_accuracy
+        )
+        answered[held] = at_temperature(clips.logits[held], own).max(1) >= found
+        of_fold.append(found)
+    is_right = clips.logits.argmax(1) == clips.true
+
+    def accuracy(rows: np.ndarray) -> float:
+        kept = rows[answered[rows]]
+        return float(is_right[kept].mean()) if len(kept) else float("nan")
+
+    def estimate(statistic: Callable[[np.ndarray], float]) -> Estimate:
+        return bootstrap_estimate(statistic, len(clips.true), groups=clips.subjects, seed=seed)
+
+    return {
+        "target_accuracy": target_accuracy,
+        "threshold": threshold,
+        "is_reached": threshold < _UNREACHED,
+        "coverage": coverage,
+        "out_of_fold": {
+            "num_answered": int(answered.sum()),
+            "accuracy": estimate(accuracy).as_dict(),
+            "coverage": estimate(lambda rows: float(answered[rows].mean())).as_dict(),
+            "threshold": of_fold,
+        },
+    }
+
+
+def _warnings(clips: LabelledLogits, figures: Mapping[str, Any], people: Sequence[str] | None) -> list[str]:
+    """One sentence for everything that makes the figures weaker than they look."""
+    found, num_clips = [], len(clips.true)
+    if num_clips < FEW_CLIPS:
+        found.append(
+            f"{num_clips} clips are fewer than {FEW_CLIPS}: temperature and threshold are rough, and the intervals themselves are too narrow"
+        )
+    if people is None:
+        found.append(
+            "not every clip names its subject: folds and intervals are by clip, which looks too good when people appear more than once"
+        )
+    elif len(set(people)) == 1:
+        found.append("all clips are of one person: nothing here speaks of other people")
+    absent = [label for i, label in enumerate(clips.labels) if not (clips.true == i).any()]
+    if absent:
+        found.append(f"no clip shows {', '.join(absent)}: nothing is known of the confidence in these classes")
+    if figures["temperature"]["is_at_bound"]:
+        found.append(
+            f"the temperature stands at the end of its range ({figures['temperature']['value']:g}): these clips cannot tell it"
+        )
+    if not figures["abstention"]["is_reached"]:
+        wanted = figures["abstention"]["target_accuracy"]
+        found.append(
+            f"no threshold gives {wanted:.0%} right answers on these clips: it stands at {_UNREACHED}, and nearly every answer will be an abstention"
+        )
+    return found
