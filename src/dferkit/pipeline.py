@@ -17,16 +17,32 @@ import torch
 
 from dferkit.captions import describe, refine
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.combined import CombinedEncoder
+from dferkit.encoders.face_shape import AREAS
+from dferkit.encoders.landmarks import LandmarkEncoder, seen_share
 from dferkit.encoders.open import open_visual_encoder
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder
 from dferkit.encoders.text import TextEncoder, phrase_numbers
-from dferkit.errors import CheckpointError, ConfigError, DataError, VideoError
-from dferkit.explain import deletion_test, merge_pieces, region_grid, transport_maps, word_occlusion
-from dferkit.faces import build_detector
+from dferkit.errors import BackendError, CheckpointError, ConfigError, DataError, VideoError
+from dferkit.explain import (
+    MEASURED,
+    REGION_SOURCE,
+    deletion_test,
+    measured_regions,
+    merge_pieces,
+    on_grid,
+    region_grid,
+    transport_maps,
+    word_occlusion,
+)
+from dferkit.faces import FaceLandmarker, build_detector, open_landmarker
 from dferkit.faces.read import LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
+from dferkit.judgement import Thresholds, find_doubts, judge
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.coarse import unit_statistics
 from dferkit.models.grace import GraceOutput
+from dferkit.models.shipped import head_folder
 from dferkit.motion import measure_motion
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
 from dferkit.schema import (
@@ -42,14 +58,36 @@ from dferkit.schema import (
 from dferkit.video import clip_window, index_video, plan_windows
 
 NUM_SAMPLES = 16
+WITH_LANDMARKS = "landmarks"  # the box's front end where there is a landmarker
+WITH_GEOMETRY = ("landmarks", "box+landmarks")
+REGION_OF_AREA = tuple(area.region for area in AREAS)
 DELETED, DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
+_READS = {"box": "pixels", "box+landmarks": "pixels + landmarks"}
 IN_USE = {"ok", "low_coverage", "truncated", "too_short", "abstain"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """A checkpoint with the encoder that its tokens come from."""
+
+    checkpoint: Checkpoint
+    encoder: VisualEncoder
+
+    @property
+    def reads(self) -> str:
+        """What it looks at, for tables."""
+        return _READS.get(self.encoder.name, self.encoder.name)
+
+    def can_read(self, clip: FaceClip) -> bool:
+        """The clip has what the encoder needs."""
+        return not self.encoder.needs_landmarks or seen_share(clip) >= LOW_COVERAGE_BELOW
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
     """What the model saw in one window of one person; ``motion`` is measured only for models that read it."""
 
+    head: Head
     clip: FaceClip
     action_units: ActionUnits
     caption: Caption
@@ -75,6 +113,7 @@ class Settings:
     Attributes:
         window_seconds, stride_seconds: Time line; stride None means no overlap. whole_clip: One window over the whole video.
         face: Detector name or CSV of boxes. people: ``largest`` or ``all``.
+        landmarker: ``auto``, ``none`` or a task file. neutral: A video of the same person at rest, the zero of the landmarks.
     """
 
     window_seconds: float = 2.0
@@ -82,6 +121,8 @@ class Settings:
     whole_clip: bool = False
     face: str = "auto"
     people: str = "largest"
+    landmarker: str = "auto"
+    neutral: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.window_seconds <= 600:
@@ -208,21 +249,32 @@ class Model:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, box: Path | str = BOX_FOLDER, settings: Settings | None = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        box: Path | str = BOX_FOLDER,
+        settings: Settings | None = None,
+        landmarker: FaceLandmarker | None = None,
+        fallback: Checkpoint | None = None,
     ) -> None:
-        self.checkpoint, self.settings = checkpoint, settings or Settings()
+        """Put the parts together.
+
+        Args:
+            landmarker: For a checkpoint that reads landmarks. fallback: Answers where the landmarker sees no face.
+
+        Raises:
+            CheckpointError: A checkpoint was trained with another encoder or box. BackendError: It needs a landmarker, and there is none.
+        """
+        self.checkpoint, self.settings, self.landmarker = checkpoint, settings or Settings(), landmarker
         self.labels = checkpoint.labels
         self.box = BoxEncoder(box)
+        self.heads = tuple(self._head(found, box) for found in (checkpoint, fallback) if found is not None)
         about = checkpoint.about
-        self.encoder = self.box if about["encoder"] == "box" else open_visual_encoder(str(about["encoder"]))
-        for what, found, wanted in (
-            ("visual encoder", self.encoder.digest, about["encoder_digest"]),
-            ("box", self.box.digest, about["box_digest"]),
-        ):
-            if found != wanted:
-                raise CheckpointError(
-                    f"the checkpoint was trained with another {what} (digest {str(wanted)[:8]}, installed {found[:8]}); train it again or install the version it names"
-                )
+        if self.heads[0].encoder.needs_landmarks and landmarker is None:
+            raise BackendError(
+                "this model reads landmarks: give --landmarker FILE.task (dferkit models get face-landmarker), with the extra installed: pip install 'dferkit[landmarks]'"
+            )
+        self._neutral: dict[str, np.ndarray] = {}
         self.text_encoder = TextEncoder(Path(box) / "text")
         self.detector = build_detector(self.settings.face)
         self.provenance = Provenance(
@@ -231,6 +283,34 @@ class Model:
             calibration=str(about["calibration"]),
             trained_on=str(about["trained_on"]),
         )
+
+    def _head(self, checkpoint: Checkpoint, box: Path | str) -> Head:
+        about = checkpoint.about
+        encoder = self.box if about["encoder"] == "box" else open_visual_encoder(str(about["encoder"]), box=box)
+        for what, found, wanted in (
+            ("visual encoder", encoder.digest, about["encoder_digest"]),
+            ("box", self.box.digest, about["box_digest"]),
+        ):
+            if found != wanted:
+                raise CheckpointError(
+                    f"the checkpoint was trained with another {what} (digest {str(wanted)[:8]}, installed {found[:8]}); train it again or install the version it names"
+                )
+        return Head(checkpoint=checkpoint, encoder=encoder)
+
+    @property
+    def encoder(self) -> VisualEncoder:
+        """Of the checkpoint."""
+        return self.heads[0].encoder
+
+    @property
+    def front_end(self) -> str:
+        """Who finds faces and what is read of them."""
+        return f"{self.detector.name} + {self.heads[0].reads}"
+
+    def close(self) -> None:
+        """Give the landmarker's memory back."""
+        if self.landmarker is not None:
+            self.landmarker.close()
 
     # --- predict ------------------------------------------------------------------------------------------------------
 
@@ -287,57 +367,113 @@ class Model:
                     stride_seconds=settings.stride_seconds,
                     num_samples=NUM_SAMPLES,
                 )
-            for faces in read_faces(index, windows, self.detector, people=settings.people, video_name=name):
+            heads = self._with_neutral(settings.neutral)
+            for faces in read_faces(
+                index, windows, self.detector, people=settings.people, video_name=name, landmarker=self.landmarker
+            ):
                 window_number = faces.window.number + 1
-                yield from self._answer_window(name, faces, is_truncated=index.is_truncated)
+                yield from self._answer_window(name, faces, heads, settings, is_truncated=index.is_truncated)
         except (VideoError, DataError) as error:
             yield Answer(prediction=self._unreadable(name, str(error), window_number), faces=None, reading=None)
 
-    def _answer_window(self, name: str, faces: WindowFaces, *, is_truncated: bool) -> Iterator[Answer]:
+    def _answer_window(
+        self, name: str, faces: WindowFaces, heads: tuple[Head, ...], settings: Settings, *, is_truncated: bool
+    ) -> Iterator[Answer]:
         usable = [clip for clip in faces.clips if clip.quality.coverage >= NO_FACE_BELOW]
         if not usable:
             yield Answer(prediction=self._no_face(name, faces), faces=faces, reading=None)
             return
         for clip in usable:
-            reading = self.read(clip)
-            yield Answer(prediction=self._judge(name, faces, clip, reading, is_truncated), faces=faces, reading=reading)
+            head = next((head for head in heads if head.can_read(clip)), None)
+            if head is None:
+                yield Answer(prediction=self._not_measured(name, faces, clip), faces=faces, reading=None)
+                continue
+            reading = self.read(clip, head)
+            prediction = self._judge(name, faces, clip, reading, settings, is_truncated=is_truncated)
+            yield Answer(prediction=prediction, faces=faces, reading=reading)
 
-    def read(self, clip: FaceClip) -> Reading:
-        """Face clip → action units → caption → tokens → alignment and class."""
-        box = self.box.read([clip])[0]
-        visual = box.tokens if self.encoder is self.box else self.encoder.encode([clip])[0]
-        caption = self.caption(box.action_units)
+    def _with_neutral(self, path: str | None) -> tuple[Head, ...]:
+        """The heads with the face of a named clip as their zero.
+
+        Raises:
+            DataError: The clip has no measured face. ConfigError: The model reads no landmarks.
+        """
+        if path is None:
+            return self.heads
+        if not self.encoder.needs_landmarks:
+            raise ConfigError("--neutral is for models that read landmarks; this one reads pixels")
+        if path not in self._neutral:
+            self._neutral[path] = self._resting_face(path)
+        return tuple(
+            replace(head, encoder=head.encoder.with_neutral(self._neutral[path]))
+            if isinstance(head.encoder, LandmarkEncoder | CombinedEncoder)
+            else head
+            for head in self.heads
+        )
+
+    def _resting_face(self, path: str) -> np.ndarray:
+        encoder = self.encoder
+        assert isinstance(encoder, LandmarkEncoder | CombinedEncoder)
+        index = index_video(path)
+        window = clip_window(index.duration_seconds, NUM_SAMPLES)
+        faces = next(read_faces(index, [window], self.detector, landmarker=self.landmarker))
+        if not faces.clips or seen_share(faces.clips[0]) < LOW_COVERAGE_BELOW:
+            raise DataError(
+                f"{Path(path).name} shows no face that the landmarker sees; name a clip of the face at rest"
+            )
+        landmarks = encoder if isinstance(encoder, LandmarkEncoder) else encoder.landmarks
+        shape = landmarks.shape(faces.clips[0])
+        return np.asarray(np.median(shape.points[shape.seen], 0), np.float32)
+
+    def read(self, clip: FaceClip, head: Head | None = None) -> Reading:
+        """Face clip → action units → caption → tokens → alignment and class.
+
+        Args:
+            head: By default the first that can read the clip.
+
+        Raises:
+            DataError: None can.
+        """
+        head = head or next((head for head in self.heads if head.can_read(clip)), None)
+        if head is None:
+            raise DataError("the landmarker saw no face in most frames of this clip, and the model reads landmarks")
+        encoder = head.encoder
+        describer = encoder if isinstance(encoder, DescribingEncoder) else self.box
+        found = describer.read([clip])[0]
+        visual = found.tokens if encoder is describer else encoder.encode([clip])[0]
+        caption = self.caption(found.action_units, head)
         text = self.text_encoder.encode_captions([caption])[0]
-        motion = self._motion([clip])
+        motion = self._motion([clip], head)
         return Reading(
+            head=head,
             clip=clip,
-            action_units=box.action_units,
+            action_units=found.action_units,
             caption=caption,
             visual=visual,
             text=text,
-            output=self._forward([visual], text, motion),
+            output=self._forward(head, [visual], text, motion),
             motion=motion,
         )
 
-    def caption(self, units: ActionUnits) -> Caption:
+    def caption(self, units: ActionUnits, head: Head | None = None) -> Caption:
         """CATE: the coarse description, rewritten to stress what the coarse classifier's top-k speak of."""
+        checkpoint = (head or self.heads[0]).checkpoint
         coarse = describe(units)
         # A video that was never trained on: no fold, and nothing to leak.
-        guide = self.checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
-        return refine(coarse, guide, top_k=int(self.checkpoint.about["caption"]["top_k"]))
+        guide = checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
+        return refine(coarse, guide, top_k=int(checkpoint.about["caption"]["top_k"]))
 
-    def _motion(self, clips: Sequence[FaceClip]) -> torch.Tensor | None:
+    def _motion(self, clips: Sequence[FaceClip], head: Head) -> torch.Tensor | None:
         """Measured motion weights, for a model that reads them."""
-        source = self.checkpoint.model.config.motion_source
+        source, encoder = head.checkpoint.model.config.motion_source, head.encoder
         if source == "tokens":
             return None
-        return measure_motion(
-            clips, source, self.encoder.encode, grid=self.encoder.grid, num_steps=self.encoder.num_frames
-        )
+        return measure_motion(clips, source, encoder.encode, grid=encoder.grid, num_steps=encoder.num_frames)
 
     @torch.inference_mode()
     def _forward(
         self,
+        head: Head,
         visuals: Sequence[VisualTokens],
         text: TextTokens,
         motion: torch.Tensor | None,
@@ -353,57 +489,55 @@ class Model:
         words, sentence = text.values.expand(versions, -1, -1), text.sentence.expand(versions, -1)
         phrases = phrase_numbers([text], len(text.pieces)).expand(versions, -1)
         moving = None if motion is None else motion.expand(versions, -1, -1)
-        return self.checkpoint.model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
+        return head.checkpoint.model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
 
-    def _judge(self, name: str, faces: WindowFaces, clip: FaceClip, reading: Reading, is_truncated: bool) -> Prediction:
-        probabilities = self.checkpoint.probabilities(reading.output.logits[0])
-        num_faces, num_frames = int(clip.track.found.sum()), len(clip.timestamps)
-        status, notes = "ok", []
-        if len(set(faces.indices.tolist())) < num_frames and len(set(faces.indices.tolist())) < 8:
-            status = "too_short"
-            notes.append(
-                f"{len(set(faces.indices.tolist()))} frames; the model wants {num_frames}. Repeated frames were used"
-            )
-        if clip.quality.coverage < LOW_COVERAGE_BELOW:
-            status = "low_coverage"
-            notes.append(
-                f"face in {num_faces} of {num_frames} frames ({clip.quality.coverage:.0%}). The result is weak"
-            )
-        if is_truncated or faces.report.is_truncated:
-            status = "truncated"
-            notes.append(
-                f"the file ends early; used {faces.report.num_decoded} of {faces.report.num_requested} frames of this window"
-            )
-        reason = ""
-        if probabilities.max() < float(self.checkpoint.about.get("abstain_below", 0.0)):
-            status, reason = "abstain", "little evidence"
-            notes.append(f"no class reaches {float(self.checkpoint.about['abstain_below']):.2f}")
-        if faces.num_people > 1:
-            notes.append(
-                f"{faces.num_people} people found; used the largest. --people all for each"
-                if len(faces.clips) == 1
-                else f"{faces.num_people} people found"
-            )
-        return Prediction(
-            input=name,
+    def _judge(
+        self, name: str, faces: WindowFaces, clip: FaceClip, reading: Reading, settings: Settings, *, is_truncated: bool
+    ) -> Prediction:
+        about = reading.head.checkpoint.about
+        probabilities = reading.head.checkpoint.probabilities(reading.output.logits[0])
+        label = self.labels[int(probabilities.argmax())]
+        doubts = find_doubts(
+            clip,
+            reading.action_units,
+            reading.caption.guided_by,
+            label,
+            yaw_degrees=self._yaw(clip, reading.head),
+            num_people=faces.num_people if len(faces.clips) == 1 else 1,
+            has_neutral=settings.neutral is not None,
+        )
+        plain = float(about.get("abstain_below", 0.0))
+        thresholds = Thresholds(plain=plain, in_doubt=float(about.get("abstain_below_in_doubt", plain)))
+        verdict = judge(probabilities, doubts, thresholds, faces, clip, is_truncated=is_truncated)
+        missed = (
+            reading.head is not self.heads[0]
+            and self.heads[0].encoder.needs_landmarks
+            and not reading.head.encoder.needs_landmarks
+        )
+        notes = ["the landmarker saw no face in most frames, so pixels alone were read"] if missed else []
+        return replace(
+            self._row(name, faces, front_end=f"{clip.track.front_end} + {reading.head.reads}"),
             clip_id=f"{name}#{faces.window.number}.{clip.track.track_id}",
             track_id=clip.track.track_id,
-            window=faces.window.number,
-            start_seconds=faces.window.start_seconds,
-            end_seconds=faces.window.end_seconds,
-            labels=self.labels,
-            label=None if reason else self.labels[int(probabilities.argmax())],
+            label=None if verdict.abstain_reason else label,
             probabilities=probabilities,
-            status=status,
-            message=". ".join(notes),
-            num_frames=num_frames,
-            num_face_frames=num_faces,
-            front_end=clip.track.front_end,
-            abstain_reason=reason,
+            status=verdict.status,
+            message=". ".join([*notes, verdict.message] if verdict.message else notes),
+            num_frames=len(clip.timestamps),
+            num_face_frames=int(clip.track.found.sum()),
+            abstain_reason=verdict.abstain_reason,
         )
 
-    def _no_face(self, name: str, faces: WindowFaces) -> Prediction:
-        found = int(max((clip.track.found.sum() for clip in faces.clips), default=0))
+    def _yaw(self, clip: FaceClip, head: Head) -> float | None:
+        """Median turn of the head to a side in degrees, where landmarks were read."""
+        encoder = head.encoder.landmarks if isinstance(head.encoder, CombinedEncoder) else head.encoder
+        if not isinstance(encoder, LandmarkEncoder):
+            return None
+        shape = encoder.shape(clip)
+        return float(np.median(np.abs(shape.yaw_degrees[shape.seen])))
+
+    def _row(self, name: str, faces: WindowFaces, *, front_end: str) -> Prediction:
+        """A window without an answer."""
         return Prediction(
             input=name,
             clip_id=f"{name}#{faces.window.number}.-1",
@@ -415,10 +549,22 @@ class Model:
             label=None,
             probabilities=None,
             status="no_face",
-            message=f"no face in {len(faces.timestamps)} sampled frames. Try --face yunet, or give boxes as a CSV",
             num_frames=len(faces.timestamps),
-            num_face_frames=found,
-            front_end=self.detector.name,
+            front_end=front_end,
+        )
+
+    def _not_measured(self, name: str, faces: WindowFaces, clip: FaceClip) -> Prediction:
+        return replace(
+            self._row(name, faces, front_end=self.front_end),
+            message=f"the landmarker saw the face in {seen_share(clip):.0%} of the frames, and this model reads landmarks only",
+            num_face_frames=int(clip.track.found.sum()),
+        )
+
+    def _no_face(self, name: str, faces: WindowFaces) -> Prediction:
+        return replace(
+            self._row(name, faces, front_end=self.front_end),
+            message=f"no face in {len(faces.timestamps)} sampled frames. Try --face yunet, or give boxes as a CSV",
+            num_face_frames=int(max((clip.track.found.sum() for clip in faces.clips), default=0)),
         )
 
     def _unreadable(self, name: str, message: str, window: int) -> Prediction:
@@ -434,7 +580,7 @@ class Model:
             probabilities=None,
             status="unreadable",
             message=message,
-            front_end=self.detector.name,
+            front_end=self.front_end,
         )
 
     # --- explain ------------------------------------------------------------------------------------------------------
@@ -458,23 +604,32 @@ class Model:
         reading = answer.reading
         if reading is None:
             raise DataError(f"{answer.prediction.input}: {answer.prediction.message}")
-        grid, frames = reading.visual.grid, len(reading.visual.timestamps)
+        visual, frames = reading.visual, len(reading.visual.timestamps)
         words, spans, word_of_piece = merge_pieces(reading.caption.text, reading.text.spans)
         alignment = reading.output.alignment
         if alignment is None or alignment.plan.shape[1] != len(reading.text.pieces):
             raise DataError(
                 "this model aligns no words with the video; explain a model with text tokens, such as grace"
             )
-        maps = transport_maps(
-            alignment.plan[0].numpy(), alignment.visual_index[0].numpy(), grid, frames, word_of_piece, len(words)
+        of_tokens = transport_maps(
+            alignment.plan[0].numpy(),
+            alignment.visual_index[0].numpy(),
+            frames,
+            visual.values.shape[1],
+            word_of_piece,
+            len(words),
         )
+        maps = on_grid(of_tokens, visual.grid, visual.coverage)
+        motion = on_grid(reading.output.motion[0].double().numpy(), visual.grid, visual.coverage)
+        motion = motion / motion.mean()
         target = int(reading.output.logits[0].argmax())
 
         def with_words(keep: np.ndarray) -> np.ndarray:
             # Punctuation belongs to no word and always stays, so that no version is without text.
             pieces = np.where(word_of_piece >= 0, keep[:, np.maximum(word_of_piece, 0)], True)
             return self._probability(
-                self._forward([reading.visual], reading.text, reading.motion, text_mask=torch.from_numpy(pieces)),
+                reading.head,
+                self._forward(reading.head, [visual], reading.text, reading.motion, text_mask=torch.from_numpy(pieces)),
                 target,
             )
 
@@ -489,30 +644,33 @@ class Model:
             word_spans=spans,
             word_weights=weights,
             transport=over_frames(maps, len(reading.clip.images), axis=1) / (len(reading.clip.images) / frames),
-            motion=over_frames(
-                reading.output.motion[0].numpy().reshape(frames, *grid), len(reading.clip.images), axis=0
-            ),
-            regions=region_grid(*grid),
+            motion=over_frames(motion, len(reading.clip.images), axis=0),
+            regions=region_grid(*visual.grid)
+            if visual.coverage is None
+            else measured_regions(visual.coverage, REGION_OF_AREA),
+            region_source=REGION_SOURCE if visual.coverage is None else MEASURED,
             method=alignment.method,
             deletion=deletion,
         )
 
-    def _probability(self, output: GraceOutput, target: int) -> np.ndarray:
-        return self.checkpoint.probabilities(output.logits)[:, target]
+    def _probability(self, head: Head, output: GraceOutput, target: int) -> np.ndarray:
+        return head.checkpoint.probabilities(output.logits)[:, target]
 
     def _deletion(
         self, reading: Reading, maps: np.ndarray, weights: np.ndarray, target: int, seed: int
     ) -> DeletionTest:
         """Take the movement out of cells of the video itself, and ask the whole model again.
 
-        Deletion acts on pixels, not on tokens: a token can carry what its neighbours showed. The caption stays.
+        Deletion acts on pixels and landmarks, not on tokens: a token can carry what its neighbours showed. The caption stays.
         """
+        head = reading.head
 
         def probability(keep: np.ndarray) -> np.ndarray:
             clips = [without_movement(reading.clip, mask) for mask in keep]
-            return self._probability(
-                self._forward(self.encoder.encode(clips), reading.text, self._motion(clips)), target
-            )
+            if isinstance(head.encoder, LandmarkEncoder | CombinedEncoder):
+                clips = [head.encoder.hold_still(clip, mask) for clip, mask in zip(clips, keep, strict=True)]
+            tokens = head.encoder.encode(clips)
+            return self._probability(head, self._forward(head, tokens, reading.text, self._motion(clips, head)), target)
 
         return deletion_test(
             probability, evidence_ranking(maps, weights), fractions=DELETED, num_orders=DELETION_ORDERS, seed=seed
@@ -530,7 +688,7 @@ class Model:
         return {
             **about,
             "weights_sha256": self.checkpoint.digest,
-            "front_end": self.detector.name,
+            "front_end": self.front_end,
             "labels": list(self.labels),
         }
 
@@ -564,18 +722,40 @@ def without_movement(clip: FaceClip, keep: np.ndarray) -> FaceClip:
     return replace(clip, images=np.where(pixels[..., None], clip.images, mean))
 
 
-def load(name: Path | str = "box", *, face: str = "auto", box: Path | str = BOX_FOLDER) -> Model:
+def load(
+    name: Path | str = "box",
+    *,
+    face: str = "auto",
+    landmarker: str = "auto",
+    neutral: Path | str | None = None,
+    box: Path | str = BOX_FOLDER,
+) -> Model:
     """A model ready to use: ``box`` (shipped with the package), or a checkpoint folder.
+
+    The box has a head for every front end: with a landmarker it reads landmarks, and pixels where the landmarker sees no face; without, pixels.
 
     Args:
         face: Detector; ``auto`` takes the best that is there.
+        landmarker: ``auto``: the file in DFERKIT_MODELS, where it and MediaPipe are there; ``none``; or a task file.
+        neutral: A video of the same person at rest.
 
     Raises:
-        CheckpointError: No such model; the message says what is there.
+        CheckpointError: No such model; the message says what is there. BackendError: The landmarker is not usable, or missing for a
+            checkpoint that needs one.
     """
-    folder = Path(box) / "grace" if str(name) == "box" else Path(name)
+    settings = Settings(face=face, landmarker=str(landmarker), neutral=None if neutral is None else str(neutral))
+    if str(name) == "box":
+        found = open_landmarker(settings.landmarker)
+        pixels = load_checkpoint(head_folder(box, "box"))
+        if found is None:
+            return Model(pixels, box=box, settings=settings)
+        chosen = load_checkpoint(head_folder(box, WITH_LANDMARKS))
+        return Model(chosen, box=box, settings=settings, landmarker=found, fallback=pixels)
+    folder = Path(name)
     if str(name) != "box" and not folder.exists():
         near = difflib.get_close_matches(str(name), ["box"], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CheckpointError(f"no model {str(name)!r}: give 'box' or a checkpoint folder.{hint}")
-    return Model(load_checkpoint(folder), box=box, settings=Settings(face=face))
+    checkpoint = load_checkpoint(folder)
+    found = open_landmarker(settings.landmarker) if str(checkpoint.about["encoder"]) in WITH_GEOMETRY else None
+    return Model(checkpoint, box=box, settings=settings, landmarker=found)

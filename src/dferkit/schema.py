@@ -321,13 +321,22 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisualTokens:
-    """Visual tokens of one clip; patches run row by row over ``grid``. ``summary`` is the encoder's own vector per token step."""
+    """Visual tokens of one clip.
+
+    Attributes:
+        values: Patches run row by row over ``grid``; after them comes one token per face area.
+        summary: The encoder's own vector per token step.
+        grid: Rows and columns of the patches; (0, 0) where there are only areas.
+        areas: Names of the face areas. coverage: Where each lies on the face crop at each step, as shares of the cells of an 8 × 8 grid.
+    """
 
     values: Float[Tensor, "frames patches dim"]
     summary: Float[Tensor, "frames summary_dim"]
     grid: tuple[int, int]
     timestamps: Float[np.ndarray, " frames"]
     encoder: str
+    areas: tuple[str, ...] = ()
+    coverage: Float[np.ndarray, "frames areas cells"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -471,7 +480,7 @@ class Explanation:
         word_weights: How much the predicted class owes to each word (occlusion), scaled so that the largest magnitude is 1.
         transport: Mass of each word on each cell; each word's map sums to 1.
         motion: Motion weight of each cell, mean 1.
-        regions: Region name of each cell, row by row.
+        regions: Region name of each cell, row by row. region_source: ``crop fractions`` (a frontal face assumed) or ``landmarks`` (measured).
     """
 
     prediction: Prediction
@@ -486,6 +495,7 @@ class Explanation:
     regions: tuple[tuple[str, ...], ...]
     method: str
     deletion: DeletionTest | None = None
+    region_source: str = "crop fractions"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("captions", "encoders"),
     ("motion", "alignment", "losses"),
     ("models",),
-    ("evaluation", "explain"),
+    ("evaluation", "explain", "judgement"),
     ("reports",),
     ("training", "pipeline"),
     ("recipes",),

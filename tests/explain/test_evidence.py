@@ -7,6 +7,7 @@ from dferkit.explain import (
     REGIONS,
     alignment_table,
     merge_pieces,
+    on_grid,
     region_grid,
     region_shares,
     transport_maps,
@@ -54,7 +55,7 @@ def test_maps_put_the_mass_back_where_it_was_selected_from():
     # Three tokens were selected, positions 11 (frame 1, row 1, column 2), 0 and 4; one column is padding.
     index = np.array([11, 0, -1, 4])
     plan = np.array([[0.1, 0.0, 9.0, 0.1], [0.0, 0.2, 9.0, 0.0], [0.0, 0.2, 9.0, 0.4], [0.3, 0.3, 0.0, 0.3]])
-    maps = transport_maps(plan, index, grid, frames, np.array([0, 0, 1, -1]), 3)
+    maps = on_grid(transport_maps(plan, index, frames, 6, np.array([0, 0, 1, -1]), 3), grid, None)
     assert maps.shape == (3, 2, 2, 3)
     assert maps[0, 1, 1, 2] == pytest.approx(0.25)
     assert maps[0, 0, 0, 0] == pytest.approx(0.5)
@@ -67,7 +68,7 @@ def test_maps_round_trip_any_selection(rng: np.random.Generator):
     rows, columns, frames, words = 4, 5, 3, 6
     truth = rng.gamma(1.0, 1.0, (words, frames * rows * columns))
     index = rng.permutation(truth.shape[1])[:37]
-    maps = transport_maps(truth[:, index], index, (rows, columns), frames, np.arange(words), words)
+    maps = transport_maps(truth[:, index], index, frames, rows * columns, np.arange(words), words)
     expected = np.zeros_like(truth)
     expected[:, index] = truth[:, index] / truth[:, index].sum(1, keepdims=True)
     np.testing.assert_allclose(maps.reshape(words, -1), expected, atol=1e-15)
@@ -84,7 +85,7 @@ def test_maps_round_trip_any_selection(rng: np.random.Generator):
 )
 def test_maps_refuse_what_does_not_fit(plan: np.ndarray, index: list[int], of_piece: list[int]):
     with pytest.raises((DataError, TypeError)):  # TypeError: shapes, where they are checked
-        transport_maps(plan, np.array(index), (2, 2), 2, np.array(of_piece), 1)
+        transport_maps(plan, np.array(index), 2, 4, np.array(of_piece), 1)
 
 
 def test_alignment_table_has_the_documented_columns_and_sums_to_one(explanation: Explanation):

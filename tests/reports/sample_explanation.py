@@ -58,7 +58,9 @@ def make_explanation(number: int = 0, *, name: str = "", is_rendered: bool = Tru
     plan = logits.reshape(len(pieces), -1)
     plan /= plan.sum()
     index = np.arange(plan.shape[1])
-    maps = transport_maps(plan, index, GRID, NUM_FRAMES, word_of_piece, len(words))
+    maps = transport_maps(plan, index, NUM_FRAMES, GRID[0] * GRID[1], word_of_piece, len(words)).reshape(
+        -1, NUM_FRAMES, *GRID
+    )
     motion = generator.gamma(2.0, 0.5, (NUM_FRAMES, *GRID)) * (0.5 + rise[:, None, None] * (names != "outside"))
     motion /= motion.mean()
     weights = np.array([1.0 if word.lower() in _PLACES else 0.1 for word in words]) * generator.uniform(

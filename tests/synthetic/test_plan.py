@@ -12,7 +12,7 @@ from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.labels import BASIC
 from dferkit.models.coarse import fit_coarse, unit_statistics
-from dferkit.recipes.pretrain import PretrainConfig, face_config
+from dferkit.recipes.pretrain import PretrainConfig, face_sets
 from dferkit.synthetic import BenchmarkConfig, Nuisances, fingerprint, plan_clips
 from dferkit.synthetic.benchmark import (
     CLIPS_PER_SUBJECT,
@@ -101,8 +101,8 @@ def test_pretraining_shares_no_identity_and_no_draw_with_the_benchmark() -> None
                 int(generator(config, kind, n).integers(2**63)) for kind in (0, 1, 2, 3) for n in range(20)
             )
     for seed in (0, 1, 2):
-        for for_heads in (False, True):
-            config = face_config(PretrainConfig(seed=seed), for_heads=for_heads)
+        sets = face_sets(PretrainConfig(seed=seed))
+        for config in (c for name in ("network", "heads", "held") for c in sets[name]):
             assert config.namespace == "pretrain"
             drawn.setdefault("pretrain", set()).update(subject_name(config, s) for s in range(config.num_subjects))
             states.setdefault("pretrain", set()).update(
@@ -113,13 +113,23 @@ def test_pretraining_shares_no_identity_and_no_draw_with_the_benchmark() -> None
 
 
 def test_the_heads_people_are_not_the_networks() -> None:
-    """Both profiles of both stages have seeds of their own (twice the stage's seed, plus one when natural)."""
-    for seed in range(5):
-        config = PretrainConfig(seed=seed)
-        seeds = [
-            2 * face_config(config, for_heads=heads).seed + natural for heads in (False, True) for natural in (0, 1)
-        ]
-        assert len(set(seeds)) == 4
+    """Every part of every stage has a seed of its own, and no two pretrainings share one."""
+    seeds = [
+        (config.namespace, config.profile, config.seed)
+        for seed in range(5)
+        for part in face_sets(PretrainConfig(seed=seed)).values()
+        for config in part
+    ]
+    assert len(set(seeds)) == len(seeds) == 5 * 9
+
+
+def test_nothing_that_measures_the_box_has_trained_it() -> None:
+    sets = face_sets(PretrainConfig())
+    assert {config.namespace for config in sets["measure"]} == {"benchmark"}
+    assert {config.settings for config in sets["held"]} == {"held_back"}
+    assert {
+        config.settings for name in ("network", "heads") for config in sets[name] if config.profile == "varied"
+    } == {"seen"}
 
 
 def nuisance_statistics(performance: Performance) -> np.ndarray:

@@ -22,6 +22,13 @@ def explain(
     face: Annotated[
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",
+    landmarker: Annotated[
+        str,
+        typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file."),
+    ] = "auto",
+    neutral: Annotated[
+        Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
+    ] = None,
 ) -> None:
     """Show why: which words of the description met which moving parts of the face, and whether the answer depends on them.
 
@@ -34,14 +41,14 @@ def explain(
     from dferkit.reports.notice import confidence_note
 
     started = time.monotonic()
-    model = load(checkpoint, face=face)
+    model = load(checkpoint, face=face, landmarker=landmarker, neutral=neutral)
     explained = model.explain(video, top_k=top, max_windows=windows)
     first = explained.result.predictions[0]
     if not explained.explanations:
         if first.status == "unreadable":
             raise VideoError(first.message, code="E_UNREADABLE")
         raise DataError(f"{first.input}: {first.message}")
-    settings = {**model.settings.as_dict(), "front_end": model.detector.name, "windows": windows, "top": top}
+    settings = {**model.settings.as_dict(), "front_end": model.front_end, "windows": windows, "top": top}
     write_explanation(explained, out, settings=settings, seconds=time.monotonic() - started)
     for shown in explained.explanations:
         p = shown.prediction

@@ -30,6 +30,13 @@ def predict(
     face: Annotated[
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",
+    landmarker: Annotated[
+        str,
+        typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file."),
+    ] = "auto",
+    neutral: Annotated[
+        Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, which shows faces.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen; only what could not be read.")
@@ -47,9 +54,16 @@ def predict(
     if report and out is None:
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
-    settings = Settings(window_seconds=window, stride_seconds=stride, people=people, face=face)
+    settings = Settings(
+        window_seconds=window,
+        stride_seconds=stride,
+        people=people,
+        face=face,
+        landmarker=landmarker,
+        neutral=None if neutral is None else str(neutral),
+    )
     files, empty = expand_inputs(inputs)
-    model = load(checkpoint, face=face)
+    model = load(checkpoint, face=face, landmarker=landmarker)
     started = time.monotonic()
     for sentence in empty:
         note(sentence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dferkit.encoders.box_net import BoxNet, BoxNetConfig
+from dferkit.encoders.protocols import EncoderReading
 from dferkit.errors import CheckpointError
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 from dferkit.storage import atomic_path, digest_file, write_json
@@ -25,18 +25,12 @@ NUM_FRAMES = 16
 TUBELET = 2  # frames per token step, as in VideoMAE
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BoxReading:
-    """What the network says of one clip."""
-
-    tokens: VisualTokens
-    action_units: ActionUnits
-
-
 class BoxEncoder:
-    """Frozen video network of a box folder; the packaged one by default. Implements ``VisualEncoder``."""
+    """Frozen video network of a box folder; the packaged one by default. Implements ``DescribingEncoder``."""
 
     name = "box"
+    areas: tuple[str, ...] = ()
+    needs_landmarks = False
 
     def __init__(self, folder: Path | str = BOX_FOLDER) -> None:
         """Load the weights.
@@ -60,7 +54,7 @@ class BoxEncoder:
             raise CheckpointError(f"{WEIGHTS} does not belong to its {SETTINGS}: {error}") from error
         self.net.eval()
         self.digest = digest_file(folder / WEIGHTS)
-        self.summary_dim = self.net.config.hidden
+        self.summary_dim, self.au_names = self.net.config.hidden, self.net.config.au_names
         self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES // TUBELET
 
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
@@ -68,9 +62,9 @@ class BoxEncoder:
         return [reading.tokens for reading in self.read(clips)]
 
     @torch.inference_mode()
-    def read(self, clips: Sequence[FaceClip], *, batch_size: int = 16) -> list[BoxReading]:
+    def read(self, clips: Sequence[FaceClip], *, batch_size: int = 16) -> list[EncoderReading]:
         """Tokens and action units of each clip."""
-        readings: list[BoxReading] = []
+        readings: list[EncoderReading] = []
         for first in range(0, len(clips), batch_size):
             chosen = clips[first : first + batch_size]
             output = self.net(torch.stack([_network_input(clip, self.net.config.size) for clip in chosen]))
@@ -86,7 +80,7 @@ class BoxEncoder:
                 )
                 intensity = output.action_units[i].clamp(0, 1).numpy().astype(np.float32)
                 readings.append(
-                    BoxReading(
+                    EncoderReading(
                         tokens=tokens,
                         action_units=ActionUnits(
                             names=self.net.config.au_names,

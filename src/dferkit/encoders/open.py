@@ -5,17 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.combined import CombinedEncoder
+from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.encoders.protocols import VisualEncoder
 
 
 def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER) -> VisualEncoder:
-    """``box``, ``videomae`` (a small random one), or a VideoMAE folder or hub-cache name.
+    """``box``, ``landmarks``, ``box+landmarks``, ``videomae`` (a small random one), or a VideoMAE folder or hub-cache name.
 
     Raises:
         CheckpointError: The model cannot be loaded.
     """
-    if spec == "box":
-        return BoxEncoder(box)
+    match spec:
+        case "box":
+            return BoxEncoder(box)
+        case "landmarks":
+            return LandmarkEncoder(box)
+        case "box+landmarks":
+            return CombinedEncoder(box)
     from dferkit.encoders.videomae import VideoMAEEncoder
 
     return VideoMAEEncoder(None if spec == "videomae" else spec)

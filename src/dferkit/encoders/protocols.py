@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from dferkit.schema import FaceClip, VisualTokens
+from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 
 
 @runtime_checkable
@@ -14,7 +15,9 @@ class VisualEncoder(Protocol):
 
     Attributes:
         name: Written into every output. digest: SHA-256 of the weights.
-        dim: Width of a token. summary_dim: Width of the encoder's own vector per token step. num_frames: Token steps in time per clip. grid: Rows and columns of tokens.
+        dim: Width of a token. summary_dim: Width of the encoder's own vector per token step. num_frames: Token steps in time per clip.
+        grid: Rows and columns of patches. areas: Names of the face areas that have a token after the patches.
+        needs_landmarks: It reads ``FaceClip.geometry``.
     """
 
     name: str
@@ -23,7 +26,37 @@ class VisualEncoder(Protocol):
     summary_dim: int
     num_frames: int
     grid: tuple[int, int]
+    areas: tuple[str, ...]
+    needs_landmarks: bool
 
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
         """Tokens of each clip; clips have 16 frames. Neighbours in a batch do not change each other."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderReading:
+    """What a network that describes action units says of one clip."""
+
+    tokens: VisualTokens
+    action_units: ActionUnits
+
+
+@runtime_checkable
+class DescribingEncoder(VisualEncoder, Protocol):
+    """A visual encoder that tells action units as well, in one pass.
+
+    Attributes:
+        au_names: Of the action units.
+    """
+
+    au_names: tuple[str, ...]
+
+    def read(self, clips: Sequence[FaceClip]) -> list[EncoderReading]:
+        """Tokens and action units of each clip."""
+        ...
+
+
+def num_tokens(encoder: VisualEncoder) -> int:
+    """Visual tokens per step: patches and areas."""
+    return encoder.grid[0] * encoder.grid[1] + len(encoder.areas)

@@ -27,6 +27,9 @@ class VideoMAEEncoder:
         seed: Of the random initialisation.
     """
 
+    areas: tuple[str, ...] = ()
+    needs_landmarks = False
+
     def __init__(self, source: Path | str | None = None, *, seed: int = 0) -> None:
         """Load the model.
 

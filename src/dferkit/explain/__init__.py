@@ -2,10 +2,13 @@
 
 from dferkit.explain.evidence import (
     ALIGNMENT_COLUMNS,
+    MEASURED,
     REGION_SOURCE,
     REGIONS,
     alignment_table,
+    measured_regions,
     merge_pieces,
+    on_grid,
     phrase_of,
     region_grid,
     region_shares,
@@ -15,11 +18,14 @@ from dferkit.explain.faithfulness import deletion_test, summarise_deletion, word
 
 __all__ = [
     "ALIGNMENT_COLUMNS",
+    "MEASURED",
     "REGIONS",
     "REGION_SOURCE",
     "alignment_table",
     "deletion_test",
+    "measured_regions",
     "merge_pieces",
+    "on_grid",
     "phrase_of",
     "region_grid",
     "region_shares",

@@ -42,6 +42,8 @@ _READ_AT_MARGIN = 0.15
 REGIONS = ("forehead", "brow", "glabella", "eyes", "nose", "cheeks", "mouth", "chin", OUTSIDE)
 
 _SAMPLES = 12
+_LEAST_COVER = 0.25
+MEASURED = "landmarks"
 _WORD = re.compile(r"\w+(?:[.'’–-]\w+)*")
 
 
@@ -103,17 +105,17 @@ def merge_pieces(
 def transport_maps(
     plan: Float[np.ndarray, "pieces visual"],
     visual_index: Int[np.ndarray, " visual"],
-    grid: tuple[int, int],
     num_frames: int,
+    num_tokens: int,
     word_of_piece: Int[np.ndarray, " pieces"],
     num_words: int,
-) -> Float[np.ndarray, "words frames rows columns"]:
+) -> Float[np.ndarray, "words frames tokens"]:
     """Where the mass of each word went.
 
     Args:
         plan: Mass from each word piece to each visual token, of one clip.
-        visual_index: Position (frame · patches + patch) of each visual token, -1 for padding.
-        grid: Rows and columns of the patches of one frame.
+        visual_index: Position (frame · tokens + token) of each visual token, -1 for padding.
+        num_frames, num_tokens: Steps in time, and visual tokens of each.
         word_of_piece: Word of each piece, -1 for none (padding, punctuation).
 
     Returns:
@@ -124,8 +126,7 @@ def transport_maps(
     """
     plan = np.asarray(plan, dtype=np.float64)
     visual_index, word_of_piece = np.asarray(visual_index), np.asarray(word_of_piece)
-    rows, columns = grid
-    num_cells = num_frames * rows * columns
+    num_cells = num_frames * num_tokens
     if plan.shape != (len(word_of_piece), len(visual_index)):
         raise DataError(
             f"the plan is {plan.shape[0]} × {plan.shape[1]}, but there are {len(word_of_piece)} pieces and "
@@ -134,7 +135,7 @@ def transport_maps(
     if not np.isfinite(plan).all() or (plan < 0).any():
         raise DataError("a transport plan has finite values of 0 or more")
     if visual_index.max(initial=-1) >= num_cells or word_of_piece.max(initial=-1) >= num_words:
-        raise DataError(f"an index lies outside {num_cells} cells or {num_words} words; is the grid the encoder's?")
+        raise DataError(f"an index lies outside {num_cells} tokens or {num_words} words; are these the encoder's?")
     live = visual_index >= 0
     by_word = np.zeros((num_words, int(live.sum())))
     pieces = word_of_piece >= 0
@@ -144,7 +145,50 @@ def transport_maps(
         maps[word] = np.bincount(visual_index[live], weights=by_word[word], minlength=num_cells)
     total = maps.sum(1, keepdims=True)
     maps = np.divide(maps, total, out=np.zeros_like(maps), where=total > 0)
-    return maps.reshape(num_words, num_frames, rows, columns)
+    return maps.reshape(num_words, num_frames, num_tokens)
+
+
+def on_grid(
+    weights: Float[np.ndarray, "*maps frames tokens"],
+    grid: tuple[int, int],
+    coverage: Float[np.ndarray, "frames areas cells"] | None,
+    *,
+    drawn: tuple[int, int] = (8, 8),
+) -> Float[np.ndarray, "*maps frames rows columns"]:
+    """Weights of visual tokens as maps over the face crop; sums stay the same.
+
+    Args:
+        grid: Rows and columns of the patches, (0, 0) for none. coverage: Where the areas lie, as shares of the cells of ``drawn``.
+
+    Raises:
+        DataError: Patches and areas are there, and their grids differ.
+    """
+    rows, columns = grid
+    patches = weights[..., : rows * columns]
+    if coverage is None:
+        return patches.reshape(*weights.shape[:-1], rows, columns)
+    of_areas = np.einsum("...fa,fac->...fc", weights[..., rows * columns :], coverage)
+    if rows * columns and grid != drawn:
+        raise DataError(
+            f"patches on {rows} × {columns} cells and areas on {drawn[0]} × {drawn[1]} cannot be drawn as one"
+        )
+    total = of_areas + patches if rows * columns else of_areas
+    return total.reshape(*total.shape[:-1], *drawn)
+
+
+def measured_regions(
+    coverage: Float[np.ndarray, "frames areas cells"], regions: Sequence[str], *, drawn: tuple[int, int] = (8, 8)
+) -> tuple[tuple[str, ...], ...]:
+    """Named region of each cell of a face crop, from where the areas were measured to lie.
+
+    Args:
+        coverage: Shares of the cells that each area covers. regions: Region name of each area.
+    """
+    full = coverage / np.maximum(coverage.max(-1, keepdims=True), 1e-9)  # of the cell that the area covers most of
+    share = full.mean(0)
+    best = share.argmax(0)
+    names = [regions[a] if share[a, cell] >= _LEAST_COVER else OUTSIDE for cell, a in enumerate(best)]
+    return tuple(tuple(names[row * drawn[1] : (row + 1) * drawn[1]]) for row in range(drawn[0]))
 
 
 def alignment_table(explanation: Explanation, top_k: int = 20) -> pd.DataFrame:
@@ -179,7 +223,7 @@ def alignment_table(explanation: Explanation, top_k: int = 20) -> pd.DataFrame:
             "word_index": number,
             "phrase": phrase_of(explanation, span),
             "source": explanation.caption.source,
-            "region_source": REGION_SOURCE,
+            "region_source": explanation.region_source,
             "method": explanation.method,
             "window": prediction.window,
         }

@@ -4,7 +4,7 @@ from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.clip import ClipFaces, read_clip_faces
 from dferkit.faces.detect import Detector, HaarDetector, WholeFrame, YuNetDetector, build_detector, front_end_key
 from dferkit.faces.geometry import CROP_MARGIN
-from dferkit.faces.landmarks import FaceLandmarker, measure_geometry, open_landmarker
+from dferkit.faces.landmarks import FaceLandmarker, landmarker_file, measure_geometry, open_landmarker
 from dferkit.faces.quality import assess
 from dferkit.faces.track import track_faces
 from dferkit.faces.warp import BoxJitter, crop_face, warp_face
@@ -23,6 +23,7 @@ __all__ = [
     "build_detector",
     "crop_face",
     "front_end_key",
+    "landmarker_file",
     "measure_geometry",
     "open_landmarker",
     "read_clip_faces",

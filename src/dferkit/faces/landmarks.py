@@ -136,6 +136,21 @@ def measure_geometry(frames: Frames, track: FaceTrack, landmarker: FaceLandmarke
     )
 
 
+def landmarker_file(spec: str) -> Path:
+    """The task file of a name, for work that cannot be done without one.
+
+    Raises:
+        BackendError: ``auto``, and DFERKIT_MODELS has none; or the named file is missing. MissingExtraError: MediaPipe is not installed.
+    """
+    path = find_model("face-landmarker") if spec == "auto" else Path(spec)
+    if path is None:
+        raise BackendError(
+            f"no face landmarker: give --landmarker FILE.task, or the folder that has it in {FOLDER_VARIABLE}; dferkit models get face-landmarker fetches it"
+        )
+    with FaceLandmarker(path):
+        return path
+
+
 def open_landmarker(spec: str = "auto") -> FaceLandmarker | None:
     """The landmarker of a name.
 

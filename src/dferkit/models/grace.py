@@ -36,7 +36,7 @@ class GraceConfig:
     Attributes:
         visual_dim, text_dim: Width of the encoders' tokens.
         summary_dim: Width of the visual encoder's own vector per token step; 0 takes the mean of the tokens.
-        num_frames, grid: Token grid of the visual encoder.
+        num_frames, grid, areas: Token steps, rows and columns of patches, and face areas of the visual encoder.
         aligner: How words meet patches (E6, E7).
         text: ``tokens`` (the paper), ``phrases`` (one vector per movement told), ``sentence`` (one vector per caption) or ``none``
             (vision only: the words' place is taken by learned queries, so that capacity stays the same).
@@ -57,6 +57,7 @@ class GraceConfig:
     text_dim: int = 128
     num_frames: int = 8
     grid: tuple[int, int] = (8, 8)
+    areas: int = 0
     labels: tuple[str, ...] = BASIC
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
     text: str = "tokens"
@@ -183,7 +184,7 @@ class Grace(nn.Module):
     def __init__(self, config: GraceConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or GraceConfig()
-        dim, patches = config.dim, config.grid[0] * config.grid[1]
+        dim, patches = config.dim, config.grid[0] * config.grid[1] + config.areas
         self.strength = nn.Parameter(torch.logit(torch.tensor(config.motion_strength)))
         self.space = JointSpace(config.visual_dim, config.text_dim, dim, config.num_frames, patches)
         self.queries = nn.Parameter(torch.randn(config.num_queries, dim) * dim**-0.5) if config.text == "none" else None

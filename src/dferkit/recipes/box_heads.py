@@ -1,63 +1,62 @@
-"""The last stage of the box: coarse classifier and GRACE head on people the video network has never seen, and the card."""
+"""The last stage of the box: for every front end a joint space, a coarse classifier and a GRACE head, calibrated and measured on looks that no
+part was trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-from einops import reduce
 
-from dferkit.encoders.box import TUBELET, BoxEncoder
+from dferkit.encoders.box import BoxEncoder
+from dferkit.encoders.combined import CombinedEncoder, fit_pixel_share, save_combined
+from dferkit.encoders.landmarks import LandmarkEncoder
+from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.text import TextEncoder
+from dferkit.evaluation.calibration import at_temperature, fit_temperature
 from dferkit.evaluation.claims import localisation_claim, phrase_masses
 from dferkit.evaluation.metrics import evaluate_predictions, expected_calibration_error
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
-from dferkit.models.coarse import fit_coarse, unit_statistics
-from dferkit.models.grace import Grace
+from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.joint_space import load_joint_space, save_joint_space
+from dferkit.models.shipped import HEADS, head_folder
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.reports.card import write_card
 from dferkit.storage import read_json, write_json
-from dferkit.synthetic.benchmark import fingerprint
+from dferkit.synthetic.benchmark import BenchmarkConfig, draw_clip, fingerprint, plan_clips
 from dferkit.synthetic.identity import SKIN_TONES
-from dferkit.training.captioned import Captioned
-from dferkit.training.face_shards import FaceShard, read_shards
+from dferkit.synthetic.motion import Profile
+from dferkit.training.captioned import Captioned, describe_all, refine_all, test_guides
+from dferkit.training.face_shards import PROFILES, FaceShard
+from dferkit.training.features import one_thread
 from dferkit.training.joint_pretraining import JointPretrainingConfig, KnownClips, pretrain_joint_space
-from dferkit.training.loop import TrainingConfig, predict_plans
+from dferkit.training.loop import TrainingConfig, predict_logits, predict_plans
+from dferkit.training.shard_tokens import FrontEndClips, combine, encode_landmarks, encode_pixels
 from dferkit.training.table import ClipSet, base_config, caption_split, train_row
-from dferkit.training.visual_pretraining import predict_clips
 
 if TYPE_CHECKING:
     from dferkit.recipes.pretrain import PretrainConfig
 
-TRAINED_ON = "rendered faces (dferkit generator, version 1); no real person"
-_TARGET_ACCURACY = 0.8
+TRAINED_ON = "rendered faces (dferkit generator, version 1 and its training profile); no real person"
+_TARGET_ACCURACY, _ACCURACY_IN_DOUBT = 0.8, 0.9
+_CALIBRATION_SHARE = 5  # every fifth person of the held-back looks calibrates, the others measure
+_CEILING_CLIPS = 1200
+_LOCALISED = 600  # clips whose plans are looked at
+
+Tell = Callable[[str, int, int, str], None]
 
 
-def encode_shards(data: FaceShard, box: BoxEncoder, *, fps: float = 8.0) -> ClipSet:
-    """Tokens and action units of rendered crops, as ``BoxEncoder.read`` would give them."""
-    visual, summary, units = [], [], []
-    for first in range(0, len(data.label), 64):
-        output = predict_clips(box.net, data.crops[first : first + 64])
-        visual.append(reduce(output.tokens, "b (t k) p d -> b t p d", "mean", k=TUBELET).half())
-        summary.append(reduce(output.hidden, "b (t k) d -> b t d", "mean", k=TUBELET).half())
-        units.append(output.action_units.clamp(0, 1))
-    times = np.tile(np.arange(data.crops.shape[1]) / fps, (len(data.label), 1))
-    return ClipSet(
-        visual=torch.cat(visual),
-        summary=torch.cat(summary),
-        units=torch.cat(units).numpy(),
-        timestamps=times,
-        target=data.label.astype(int),
-        subjects=data.subject.astype(str),
-        au_names=box.net.config.au_names,
-        grid=box.grid,
-        labels=BASIC,
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadFaces:
+    """Rendered faces: the heads are trained on ``train``, calibrated on some people of ``held`` and measured on its others and on ``measure``."""
+
+    train: FaceShard
+    held: FaceShard
+    measure: FaceShard
 
 
 def abstention_threshold(
@@ -72,166 +71,213 @@ def abstention_threshold(
     return 0.95, float((confidence >= 0.95).mean())
 
 
-def build_heads(
-    shards: list[Path],
-    box_folder: Path,
-    work: Path,
-    config: PretrainConfig,
-    *,
-    workers: int,
-    on_progress: Callable[[str, int, int, str], None],
-) -> None:
-    """Train the coarse classifier and GRACE, measure them on held-out people, write ``grace/``, ``card.json`` and ``CARD.md``."""
-
-    def tell(name: str) -> Callable[[int, int, float], None]:
-        return lambda a, b, loss: on_progress(name, a, b, f"loss {loss:.3f}")
-
-    torch.set_num_threads(workers)
-    data = read_shards(shards)
-    box, encoder = BoxEncoder(box_folder), TextEncoder(box_folder / "text")
-    clips = encode_shards(data, box)
-    held = data.subject % 4 == 1
-    train, test = clips.take(np.flatnonzero(~held)), clips.take(np.flatnonzero(held))
-    sides = caption_split(train, test, encoder)
-    base = base_config(train, encoder, has_joint=True)
-    known = _known(train, sides.train, data, ~held), _known(test, sides.test, data, held)
-    aligned = pretrain_joint_space(
-        base,
-        known[0],
-        JointPretrainingConfig(seed=config.seed),
-        on_progress=tell("words and patches"),
-    )
-    save_joint_space(aligned.space, box_folder)
-    joint = load_joint_space(box_folder)  # as it will be in use
-    settings = TrainingConfig(epochs=config.head_epochs, seed=config.seed)
-    rows = {}
-    for name in ("grace", "vision_only"):
-        rows[name] = train_row(
-            name,
-            train,
-            test,
-            sides.train.tokens,
-            sides.test.tokens,
-            base,
-            settings,
-            joint=joint,
-            on_progress=tell(name),
-        )
-    natural = data.is_natural[held]
-    threshold, coverage = abstention_threshold(rows["grace"].probabilities[natural], test.target[natural])
-    measured = _measure(
-        data,
-        held,
-        test,
-        rows["grace"].probabilities,
-        sides.coarse.probabilities(unit_statistics(test.units.astype(float))),
-        rows["vision_only"].probabilities,
-        train,
-        data.au,
-    )
-    measured["localisation"] = {
-        "before_training": _localise(aligned, known[1], config.seed),
-        "grace": _localise(rows["grace"].model, known[1], config.seed),
-    }
-    measured["abstention"] = {"threshold": threshold, "coverage_natural": coverage, "target_accuracy": _TARGET_ACCURACY}
-    about = about_checkpoint(
-        "box",
-        box=box_folder,
-        trained_on=TRAINED_ON,
-        abstain_below=threshold,
-        seed=config.seed,
-        generator=fingerprint(),
-        per_class_recall=measured["posed"]["per_class_recall"],
-    )
-    save_checkpoint(Checkpoint(model=rows["grace"].model, coarse=sides.coarse, about=about), box_folder / "grace")
-    network, text = read_json(work / "visual.json"), read_json(work / "text.json")
+def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig, *, on_progress: Tell) -> None:
+    """Train every front end's head, measure it, and write the folders of ``models.shipped.HEADS``, ``card.json`` and ``CARD.md``."""
+    with one_thread():
+        encoder = TextEncoder(box / "text")
+        train = encode_front_ends(faces.train, box, is_new=True)
+        held, measure = (encode_front_ends(part, box) for part in (faces.held, faces.measure))
+        calibrating = faces.held.subject % _CALIBRATION_SHARE == 0
+        card: dict[str, Any] = {}
+        answers: dict[str, dict[str, np.ndarray]] = {}
+        for name in HEADS:
+            head = _train_head(
+                name, train[name], faces.train.au, held[name], calibrating, box, encoder, config, on_progress
+            )
+            save_checkpoint(head, head_folder(box, name))
+            told = {key: _answer(head, clips[name], encoder) for key, clips in (("held", held), ("measure", measure))}
+            answers[name] = {
+                key: _filled(told[key], clips[name].rows, answers.get("box", {}).get(key), len(shard.label))
+                for key, clips, shard in (("held", held, faces.held), ("measure", measure, faces.measure))
+            }
+            card[name] = {
+                **_measure(answers[name], faces, ~calibrating),
+                "au_correlation": _au_correlation(held[name], faces.held),
+                "localisation": _localise(head, held[name], faces.held, encoder, config.seed),
+                "temperature": head.temperature,
+                "abstention": dict(head.about["abstention"]),
+                "no_landmarks": 1 - len(held[name].rows) / len(faces.held.label),
+            }
     write_json(
-        box_folder / "card.json",
+        box / "card.json",
         {
-            "measured": measured,
-            "video_network": network,
-            "text_encoder": text,
-            "about": about,
-            "clips": {"network": config.clips, "heads": len(train.target), "measured_on": len(test.target)},
+            "front_ends": card,
+            "networks": {name: read_json(work / f"{name}.json") for name in ("visual", "landmarks")},
+            "text_encoder": read_json(work / "text.json"),
+            "generator": fingerprint(),
+            "seed": config.seed,
+            "clips": {
+                "network": config.clips,
+                "heads": len(faces.train.label),
+                "calibration": int(calibrating.sum()),
+                "held": int((~calibrating).sum()),
+                "measure": len(faces.measure.label),
+            },
         },
     )
-    write_card(box_folder)
+    write_card(box)
 
 
-def _known(clips: ClipSet, captioned: Captioned, data: FaceShard, chosen: np.ndarray) -> KnownClips:
-    heat = data.heat[chosen]
+def encode_front_ends(data: FaceShard, box: Path, *, is_new: bool = False) -> dict[str, FrontEndClips]:
+    """Tokens of every front end. ``is_new``: these clips decide how the action units of both networks are mixed."""
+    pixels, landmarks = encode_pixels(data, BoxEncoder(box)), encode_landmarks(data, LandmarkEncoder(box))
+    if is_new:
+        sides = (pixels.clips.units[landmarks.rows], landmarks.clips.units, data.au[landmarks.rows].astype(np.float32))
+        seen, measured, truth = (side.reshape(-1, side.shape[-1]) for side in sides)
+        save_combined(fit_pixel_share(seen, measured, truth), box)
+    both = combine(pixels, landmarks, CombinedEncoder(box).pixel_share)
+    return {"box": pixels, "landmarks": landmarks, "box+landmarks": both}
+
+
+def _train_head(
+    name: str,
+    train: FrontEndClips,
+    truth: np.ndarray,
+    held: FrontEndClips,
+    calibrating: np.ndarray,
+    box: Path,
+    encoder: TextEncoder,
+    config: PretrainConfig,
+    on_progress: Tell,
+) -> Checkpoint:
+    def tell(stage: str) -> Callable[[int, int, float], None]:
+        return lambda a, b, loss: on_progress(f"{stage}, {name}", a, b, f"loss {loss:.3f}")
+
+    few = held.clips.take(np.flatnonzero(calibrating[held.rows]))
+    sides = caption_split(train.clips, few, encoder)
+    base = base_config(train.clips, encoder, has_joint=True)
+    aligned = pretrain_joint_space(
+        base,
+        _known(train, sides.train, truth),
+        JointPretrainingConfig(seed=config.seed),
+        on_progress=tell("words and tokens"),
+    )
+    save_joint_space(aligned.space, box, name)
+    row = train_row(
+        "grace",
+        train.clips,
+        few,
+        sides.train.tokens,
+        sides.test.tokens,
+        base,
+        TrainingConfig(epochs=config.head_epochs, seed=config.seed),
+        joint=load_joint_space(box, name),  # as it will be in use
+        on_progress=tell("head"),
+    )
+    logits = predict_logits(row.model, few.visual, sides.test.tokens, summary=few.summary).numpy()
+    temperature = fit_temperature(logits, few.target).value
+    told = at_temperature(logits, temperature)
+    threshold, coverage = abstention_threshold(told, few.target)
+    about = about_checkpoint(
+        "box",
+        box=box,
+        trained_on=TRAINED_ON,
+        encoder=name,
+        encoder_digest=open_visual_encoder(name, box=box).digest,
+        abstain_below=threshold,
+        abstain_below_in_doubt=abstention_threshold(told, few.target, accuracy=_ACCURACY_IN_DOUBT)[0],
+        temperature=temperature,
+        abstention={"threshold": threshold, "coverage": coverage, "target_accuracy": _TARGET_ACCURACY},
+        seed=config.seed,
+        generator=fingerprint(),
+    )
+    return Checkpoint(model=row.model, coarse=sides.coarse, about=about)
+
+
+def _known(part: FrontEndClips, captioned: Captioned, truth: np.ndarray) -> KnownClips:
     return KnownClips(
-        visual=clips.visual_in_memory(),
-        summary=clips.summary,
+        visual=part.clips.visual_in_memory(),
+        summary=part.clips.summary,
         captions=captioned.captions,
         texts=captioned.tokens,
-        units=data.au[chosen].astype(np.float32),
-        heat=heat.reshape(*heat.shape[:2], -1).astype(np.float32),
+        units=truth[part.rows].astype(np.float32),
+        heat=part.heat,
     )
 
 
-def _localise(model: Grace, known: KnownClips, seed: int) -> dict[str, float]:
-    plans = predict_plans(model, known.visual, known.texts, summary=known.summary)
-    phrases = []
-    for i, plan in enumerate(plans):
-        phrases += phrase_masses(known.captions[i], known.texts[i], plan, known.heat[i], known.units[i].max(0))
-    return localisation_claim(phrases, seed=seed)
+def caption_clips(head: Checkpoint, clips: ClipSet, encoder: TextEncoder) -> Captioned:
+    """Captions of clips as the head writes them in use."""
+    coarse = describe_all(clips.units, clips.timestamps, clips.au_names, str(head.about["encoder"]))
+    return refine_all(coarse, test_guides(head.coarse, clips.units), encoder, for_training=False)
 
 
-def _measure(
-    data: FaceShard,
-    held: np.ndarray,
-    test: ClipSet,
-    grace: np.ndarray,
-    coarse: np.ndarray,
-    vision: np.ndarray,
-    train: ClipSet,
-    au: np.ndarray,
-) -> dict[str, Any]:
-    """Scores per profile, and per class and rendered skin tone."""
+def _answer(head: Checkpoint, part: FrontEndClips, encoder: TextEncoder) -> np.ndarray:
+    texts = caption_clips(head, part.clips, encoder).tokens
+    return head.probabilities(predict_logits(head.model, part.clips.visual, texts, summary=part.clips.summary))
+
+
+def _filled(answer: np.ndarray, rows: np.ndarray, pixels: np.ndarray | None, count: int) -> np.ndarray:
+    """Answers for all clips: where the landmarker saw no face, the pixels' answer, as in use."""
+    if len(rows) == count:
+        return answer
+    assert pixels is not None
+    filled = pixels.copy()
+    filled[rows] = answer
+    return filled
+
+
+def _measure(answers: Mapping[str, np.ndarray], faces: HeadFaces, is_test: np.ndarray) -> dict[str, Any]:
+    """Scores on the benchmark's two profiles and on held-back looks, and there by rendered skin tone."""
     result: dict[str, Any] = {}
-    true_stats = unit_statistics(au.astype(np.float64))
-    ceiling = fit_coarse(true_stats[~held], train.target)
-    for profile, natural in (("posed", False), ("natural", True)):
-        chosen = data.is_natural[held] == natural
-        scores = evaluate_predictions(BASIC, test.target[chosen], grace[chosen], subjects=test.subjects[chosen])
-        ceiling_scores = evaluate_predictions(
-            BASIC, test.target[chosen], ceiling.probabilities(true_stats[held][chosen])
-        )
-        result[profile] = {
-            "uar": scores.uar,
-            "war": scores.war,
-            "uar_ci95": list(scores.uar_ci95),
-            "num_clips": int(chosen.sum()),
-            "ceiling_uar": ceiling_scores.uar,
-            "share_of_ceiling": scores.uar / ceiling_scores.uar,
-            "per_class_recall": dict(zip(BASIC, scores.per_class_recall.tolist(), strict=True)),
-            "calibration_error": expected_calibration_error(grace[chosen], test.target[chosen]),
-            "coarse_uar": evaluate_predictions(BASIC, test.target[chosen], coarse[chosen]).uar,
-            "vision_only_uar": evaluate_predictions(BASIC, test.target[chosen], vision[chosen]).uar,
-        }
-    tones = {}
-    for number, tone in enumerate(SKIN_TONES):
-        chosen = data.tone[held] == number
-        if chosen.any():
-            scores = evaluate_predictions(BASIC, test.target[chosen], grace[chosen], subjects=test.subjects[chosen])
-            tones[tone] = {
-                "uar": scores.uar,
-                "uar_ci95": list(scores.uar_ci95),
-                "num_clips": int(chosen.sum()),
-                "per_class_recall": {
-                    label: None if np.isnan(r) else float(r)
-                    for label, r in zip(BASIC, scores.per_class_recall, strict=True)
-                },
-            }
-    result["skin_tones"] = tones
-    predicted, truth = (
-        test.units.reshape(-1, test.units.shape[-1]),
-        au[held].astype(np.float32).reshape(-1, test.units.shape[-1]),
-    )
-    result["au_correlation"] = {
-        name: float(np.corrcoef(truth[:, i], predicted[:, i])[0, 1])
-        for i, name in enumerate(test.au_names)
-        if truth[:, i].std() > 0.02
+    for profile in ("posed", "natural"):
+        chosen = faces.measure.of_profile(profile)
+        result[profile] = _scores(faces.measure.take(chosen), answers["measure"][chosen])
+    held, told = faces.held.take(is_test), answers["held"][is_test]
+    result["held_back"] = _scores(held, told)
+    result["skin_tones"] = {
+        tone: _scores(held.take(held.tone == number), told[held.tone == number])
+        for number, tone in enumerate(SKIN_TONES)
+        if (held.tone == number).any()
     }
     return result
+
+
+def _scores(data: FaceShard, told: np.ndarray) -> dict[str, Any]:
+    subjects = data.subject.astype(str)
+    scores = evaluate_predictions(BASIC, data.label, told, subjects=subjects)
+    ceiling = _ceiling(str(np.array(PROFILES)[data.profile[0]])).probabilities(unit_statistics(data.au.astype(float)))
+    ceiling_uar = evaluate_predictions(BASIC, data.label, ceiling).uar
+    recalls = zip(BASIC, scores.per_class_recall, strict=True)
+    return {
+        "num_clips": len(told),
+        "uar": scores.uar,
+        "uar_ci95": list(scores.uar_ci95),
+        "war": scores.war,
+        "ceiling_uar": ceiling_uar,
+        "share_of_ceiling": scores.uar / ceiling_uar,
+        "per_class_recall": {label: None if np.isnan(value) else float(value) for label, value in recalls},
+        "calibration_error": expected_calibration_error(told, data.label),
+    }
+
+
+@functools.cache
+def _ceiling(profile: str) -> CoarseClassifier:
+    """A linear model on the true action units of other clips of a profile: the score that perfect action units would give."""
+    config = BenchmarkConfig(clips=_CEILING_CLIPS, profile=cast(Profile, profile), namespace="pretrain", seed=999)
+    plans = plan_clips(config)
+    truth = np.stack([draw_clip(config, plan).au for plan in plans]).astype(float)
+    return fit_coarse(unit_statistics(truth), np.array([BASIC.index(plan.label) for plan in plans]))
+
+
+def _au_correlation(part: FrontEndClips, data: FaceShard) -> dict[str, float]:
+    predicted = part.clips.units.reshape(-1, part.clips.units.shape[-1])
+    truth = data.au[part.rows].astype(np.float32).reshape(predicted.shape)
+    return {
+        name: float(np.corrcoef(truth[:, i], predicted[:, i])[0, 1])
+        for i, name in enumerate(part.clips.au_names)
+        if truth[:, i].std() > 0.02
+    }
+
+
+def _localise(
+    head: Checkpoint, part: FrontEndClips, data: FaceShard, encoder: TextEncoder, seed: int
+) -> dict[str, float]:
+    chosen = np.arange(min(len(part.rows), _LOCALISED))
+    clips = part.clips.take(chosen)
+    captioned = caption_clips(head, clips, encoder)
+    plans = predict_plans(head.model, clips.visual_in_memory(), captioned.tokens, summary=clips.summary)
+    phrases = []
+    for i, plan in enumerate(plans):
+        peak = data.au[part.rows[i]].astype(np.float32).max(0)
+        phrases += phrase_masses(captioned.captions[i], captioned.tokens[i], plan, part.heat[i], peak)
+    return localisation_claim(phrases, seed=seed)

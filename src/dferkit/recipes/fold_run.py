@@ -19,7 +19,7 @@ from dferkit.evaluation.summary import summarize
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier
 from dferkit.models.grace import Grace, GraceConfig
-from dferkit.models.joint_space import load_joint_space
+from dferkit.models.joint_space import joint_space_of
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.recipes.scoring import answer_features, provenance_of, scored_clips, write_scores
 from dferkit.recipes.training_run import RunConfig
@@ -95,7 +95,7 @@ def train_fold(
     if not len(rows):
         raise DataError(f"fold {clips.name} has no usable training clip: none of {len(clips.train)} has a face")
     text_encoder = TextEncoder(BOX_FOLDER / "text")
-    joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None
+    joint = joint_space_of(BOX_FOLDER, encoder)
     features = tokens.features.take(rows)
     train = replace(clip_set(features, release.labels), subjects=inner_groups(features.records))
     tell(f"fold {clips.name}: captions", 0, len(train.target), "")

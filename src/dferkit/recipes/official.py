@@ -18,7 +18,7 @@ from dferkit.labels import nearest_name
 from dferkit.models.build import VARIANTS, variant
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import GraceConfig
-from dferkit.models.joint_space import load_joint_space
+from dferkit.models.joint_space import joint_space_of
 from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
 from dferkit.recipes.fold_run import FoldResult, Report, leak_mark, protocol_facts, run_fold, train_fold
@@ -253,7 +253,7 @@ def _planner(faces: FaceStore, run: OfficialRun, settings: Sequence[str]) -> Cal
         raise ConfigError(
             f"the recipe is for {run.layout}, but {faces.path.name}/ holds {faces.release.layout}; take its recipe, or a model's name such as grace"
         )
-    joint = load_joint_space(BOX_FOLDER) if run.encoder == "box" else None
+    joint = joint_space_of(BOX_FOLDER, run.encoder)
 
     def planned(base: GraceConfig) -> RunConfig:
         config: RunConfig = apply_settings(RunConfig(model=variant(run.model, base), training=run.training), settings)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dferkit.encoders.box import WEIGHTS, save_box_net
+from dferkit.encoders.box import BOX_FOLDER, WEIGHTS, BoxEncoder, save_box_net
+from dferkit.encoders.landmarks import WEIGHTS as LANDMARK_WEIGHTS
+from dferkit.encoders.landmarks import save_landmark_net
 from dferkit.errors import ConfigError
 from dferkit.storage import read_json, write_json
-from dferkit.synthetic.benchmark import BenchmarkConfig
-from dferkit.training.face_shards import read_shards, render_shards
+from dferkit.synthetic import BenchmarkConfig, Profile
+from dferkit.training.face_shards import FaceShard, read_shards, render_shards
+from dferkit.training.landmark_pretraining import LANDMARK_TRAINING, pretrain_landmarks
+from dferkit.training.network_loop import NetworkTrainingConfig
 from dferkit.training.text_pretraining import pretrain_text_encoder
-from dferkit.training.visual_pretraining import VisualPretrainingConfig, measure, pretrain_visual, split_subjects
+from dferkit.training.visual_pretraining import FINE_TUNING, VISUAL_TRAINING, pretrain_visual
 
 Report = Callable[[str, int, int, str], None]
+_SETS = ("network", "heads", "held", "measure")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,78 +28,105 @@ class PretrainConfig:
     """Size of every stage.
 
     Attributes:
-        clips: Rendered clips for the video network, half posed, half natural.
-        head_clips: Further clips, of further people, for the heads and the card: the network has not seen them, so its tokens are
+        clips: Rendered clips for both networks: three fifths of the training profile, one fifth of each of the benchmark's.
+        head_clips: Further clips, of further people, for the heads: the networks have not seen them, so their tokens are
             as good there as they will be in use.
-        visual_steps, text_steps: Training steps. head_epochs: Epochs of the GRACE head.
+        held_clips: Clips with looks that no training clip has; a fifth calibrates, the others measure.
+        measure_clips: Clips of the benchmark itself, half posed, half natural, that measure.
+        start: ``none``: the video network begins with random weights; ``box``: with those of the installed box.
+        visual_steps, landmark_steps, text_steps: Training steps. head_epochs: Epochs of the GRACE heads.
     """
 
-    clips: int = 5760
-    head_clips: int = 1920
-    visual_steps: int = 13700
+    clips: int = 4800
+    head_clips: int = 1728
+    held_clips: int = 2640
+    measure_clips: int = 960
+    start: str = "none"
+    visual_steps: int = VISUAL_TRAINING.steps
+    landmark_steps: int = LANDMARK_TRAINING.steps
     text_steps: int = 1200
     head_epochs: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("clips", "head_clips"):
+        for name in ("clips", "head_clips", "held_clips", "measure_clips"):
             if getattr(self, name) < 384:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}; give at least 384, or people are too few to hold some out"
                 )
+        if self.start not in ("none", "box"):
+            raise ConfigError(f"start is {self.start!r}; choose none or box")
 
 
-def face_config(config: PretrainConfig, *, for_heads: bool) -> BenchmarkConfig:
-    """Identities and draws of the pretraining faces: a namespace of their own, apart from every benchmark."""
-    clips = config.head_clips if for_heads else config.clips
-    return BenchmarkConfig(clips=clips, namespace="pretrain", seed=2 * config.seed + (2 if for_heads else 1))
+def face_sets(config: PretrainConfig) -> dict[str, tuple[BenchmarkConfig, ...]]:
+    """What is rendered for each purpose. Training faces have a namespace of their own, apart from every benchmark."""
+    first = 1000 + 100 * config.seed
+
+    def faces(clips: int, profile: Profile, number: int, settings: str = "any") -> BenchmarkConfig:
+        return BenchmarkConfig(
+            clips=clips, profile=profile, namespace="pretrain", seed=first + number, settings=settings
+        )
+
+    fifth, ninth = config.clips // 5, config.head_clips // 9
+    half = config.measure_clips // 2
+    return {
+        "network": (
+            faces(3 * fifth, "varied", 10, "seen"),
+            faces(fifth, "posed", 11),
+            faces(fifth, "natural", 12),
+        ),
+        "heads": (
+            faces(5 * ninth, "varied", 20, "seen"),
+            faces(2 * ninth, "posed", 21),
+            faces(2 * ninth, "natural", 22),
+        ),
+        "held": (faces(config.held_clips, "varied", 30, "held_back"),),
+        "measure": (
+            BenchmarkConfig(clips=half, profile="posed", seed=first + 40),
+            BenchmarkConfig(clips=half, profile="natural", seed=first + 40),
+        ),
+    }
 
 
 def pretrain(
     out: Path | str,
     config: PretrainConfig | None = None,
     *,
+    landmarker: Path | str,
     workers: int | None = None,
     on_progress: Report | None = None,
 ) -> Path:
     """Render, train and measure the box.
 
     Args:
-        out: Gets ``box/`` (what is shipped) and ``work/`` (intermediate files, about 310 kB a clip).
+        out: Gets ``box/`` (what is shipped) and ``work/`` (intermediate files, about 420 kB a clip).
+        landmarker: Task file of the face landmarker.
         on_progress: Called with (stage, done, of, note).
 
     Returns:
         Path of the finished box folder.
     """
-    from dferkit.recipes.box_heads import build_heads
+    from dferkit.recipes.box_heads import HeadFaces, build_heads
 
     config, out = config or PretrainConfig(), Path(out)
     workers = workers or os.cpu_count() or 1
     _claim(out, config)
     tell = on_progress or (lambda stage, done, of, note: None)
     work, box = out / "work", out / "box"
-    faces = render_shards(
-        work / "faces",
-        face_config(config, for_heads=False),
-        workers=workers,
-        on_progress=lambda a, b: tell("faces", a, b, ""),
-    )
-    if not (box / WEIGHTS).is_file():
-        data = read_shards(faces)
-        settings = VisualPretrainingConfig(steps=config.visual_steps, seed=config.seed, threads=workers)
-        net = pretrain_visual(
-            data, work / "visual", config=settings, on_progress=lambda a, b, note: tell("video network", a, b, note)
+
+    def rendered(name: str) -> FaceShard:
+        return read_shards(
+            render_shards(
+                work / name,
+                face_sets(config)[name],
+                landmarker=landmarker,
+                workers=workers,
+                on_progress=lambda a, b: tell(f"faces, {name}", a, b, ""),
+            )
         )
-        write_json(
-            work / "visual.json",
-            {
-                "unseen_people": measure(net, data, split_subjects(data)[1]),
-                "clips": len(data.label),
-                **asdict(settings),
-            },
-        )
-        save_box_net(net, box)
-        del data
+
+    if not ((box / WEIGHTS).is_file() and (box / LANDMARK_WEIGHTS).is_file()):
+        _train_networks(rendered("network"), box, work, config, workers, tell)
     if not (box / "text" / "model.safetensors").is_file():
         metrics = pretrain_text_encoder(
             box / "text",
@@ -104,14 +136,31 @@ def pretrain(
             progress=lambda a, b, loss: tell("text encoder", a, b, f"loss {loss:.3f}"),
         )
         write_json(work / "text.json", metrics)
-    heads = render_shards(
-        work / "head-faces",
-        face_config(config, for_heads=True),
-        workers=workers,
-        on_progress=lambda a, b: tell("faces for the heads", a, b, ""),
-    )
-    build_heads(heads, box, work, config, workers=workers, on_progress=tell)
+    faces = HeadFaces(train=rendered("heads"), held=rendered("held"), measure=rendered("measure"))
+    build_heads(faces, box, work, config, on_progress=tell)
     return box
+
+
+def _train_networks(data: FaceShard, box: Path, work: Path, config: PretrainConfig, workers: int, tell: Report) -> None:
+    def said(stage: str) -> Callable[[int, int, str], None]:
+        return lambda a, b, note: tell(stage, a, b, note)
+
+    visual = VISUAL_TRAINING if config.start == "none" else FINE_TUNING
+    visual = replace(visual, steps=config.visual_steps, seed=config.seed, threads=workers)
+    landmarks = replace(LANDMARK_TRAINING, steps=config.landmark_steps, seed=config.seed, threads=workers)
+    if not (box / LANDMARK_WEIGHTS).is_file():
+        net = pretrain_landmarks(data, work / "landmarks", config=landmarks, on_progress=said("landmark network"))
+        save_landmark_net(net, box)
+        _note(work, "landmarks", landmarks, len(data.label))
+    if not (box / WEIGHTS).is_file():
+        start = BoxEncoder(BOX_FOLDER).net if config.start == "box" else None
+        video = pretrain_visual(data, work / "visual", config=visual, start=start, on_progress=said("video network"))
+        save_box_net(video, box)
+        _note(work, "visual", visual, len(data.label), start=config.start)
+
+
+def _note(work: Path, name: str, settings: NetworkTrainingConfig, clips: int, **more: str) -> None:
+    write_json(work / f"{name}.json", {"clips": clips, **asdict(settings), **more})
 
 
 def _claim(out: Path, config: PretrainConfig) -> None:

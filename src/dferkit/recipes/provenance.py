@@ -19,12 +19,13 @@ from dferkit.training.captioned import TOP_K
 UNCALIBRATED = "UNCALIBRATED on real faces"
 
 
-def box_digests(box: Path) -> dict[str, str]:
-    """SHA-256 of what a head is trained on top of, under the names that ``about`` of a checkpoint uses."""
+def box_digests(box: Path, encoder: str = "box") -> dict[str, str]:
+    """SHA-256 of what a head on an encoder's tokens is trained on top of, under the names that ``about`` of a checkpoint uses."""
+    joint = {"joint_space_digest": digest_file(box / JOINT_WEIGHTS[encoder])} if encoder in JOINT_WEIGHTS else {}
     return {
         "box_digest": digest_file(box / WEIGHTS),
         "text_encoder_digest": digest_file(box / "text" / "model.safetensors"),
-        "joint_space_digest": digest_file(box / JOINT_WEIGHTS),
+        **joint,
     }
 
 
@@ -105,7 +106,7 @@ def about_checkpoint(
     Args:
         box: Folder of the box. encoder_digest: Of the visual encoder when it is not the box's.
     """
-    digests = box_digests(box)
+    digests = box_digests(box, encoder)
     return {
         "name": name,
         "encoder": encoder,

@@ -21,7 +21,7 @@ from dferkit.labels import BASIC
 from dferkit.models.build import variant
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.grace import GraceConfig
-from dferkit.models.joint_space import load_joint_space
+from dferkit.models.joint_space import joint_space_of
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.recipes.scoring import answer_features, scored_clips
 from dferkit.reports.tables import clean_json
@@ -107,7 +107,7 @@ def train_manifest(
     if not train_records:
         raise ManifestError(f"{Path(manifest).name} has a split column, but no row with split train")
     val_records = [] if all(r.split is None for r in records) else choose_split(records, "val")
-    joint = load_joint_space(BOX_FOLDER) if encoder == "box" else None  # it fits the box's tokens only
+    joint = joint_space_of(BOX_FOLDER, encoder)
 
     def planned(base: GraceConfig) -> RunConfig:
         run: RunConfig = apply_settings(

@@ -1,7 +1,7 @@
 """The embedded benchmark: procedural faces as real video files, with known truth."""
 
 from dferkit.synthetic.benchmark import BenchmarkConfig, ClipPlan, describe_config, fingerprint, plan_clips
-from dferkit.synthetic.motion import Nuisances, Performance, draw_performance
+from dferkit.synthetic.motion import Nuisances, Performance, Profile, draw_performance
 from dferkit.synthetic.write import Truth, read_truth, render_benchmark, write_video
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "ClipPlan",
     "Nuisances",
     "Performance",
+    "Profile",
     "Truth",
     "describe_config",
     "draw_performance",

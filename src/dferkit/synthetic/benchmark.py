@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from dferkit.errors import ConfigError
 from dferkit.labels import BASIC
 from dferkit.storage import digest_json
 from dferkit.synthetic.identity import Identity, make_identity
+from dferkit.synthetic.looks import SETTINGS
 from dferkit.synthetic.motion import DFEW_PRIOR, PROTOTYPES, Nuisances, Performance, Profile, draw_performance
+from dferkit.synthetic.variation import draw_varied_clip, draw_varied_identity
 
 VERSION = 1
 CLIPS_PER_SUBJECT = 6
@@ -31,7 +33,8 @@ class BenchmarkConfig:
     """What ``synth`` renders.
 
     Attributes:
-        clips: Number of clips, at least 1. profile: ``posed`` or ``natural``. prior: Class shares.
+        clips: Number of clips, at least 1. profile: ``posed`` or ``natural`` (the benchmark), or ``varied`` (the training profile). prior: Class shares.
+        settings: Which looks the training profile may draw (``looks.Looks``); the benchmark knows only ``any``.
         size: Height and width in pixels, at least 48 and even. seconds, fps: Length and frame rate.
     """
 
@@ -43,12 +46,17 @@ class BenchmarkConfig:
     seconds: float = 2.0
     fps: float = 8.0
     namespace: str = "benchmark"
+    settings: str = "any"
 
     def __post_init__(self) -> None:
         if self.clips < 1:
             raise ConfigError(f"clips is {self.clips}; give at least 1")
-        if self.profile not in ("posed", "natural"):
-            raise ConfigError(f"profile is {self.profile!r}; choose posed or natural")
+        if self.profile not in get_args(Profile):
+            raise ConfigError(f"profile is {self.profile!r}; choose posed, natural or varied")
+        if self.settings not in SETTINGS or (self.profile != "varied" and self.settings != "any"):
+            raise ConfigError(
+                f"settings is {self.settings!r}; choose {', '.join(SETTINGS)} with profile varied, and any with the benchmark's profiles"
+            )
         if self.prior not in ("balanced", "dfew"):
             raise ConfigError(f"prior is {self.prior!r}; choose balanced or dfew")
         if self.size < 48 or self.size % 2 or self.size > 1080:
@@ -130,11 +138,26 @@ def plan_clips(config: BenchmarkConfig) -> list[ClipPlan]:
 
 def draw_identity(config: BenchmarkConfig, subject: int) -> Identity:
     """The person ``subject`` of this configuration."""
-    return make_identity(subject_name(config, subject), generator(config, 0, subject))
+    name, rng = subject_name(config, subject), generator(config, 0, subject)
+    return draw_varied_identity(name, config.settings, rng) if config.profile == "varied" else make_identity(name, rng)
 
 
 def draw_clip(config: BenchmarkConfig, plan: ClipPlan, nuisances: Nuisances | None = None) -> Performance:
-    """What happens in one clip."""
+    """What happens in one clip.
+
+    Raises:
+        ConfigError: Nuisances are chosen for the training profile, which has its own.
+    """
+    if config.profile == "varied":
+        if nuisances is not None:
+            raise ConfigError("the training profile draws its own nuisances; choose them with profile posed or natural")
+        return draw_varied_clip(
+            plan.label,
+            frames=config.num_frames,
+            fps=config.fps,
+            settings=config.settings,
+            rng=generator(config, 1, plan.number),
+        )
     return draw_performance(
         plan.label,
         frames=config.num_frames,
@@ -165,4 +188,7 @@ def fingerprint() -> str:
 
 def describe_config(config: BenchmarkConfig) -> dict[str, object]:
     """What a results file says of the benchmark."""
-    return {**asdict(config), "version": VERSION, "fingerprint": fingerprint()}
+    about = asdict(config)
+    if config.profile != "varied":
+        del about["settings"]  # the frozen benchmark's description is frozen too
+    return {**about, "version": VERSION, "fingerprint": fingerprint()}

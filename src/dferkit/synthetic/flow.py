@@ -50,6 +50,8 @@ def _positions(
     above = np.where(y > 0, y >= anatomy.eye_line(s), y >= anatomy.mouth_line(s))
     flap = np.where(above, parts["upper"], parts["lower"])
     moved = np.tensordot(weights, parts["common"][:, :, :2] + flap, axes=2)
+    if identity.shape is not None:
+        moved += identity.shape.reshape(2, -1)[:, index]
     lid = np.where(above, parts["lid_upper"], parts["lid_lower"])
     lip = np.where(above, parts["lip_upper"], parts["lip_lower"])
     which = np.where(above, 0, 1)

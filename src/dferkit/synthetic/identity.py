@@ -63,6 +63,8 @@ class Identity:
         occlusion: (height, width) ambient light that arrives, 0 to 1.
         resting: Extra AU weights of the resting face, so that neutral differs between people; not part of the truth.
         strength: How far this person's skin moves per AU (1 is average).
+        glasses: 0 for none, else how thick their frame is (1 is .22 cm).
+        shape: (2, rows, columns) displacement (ds, dy) in cm of this face from the average one, on the coarse chart; None is the average.
     """
 
     subject: str
@@ -81,6 +83,7 @@ class Identity:
     eye_opening: float
     gloss: float
     glasses: float
+    shape: np.ndarray | None = None
 
 
 def _profile(y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -173,16 +176,23 @@ def _brows(rng: np.random.Generator) -> np.ndarray:
     return np.clip(total * rng.uniform(1.2, 2.2), 0, 1)
 
 
-def _beard(s: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Coverage of facial hair: none for most, stubble, moustache or full beard for some."""
-    kind = rng.choice(4, p=(0.62, 0.20, 0.09, 0.09))
+def facial_hair(s: np.ndarray, y: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Coverage of facial hair at full density: ``stubble``, ``moustache``, ``full`` or ``chin``."""
     moustache = gaussian(s, y, 0.9, -2.35, 1.1, 0.38)
     jaw = soft_step(-4.6 - 0.12 * s**2 + 1.4 * np.exp(-((np.abs(s) - 5) ** 2)) - y, 0.35)
     jaw *= 1 - 0.75 * gaussian(s, y, 0.0, -4.8, 0.9, 0.5)
+    if kind == "chin":
+        jaw *= np.exp(-((s / 2.6) ** 4))
     grain = 0.75 + 0.25 * np.clip(_smooth_noise(rng, 0.15), -1, 1)
-    cover = np.clip(moustache * 0.9, 0, 1) if kind == 2 else np.clip(np.maximum(moustache, jaw), 0, 1)
-    density = (0.0, rng.uniform(0.12, 0.35), rng.uniform(0.5, 0.85), rng.uniform(0.5, 0.85))[kind]
-    return cover * density * grain
+    cover = np.clip(moustache * 0.9, 0, 1) if kind == "moustache" else np.clip(np.maximum(moustache, jaw), 0, 1)
+    return cover * grain
+
+
+def _beard(s: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Coverage of facial hair: none for most, stubble, moustache or full beard for some."""
+    kind = rng.choice(4, p=(0.62, 0.20, 0.09, 0.09))
+    cover = facial_hair(s, y, ("none", "stubble", "moustache", "full")[kind], rng)
+    return cover * (0.0, rng.uniform(0.12, 0.35), rng.uniform(0.5, 0.85), rng.uniform(0.5, 0.85))[kind]
 
 
 def _albedo(
@@ -233,10 +243,11 @@ def _albedo(
     return np.clip(skin, 0.01, 1).astype(np.float32)
 
 
-def make_identity(subject: str, rng: np.random.Generator) -> Identity:
-    """Draw one person from a generator; the same generator state gives the same person."""
+def make_identity(subject: str, rng: np.random.Generator, *, skin_tone: str | None = None) -> Identity:
+    """Draw one person from a generator; the same generator state gives the same person. A given tone takes the drawn one's place."""
     s, y = chart_grid()
-    tone = list(SKIN_TONES)[rng.integers(len(SKIN_TONES))]
+    drawn = list(SKIN_TONES)[rng.integers(len(SKIN_TONES))]
+    tone = skin_tone or drawn
     dark = list(SKIN_TONES).index(tone) >= 3
     hair = np.array(_HAIR_COLOURS[rng.integers(2 if dark else len(_HAIR_COLOURS))], np.float32) / 255
     long_hair = bool(rng.random() < 0.4)

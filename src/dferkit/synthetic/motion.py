@@ -15,7 +15,7 @@ from dferkit.labels import BASIC
 from dferkit.synthetic.anatomy import AU_INDEX, NUM_AUS
 from dferkit.synthetic.render import Scene
 
-Profile = Literal["posed", "natural"]
+Profile = Literal["posed", "natural", "varied"]
 
 # AU -> (probability of use, mean intensity) when the class is shown in full.
 PROTOTYPES: dict[str, dict[str, tuple[float, float]]] = {
@@ -266,7 +266,7 @@ def draw_performance(
     """Draw one clip of a class.
 
     Args:
-        label: One of ``labels.BASIC``.
+        label: One of ``labels.BASIC``. profile: ``posed`` or ``natural``; clips of the training profile start from either (``variation``).
         frames, fps: Length and rate; times are ``arange(frames) / fps``.
         nuisances: What may happen besides the expression; all by default.
     """

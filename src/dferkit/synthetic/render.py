@@ -32,6 +32,25 @@ _REFERENCE_WIDTH = 7.0  # cm of chart per radian around the head
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Occluder:
+    """A thing between camera and face: an ellipse, all lengths in cm on the screen, right and up.
+
+    Attributes:
+        drift: How far it moves through the clip. angle: Degrees. colour: RGB, 0 to 1.
+    """
+
+    centre: tuple[float, float]
+    drift: tuple[float, float]
+    extent: tuple[float, float]
+    angle: float
+    colour: tuple[float, float, float]
+
+
+# Fields of a scene with one row per frame.
+PER_FRAME = ("pose", "camera", "blink", "speech", "gaze", "light", "exposure")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
     """Everything that moves or differs besides identity and action units.
 
@@ -43,6 +62,7 @@ class Scene:
         light_colour, ambient: RGB factors and ambient share.
         background: Seed of the background picture.
         blur: Gaussian sigma in pixels; noise: standard deviation in levels; quality: JPEG quality.
+        gamma: Exponent of the tone curve. resolution: Share of the picture's pixels per side that carry detail.
     """
 
     pose: np.ndarray
@@ -58,6 +78,10 @@ class Scene:
     blur: float
     noise: float
     quality: int
+    gamma: float = 0.85
+    resolution: float = 1.0
+    is_grey: bool = False
+    occluder: Occluder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +171,17 @@ def _trace(
     return (t * _REFERENCE_WIDTH).astype(np.float32), y.astype(np.float32), coverage.astype(np.float32)
 
 
-def _displacements(weights: np.ndarray, opening: np.ndarray) -> dict[str, np.ndarray]:
+def _displacements(weights: np.ndarray, opening: np.ndarray, shape: np.ndarray | None) -> dict[str, np.ndarray]:
     """Displacement fields of one frame on the coarse chart: ``common`` (r, c, 3), ``upper`` and ``lower`` (r, c, 2).
 
     Args:
-        weights: (2, AUs) per side. opening: (4,) cm.
+        weights: (2, AUs) per side. opening: (4,) cm. shape: (2, r, c) cm, what this face differs from the average one.
     """
     parts = anatomy.fields()
     rows, columns = parts["lid_upper"].shape
     common = np.tensordot(weights, parts["common"], axes=2)
+    if shape is not None:
+        common[:2] += shape
     upper = common[:2] + np.tensordot(weights, parts["upper"], axes=2)
     lower = common[:2] + np.tensordot(weights, parts["lower"], axes=2)
     upper[1] += opening[0] * parts["lid_upper"] + opening[2] * parts["lip_upper"]
@@ -175,6 +201,14 @@ def _undo(field: np.ndarray, s: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, 
         qs = qs + damping * (s - moved[..., 0] - qs)
         qy = qy + damping * (y - moved[..., 1] - qy)
     return qs, qy
+
+
+def _average_place(shape: np.ndarray | None, s: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where points of this face lie on the average one: eyeballs and teeth are drawn there."""
+    if shape is None:
+        return s, y
+    moved = _sample(np.ascontiguousarray(shape.transpose(1, 2, 0)), s, y, FIELD_STEP)
+    return s - moved[..., 0], y - moved[..., 1]
 
 
 def _shade(
@@ -347,7 +381,7 @@ def _glasses(image: np.ndarray, identity: Identity, scene: Scene, frame: int) ->
                 size / 2 - (up + scene.camera[frame, 1] - 0.6) * scale,
             )
         )
-    degrees, width = -np.rad2deg(float(scene.pose[frame, 2])), max(round(0.22 * scale), 1)
+    degrees, width = -np.rad2deg(float(scene.pose[frame, 2])), max(round(0.22 * identity.glasses * scale), 1)
     axes = (max(round(1.95 * scale * abs(np.cos(scene.pose[frame, 0])) * 16), 1), round(1.35 * scale * 16))
     for centre in points[:2]:
         cv2.ellipse(
@@ -421,7 +455,7 @@ def _render_one(
     backdrop: np.ndarray,
 ) -> np.ndarray:
     big = len(backdrop)
-    field = _displacements(weights, opening)
+    field = _displacements(weights, opening, identity.shape)
     drop = float(anatomy.jaw_drop(opening[None])[0])
     # Geometry is smooth: it is traced on a half-size grid and enlarged; the slits are decided at full size.
     s, y, coverage = _trace(identity, head, scene.pose[i], scene.camera[i], drop, big // 2)
@@ -441,6 +475,7 @@ def _render_one(
     lit = _shade(identity, head, weights, field["height"], scene, i)
     skin = _sample(lit, qs, np.maximum(qy, -9.0))  # below the chin there is no skin to look up
     light = float(np.clip(0.55 + 0.45 * scene.light[i, 2], 0.3, 1.0))
+    s, y = _average_place(identity.shape, s, y)
     _eyes(skin, interior & eye_half & (np.abs(np.abs(s) - EYE_S) < 1.95), s, y, scene, identity, i, light)
     _mouth(skin, interior & ~eye_half & (np.abs(s) < 3.8), s, y, opening, light)
     image = backdrop.copy()
@@ -448,15 +483,34 @@ def _render_one(
     alpha = np.clip(coverage * screen_scale(big) + 0.5, 0, 1)[..., None]
     image += alpha * (skin * scene.exposure[i] - image)
     _glasses(image, identity, scene, i)
+    _hide(image, scene, i)
     return image
+
+
+def _hide(canvas: np.ndarray, scene: Scene, frame: int) -> None:
+    """The thing before the face, where there is one."""
+    thing = scene.occluder
+    if thing is None:
+        return
+    size, scale, when = len(canvas), screen_scale(len(canvas)), frame / max(len(scene.pose) - 1, 1)
+    right, up = (c + when * d for c, d in zip(thing.centre, thing.drift, strict=True))
+    colour = np.array(thing.colour) * float(scene.exposure[frame])
+    axes = (thing.extent[0] * scale, thing.extent[1] * scale)
+    _ellipse(canvas, (size / 2 + right * scale, size / 2 - up * scale), axes, thing.angle, colour)
 
 
 def _camera(image: np.ndarray, scene: Scene, i: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Resolution, blur, tone curve, noise and JPEG of the camera."""
     small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    if scene.resolution < 1:
+        low = max(round(size * scene.resolution), 16)
+        coarse = cv2.resize(small, (low, low), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR)
+    if scene.is_grey:
+        small = np.repeat(small.mean(2, keepdims=True), 3, 2)
     if scene.blur > 0.05:
         small = cv2.GaussianBlur(small, (0, 0), scene.blur)
-    levels = np.clip(small, 0, 1) ** 0.85 * 255
+    levels = np.clip(small, 0, 1) ** scene.gamma * 255
     levels += rng.standard_normal(small.shape, dtype=np.float32) * scene.noise
     picture = np.clip(levels, 0, 255).astype(np.uint8)
     ok, data = cv2.imencode(".jpg", picture[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, int(scene.quality)))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
-from dferkit.encoders.protocols import VisualEncoder
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
 from dferkit.errors import DataError
 from dferkit.faces import BoxFile, Detector, build_detector
 from dferkit.faces.clip import read_clip_faces
@@ -53,7 +53,7 @@ class Features:
         visual: float16 (clips, frames, patches, dim). summary: float16 (clips, frames, summary_dim). units: (clips, 16, AUs) of the describer, 0 to 1.
         timestamps: (clips, 16) seconds. boxes: (clips, 16, 4) and frame_sizes (clips, 2) width, height, to map truth onto crops.
         motion: Measured motion weights (clips, frames, patches), when they were asked for.
-        au_names, grid: Of the box and of the visual encoder. encoder, encoder_digest: Who made the tokens.
+        au_names: Of the describer. grid, areas: Of the visual encoder. encoder, encoder_digest: Who made the tokens.
     """
 
     records: tuple[Record, ...]
@@ -66,6 +66,7 @@ class Features:
     frame_sizes: np.ndarray
     au_names: tuple[str, ...]
     grid: tuple[int, int]
+    areas: tuple[str, ...]
     encoder: str
     encoder_digest: str
     motion: Tensor | None = None
@@ -84,6 +85,7 @@ class Features:
             frame_sizes=self.frame_sizes[index],
             au_names=self.au_names,
             grid=self.grid,
+            areas=self.areas,
             encoder=self.encoder,
             encoder_digest=self.encoder_digest,
             motion=None if self.motion is None else self.motion[torch.from_numpy(index)],
@@ -104,12 +106,13 @@ def encode_clips(
     """Everything a model reads of face clips, one row per clip: ``visual``, ``summary``, ``units``, ``timestamps``, ``boxes`` and, if measured, ``motion``.
 
     Args:
-        box: Describes the action units. encoder: Makes the visual tokens; may be the box. motion: One of ``motion.SOURCES``.
+        box: Describes the action units where the encoder does not. encoder: Makes the visual tokens; may be the box. motion: One of ``motion.SOURCES``.
     """
-    readings = box.read(clips)
-    tokens = [r.tokens for r in readings] if encoder is box else encoder.encode(clips)
-    steps, patches = encoder.num_frames, encoder.grid[0] * encoder.grid[1]
-    num_units = len(box.net.config.au_names)
+    describer = encoder if isinstance(encoder, DescribingEncoder) else box
+    readings = describer.read(clips)
+    tokens = [r.tokens for r in readings] if encoder is describer else encoder.encode(clips)
+    steps, patches = encoder.num_frames, num_tokens(encoder)
+    num_units = len(describer.au_names)
     tensors = {
         "visual": _rows([t.values.half() for t in tokens], (steps, patches, encoder.dim), torch.float16),
         "summary": _rows([t.summary.half() for t in tokens], (steps, encoder.summary_dim), torch.float16),
@@ -171,7 +174,8 @@ def _extract(records: list[Record], config: FeatureConfig, out: str, key: str) -
         "encoder": encoder.name,
         "digest": encoder.digest,
         "grid": list(encoder.grid),
-        "au_names": list(box.net.config.au_names),
+        "areas": list(encoder.areas),
+        "au_names": list(box.au_names),
     }
     with atomic_path(out) as temporary:
         save_file(
@@ -266,6 +270,7 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
         frame_sizes=joined["frame_sizes"].numpy(),
         au_names=tuple(about["au_names"]),
         grid=tuple(about["grid"]),
+        areas=tuple(about["areas"]),
         encoder=str(about["encoder"]),
         encoder_digest=str(about["digest"]),
         motion=joined.get("motion"),

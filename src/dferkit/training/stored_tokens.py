@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.open import open_visual_encoder
-from dferkit.encoders.protocols import VisualEncoder
+from dferkit.encoders.protocols import VisualEncoder, num_tokens
 from dferkit.errors import CheckpointError, DataError
 from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
@@ -144,6 +144,7 @@ def encode_store(
                 "encoder": encoders.visual.name,
                 "encoder_digest": encoders.visual.digest,
                 "grid": list(encoders.visual.grid),
+                "areas": list(encoders.visual.areas),
                 "au_names": list(encoders.box.net.config.au_names),
                 "settings": settings,
                 "shards": [_about(_file(folder, number))["sha256"] for number in numbers],
@@ -320,12 +321,11 @@ def open_tokens(
     if not rows:
         raise DataError(f"no clip of {store.path.name}/ has a face; look at its index.csv")
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    grid = encoders.visual.grid
     lazy = TokenRows(
         paths=tuple(paths),
         tensor="visual",
         places=np.array(places_of, dtype=np.int64),
-        row_shape=(encoders.visual.num_frames, grid[0] * grid[1], encoders.visual.dim),
+        row_shape=(encoders.visual.num_frames, num_tokens(encoders.visual), encoders.visual.dim),
         dtype=torch.float16,
         digests=tuple(digests),
     )
@@ -340,7 +340,8 @@ def open_tokens(
         boxes=joined["boxes"].numpy(),
         frame_sizes=np.array([row["frame_size"] for row in rows]),
         au_names=encoders.box.net.config.au_names,
-        grid=grid,
+        grid=encoders.visual.grid,
+        areas=encoders.visual.areas,
         encoder=encoders.visual.name,
         encoder_digest=encoders.visual.digest,
         motion=joined.get("motion"),

@@ -38,6 +38,7 @@ class ClipSet:
     subjects: np.ndarray
     au_names: tuple[str, ...]
     grid: tuple[int, int]
+    areas: tuple[str, ...]
     labels: tuple[str, ...]
     clip_ids: tuple[str, ...] = ()
     motion: Tensor | None = None
@@ -73,6 +74,7 @@ def clip_set(features: Features, labels: tuple[str, ...]) -> ClipSet:
         subjects=np.array([r.subject or f"clip:{r.clip_id}" for r in features.records]),
         au_names=features.au_names,
         grid=features.grid,
+        areas=features.areas,
         labels=labels,
         clip_ids=tuple(r.clip_id for r in features.records),
         motion=features.motion,
@@ -107,6 +109,7 @@ def base_config(train: ClipSet, encoder: TextEncoder, *, has_joint: bool) -> Gra
         num_frames=train.visual.shape[1],
         summary_dim=train.summary.shape[-1],
         grid=train.grid,
+        areas=len(train.areas),
         labels=train.labels,
         visual_mass="learned" if has_joint else "uniform",
     )

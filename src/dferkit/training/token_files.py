@@ -57,6 +57,7 @@ def save_clips(clips: ClipSet, path: Path | str) -> None:
         "subjects": clips.subjects.tolist(),
         "au_names": clips.au_names,
         "grid": clips.grid,
+        "areas": clips.areas,
         "labels": clips.labels,
         "clip_ids": clips.clip_ids,
     }
@@ -94,6 +95,7 @@ def load_clips(path: Path | str) -> ClipSet:
         subjects=np.array(about["subjects"]),
         au_names=tuple(about["au_names"]),
         grid=tuple(about["grid"]),
+        areas=tuple(about["areas"]),
         labels=tuple(about["labels"]),
         clip_ids=tuple(about["clip_ids"]),
         motion=motion,

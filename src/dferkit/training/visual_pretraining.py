@@ -1,49 +1,37 @@
-"""Training the box's video network on rendered faces: resumable, seeded, one clear loop."""
+"""Training the box's video network on rendered faces: what its batches are, and how it is measured."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dferkit.encoders.box_net import BoxNet, BoxOutput, box_loss
-from dferkit.errors import ConfigError
-from dferkit.evaluation.metrics import confusion_matrix, uar
-from dferkit.labels import BASIC
+from dferkit.encoders.box_net import BoxNet, BoxOutput
 from dferkit.training.face_shards import CROP_SIZE, NETWORK_SIZE, USED_SIZE, FaceShard
-from dferkit.training.state import load_state, save_state
+from dferkit.training.network_loop import (
+    Batch,
+    NetworkTrainingConfig,
+    chosen_clips,
+    join_outputs,
+    score_network,
+    split_subjects,
+    train_network,
+)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VisualPretrainingConfig:
-    """How long and how fast.
-
-    Attributes:
-        use_bfloat16: None chooses by the processor (it trains about three times faster where there are AMX tiles).
-        cycles: Last step and highest learning rate of each rise and fall of the learning rate, cut off at ``steps``.
-        easy_steps: So long only posed clips are shown: weak displays teach nothing to a network that knows nothing.
-        full_strength_step: From here on augmentation has its full strength.
-    """
-
-    steps: int = 13700
-    cycles: tuple[tuple[int, float], ...] = ((5500, 2e-3), (8700, 1.2e-3), (13700, 1.2e-3))
-    batch: int = 20
-    weight_decay: float = 0.02
-    warmup_share: float = 0.06
-    seed: int = 0
-    threads: int = 2
-    save_every: int = 500
-    use_bfloat16: bool | None = None
-    average_decay: float = 0.998
-    easy_steps: int = 700
-    full_strength_step: int = 2500
+VISUAL_TRAINING = NetworkTrainingConfig(
+    steps=13700,
+    cycles=((5500, 2e-3), (8700, 1.2e-3), (13700, 1.2e-3)),
+    batch=20,
+    easy_steps=700,
+    full_strength_step=2500,
+)
+# Going on from trained weights: no easy start, and lower steps.
+FINE_TUNING = NetworkTrainingConfig(steps=5000, cycles=((5000, 8e-4),), batch=20)
 
 
 def augment(crops: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
@@ -108,137 +96,57 @@ def network_input(crops: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(clips.transpose(0, 1, 4, 2, 3))).float() / 255 - 0.5
 
 
-def _has_fast_bfloat16() -> bool:
-    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(check and check())
-
-
-def split_subjects(data: FaceShard) -> tuple[np.ndarray, np.ndarray]:
-    """Clip numbers to train on and of held-out people (one in twelve)."""
-    held = data.subject % 12 == 5
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
 @torch.inference_mode()
 def predict_clips(net: BoxNet, crops: np.ndarray, *, batch: int = 32) -> BoxOutput:
     """The network's answer for many clips."""
     net.eval()
-    parts = [net(network_input(crops[i : i + batch])) for i in range(0, len(crops), batch)]
-    return BoxOutput(
-        **{
-            name: torch.cat([getattr(p, name) for p in parts])
-            for name in ("tokens", "hidden", "action_units", "logits")
-        }
-    )
+    return join_outputs([net(network_input(crops[i : i + batch])) for i in range(0, len(crops), batch)])
 
 
 def measure(net: BoxNet, data: FaceShard, clips: np.ndarray) -> dict[str, float]:
-    """UAR by profile and mean correlation of the action units on unseen people."""
-    result: dict[str, float] = {}
-    output = predict_clips(net, data.crops[clips])
-    truth, said = (
-        data.au[clips].astype(np.float32).reshape(-1, len(net.config.au_names)),
-        output.action_units.numpy().reshape(-1, len(net.config.au_names)),
-    )
-    shown = truth.std(0) > 0.02
-    result["au_correlation"] = float(
-        np.mean([np.corrcoef(truth[:, i], said[:, i])[0, 1] for i in np.flatnonzero(shown)])
-    )
-    for name, natural in (("posed", False), ("natural", True)):
-        chosen = data.is_natural[clips] == natural
-        if chosen.any():
-            result[f"uar_{name}"] = float(
-                uar(confusion_matrix(data.label[clips][chosen], output.logits.numpy()[chosen].argmax(1), len(BASIC)))
-            )
-    return result
+    """UAR by profile and mean correlation of the action units on some clips."""
+    return score_network(predict_clips(net, data.crops[clips]), data.take(clips))
 
 
 def pretrain_visual(
     data: FaceShard,
     folder: Path | str,
     *,
-    config: VisualPretrainingConfig | None = None,
+    config: NetworkTrainingConfig | None = None,
+    start: BoxNet | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> BoxNet:
     """Train, resuming from ``folder`` if a state of the same settings is there.
 
-    The batch of a step is a pure function of (seed, step), so an interrupted run goes on as if nothing had happened.
+    Args:
+        start: Weights to begin with, instead of random ones.
 
     Returns:
         The network with averaged weights, in evaluation mode.
     """
-    config = config or VisualPretrainingConfig()
-    torch.set_num_threads(config.threads)
-    cv2.setNumThreads(1)
-    torch.manual_seed(config.seed)
-    folder = Path(folder)
-    use_bfloat16 = _has_fast_bfloat16() if config.use_bfloat16 is None else config.use_bfloat16
-    net, average = BoxNet(), BoxNet()
-    average.load_state_dict(net.state_dict())
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.cycles[0][1], weight_decay=config.weight_decay)
-    modules, settings = {"net": net, "average": average}, asdict(config)
-    step = load_state(folder, modules, optimizer, settings=settings)
+    config = config or VISUAL_TRAINING
     train, held = split_subjects(data)
-    with ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(_batch, data, train, config, step)
-        while step < config.steps:
-            video, units, labels = following.result()
-            following = ahead.submit(_batch, data, train, config, step + 1)
-            for group in optimizer.param_groups:
-                group["lr"] = _rate(step, config)
-            net.train()
-            with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
-                output = net(video)
-            full = replace(output, action_units=output.action_units.float(), logits=output.logits.float())
-            loss = box_loss(full, units, labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            decay = min(config.average_decay, 1 - 1 / (1 + step))
-            with torch.no_grad():
-                for slow, fast in zip(average.parameters(), net.parameters(), strict=True):
-                    slow.lerp_(fast, 1 - decay)
-            if step % config.save_every == 0 or step == config.steps:
-                save_state(folder, modules, optimizer, step=step, settings=settings)
-                scores = measure(average, data, held[:240])
-                if on_progress:
-                    on_progress(step, config.steps, ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
-            elif on_progress and step % 20 == 0:
-                on_progress(step, config.steps, f"loss {float(loss.detach()):.3f}")
-    return average.eval()
+    return train_network(
+        BoxNet,
+        lambda step: _batch(data, train, config, step),
+        lambda net: measure(net, data, held[:240]),
+        folder,
+        config=config,
+        start=start,
+        on_progress=on_progress,
+    )
 
 
-def _rate(step: int, config: VisualPretrainingConfig) -> float:
-    """Learning rate: in each cycle a linear rise and a cosine fall. The last cycle is stretched or cut to end with the training."""
-    start = 0
-    for number, (end, highest) in enumerate(config.cycles):
-        is_last = number == len(config.cycles) - 1 or end >= config.steps
-        if is_last or step < end:
-            last = config.steps if is_last else end
-            return highest * _schedule((step - start) / (last - start), config.warmup_share)
-        start = end
-    raise ConfigError("give at least one cycle of the learning rate")
-
-
-def _schedule(progress: float, warmup: float) -> float:
-    """Linear rise, then cosine to a hundredth."""
-    if progress < warmup:
-        return max(progress / warmup, 0.02)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-def _batch(
-    data: FaceShard, train: np.ndarray, config: VisualPretrainingConfig, step: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Clips of one step: every clip once per epoch, in an order and with augmentations fixed by (seed, step)."""
+def _batch(data: FaceShard, train: np.ndarray, config: NetworkTrainingConfig, step: int) -> Batch:
+    """Clips of one step, with augmentations fixed by (seed, step)."""
     if step < config.easy_steps:
-        train = train[~data.is_natural[train]]
+        train = train[data.of_profile("posed")[train]]
     strength = min(0.3 + 0.7 * step / max(config.full_strength_step, 1), 1.0)
-    per_epoch = max(len(train) // config.batch, 1)
-    order = np.random.default_rng([config.seed, step // per_epoch]).permutation(train)
-    chosen = order[(step % per_epoch) * config.batch :][: config.batch]
+    chosen = chosen_clips(train, config, step)
     rng = np.random.default_rng([config.seed, 1, step])
     video = torch.from_numpy(np.stack([augment(data.crops[i], rng, strength=strength) for i in chosen]))
-    return video, torch.from_numpy(data.au[chosen].astype(np.float32)), torch.from_numpy(data.label[chosen])
+    return Batch(
+        inputs=(video,),
+        units=torch.from_numpy(data.au[chosen].astype(np.float32)),
+        labels=torch.from_numpy(data.label[chosen]),
+    )

@@ -1,0 +1,112 @@
+"""Pixels and landmarks together: the tokens of both networks side by side, and for each action unit the mixture that is nearest to the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.landmarks import LandmarkEncoder
+from dferkit.encoders.protocols import EncoderReading
+from dferkit.errors import CheckpointError
+from dferkit.schema import FaceClip, VisualTokens
+from dferkit.storage import digest_file, write_json
+
+SETTINGS = "combined.json"
+
+
+class CombinedEncoder:
+    """Both networks of a box folder. Implements ``DescribingEncoder``.
+
+    Attributes:
+        pixel_share: (AUs,) how much of an action unit's intensity is taken from the video network, 0 to 1; the rest from the landmarks.
+    """
+
+    name = "box+landmarks"
+    needs_landmarks = True
+
+    def __init__(self, folder: Path | str = BOX_FOLDER) -> None:
+        """Load both networks.
+
+        Raises:
+            CheckpointError: A file is missing or damaged.
+        """
+        self.pixels, self.landmarks = BoxEncoder(folder), LandmarkEncoder(folder)
+        path = Path(folder) / SETTINGS
+        try:
+            share = json.loads(path.read_text(encoding="utf-8"))["pixel_share"]
+        except (OSError, ValueError, LookupError) as error:
+            raise CheckpointError(
+                f"{SETTINGS} of the box in {path.parent.name}/ cannot be read ({error}); reinstall dferkit"
+            ) from error
+        self.pixel_share = np.asarray(share, np.float32)
+        self.grid, self.areas = self.pixels.grid, self.landmarks.areas
+        self.dim, self.num_frames, self.au_names = self.pixels.dim, self.pixels.num_frames, self.pixels.au_names
+        self.summary_dim = self.pixels.summary_dim + self.landmarks.summary_dim
+        parts = (self.pixels.digest, self.landmarks.digest, digest_file(path))
+        self.digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> CombinedEncoder:
+        """The same networks, with a known neutral face as the landmarks' zero."""
+        other = object.__new__(CombinedEncoder)
+        other.__dict__.update(self.__dict__)
+        other.landmarks = self.landmarks.with_neutral(neutral)
+        return other
+
+    def hold_still(self, clip: FaceClip, keep: Bool[np.ndarray, "steps rows columns"]) -> FaceClip:
+        """``LandmarkEncoder.hold_still``; the pixels are the caller's."""
+        return self.landmarks.hold_still(clip, keep)
+
+    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+        """Tokens of each clip."""
+        return [reading.tokens for reading in self.read(clips)]
+
+    def read(self, clips: Sequence[FaceClip]) -> list[EncoderReading]:
+        """Tokens and action units of each clip.
+
+        Raises:
+            DataError: A clip was not measured by a landmarker, or it saw no face.
+        """
+        return [self._join(a, b) for a, b in zip(self.pixels.read(clips), self.landmarks.read(clips), strict=True)]
+
+    def _join(self, pixels: EncoderReading, landmarks: EncoderReading) -> EncoderReading:
+        a, b = pixels.tokens, landmarks.tokens
+        tokens = replace(
+            b,
+            values=torch.cat([a.values, b.values], 1),
+            summary=torch.cat([a.summary, b.summary], 1),
+            grid=self.grid,
+            encoder=self.name,
+        )
+        units = mix_units(pixels.action_units.intensity, landmarks.action_units.intensity, self.pixel_share)
+        return EncoderReading(
+            tokens=tokens, action_units=replace(landmarks.action_units, intensity=units, source=self.name)
+        )
+
+
+def mix_units(pixels: np.ndarray, landmarks: np.ndarray, pixel_share: np.ndarray) -> np.ndarray:
+    """Intensities (…, AUs) of both networks, mixed per action unit."""
+    return (pixel_share * pixels + (1 - pixel_share) * landmarks).astype(np.float32)
+
+
+def fit_pixel_share(pixels: np.ndarray, landmarks: np.ndarray, truth: np.ndarray) -> Float[np.ndarray, " aus"]:
+    """Share of the video network per action unit that is nearest to the truth in the mean square, cut to 0 to 1.
+
+    Args:
+        pixels, landmarks, truth: (samples, AUs) intensities.
+    """
+    difference = pixels - landmarks
+    share = (difference * (truth - landmarks)).sum(0) / np.maximum(np.square(difference).sum(0), 1e-9)
+    return np.clip(share, 0, 1).astype(np.float32)
+
+
+def save_combined(pixel_share: np.ndarray, folder: Path | str) -> None:
+    """Write the mixture."""
+    write_json(Path(folder) / SETTINGS, {"pixel_share": [round(float(v), 4) for v in pixel_share]})

@@ -1,0 +1,182 @@
+"""The box's landmark network as a frozen encoder: tokens of face areas and action units of clips that were measured by a landmarker."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import reduce
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dferkit.encoders.box import BOX_FOLDER, NUM_FRAMES, TUBELET
+from dferkit.encoders.face_shape import AREA_NAMES, HeadShape, head_shape, outlines, to_frame
+from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
+from dferkit.encoders.protocols import EncoderReading
+from dferkit.errors import CheckpointError, DataError
+from dferkit.faces import CROP_MARGIN
+from dferkit.schema import ActionUnits, FaceClip, VisualTokens
+from dferkit.storage import atomic_path, digest_file, write_json
+
+WEIGHTS, SETTINGS = "landmarks.safetensors", "landmarks.json"
+DRAWN_GRID = (8, 8)  # cells of a face crop that areas are drawn on
+
+
+class LandmarkEncoder:
+    """Frozen landmark network of a box folder. Implements ``DescribingEncoder``.
+
+    Attributes:
+        neutral: (478, 3) the person's neutral face in head coordinates, where the user named one; None: each clip's own mean is its zero.
+    """
+
+    name = "landmarks"
+    grid = (0, 0)
+    areas = AREA_NAMES
+    needs_landmarks = True
+
+    def __init__(self, folder: Path | str = BOX_FOLDER) -> None:
+        """Load the weights.
+
+        Raises:
+            CheckpointError: A file is missing, damaged or of another network.
+        """
+        folder = Path(folder)
+        try:
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            self.net = LandmarkNet(LandmarkNetConfig.from_dict(settings))
+            self.net.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
+        except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"the landmark network in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
+            ) from error
+        self.net.eval()
+        self.digest = digest_file(folder / WEIGHTS)
+        self.neutral: np.ndarray | None = None
+        self.au_names, self.num_frames = self.net.config.au_names, NUM_FRAMES // TUBELET
+        self.dim, self.summary_dim = self.net.config.width, self.net.config.hidden
+
+    @property
+    def template(self) -> Float[np.ndarray, "points 3"]:
+        """The mean face that clips are put onto."""
+        return self.net.template.numpy()
+
+    def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> LandmarkEncoder:
+        """The same network, with a known neutral face as zero."""
+        other = copy.copy(self)
+        other.neutral = neutral
+        return other
+
+    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+        """Tokens of each clip."""
+        return [reading.tokens for reading in self.read(clips)]
+
+    @torch.inference_mode()
+    def read(self, clips: Sequence[FaceClip]) -> list[EncoderReading]:
+        """Tokens and action units of each clip.
+
+        Raises:
+            DataError: A clip was not measured by a landmarker, or it saw no face.
+        """
+        return [self._read(clip) for clip in clips]
+
+    def shape(self, clip: FaceClip) -> HeadShape:
+        """The clip in head coordinates.
+
+        Raises:
+            DataError: It has no landmarks.
+        """
+        return head_shape(landmarks_of(clip), self.template)
+
+    def hold_still(self, clip: FaceClip, keep: Bool[np.ndarray, "steps rows columns"]) -> FaceClip:
+        """The clip with the landmarks in cells marked False held at the clip's mean face; the head goes on moving.
+
+        Args:
+            keep: Cells over time and the face crop; a step spans frames / steps frames.
+        """
+        shape, frames = self.shape(clip), len(clip.timestamps)
+        places = points_on_crop(landmarks_of(clip), clip.track.boxes)
+        steps, rows, columns = keep.shape
+        step = np.minimum(np.arange(frames) * steps // frames, steps - 1)
+        row, column = (
+            np.clip((places[..., axis] * count).astype(int), 0, count - 1) for axis, count in ((1, rows), (0, columns))
+        )
+        kept = keep[step[:, None], row, column]
+        still = np.where(kept[..., None], shape.points, shape.points.mean(0))
+        assert clip.geometry is not None
+        return replace(clip, geometry=replace(clip.geometry, landmarks=to_frame(still, shape, self.template)))
+
+    def _read(self, clip: FaceClip) -> EncoderReading:
+        shape = self.shape(clip)
+        points = torch.from_numpy(shape.points)[None]
+        neutral = torch.zeros_like(points[:, 0]) if self.neutral is None else torch.from_numpy(self.neutral)[None]
+        known = torch.tensor([self.neutral is not None])
+        output = self.net(points, torch.from_numpy(shape.turn)[None], neutral.float(), known)
+        covered = outlines(points_on_crop(landmarks_of(clip), clip.track.boxes), self.net.config.members, DRAWN_GRID)
+        tokens = VisualTokens(
+            values=reduce(output.tokens[0], "(t k) p d -> t p d", "mean", k=TUBELET),
+            summary=reduce(output.hidden[0], "(t k) d -> t d", "mean", k=TUBELET),
+            grid=self.grid,
+            timestamps=clip.timestamps.reshape(-1, TUBELET).mean(1),
+            encoder=self.name,
+            areas=self.areas,
+            coverage=covered.reshape(-1, TUBELET, *covered.shape[1:]).mean(1),
+        )
+        units = ActionUnits(
+            names=self.au_names,
+            intensity=output.action_units[0].clamp(0, 1).numpy().astype(np.float32),
+            timestamps=clip.timestamps,
+            source=self.name,
+        )
+        return EncoderReading(tokens=tokens, action_units=units)
+
+
+def landmarks_of(clip: FaceClip) -> Float[np.ndarray, "frames points 3"]:
+    """Landmarks of a measured clip, NaN in frames where the landmarker saw no face.
+
+    Raises:
+        DataError: The clip was not measured.
+    """
+    if clip.geometry is None or clip.geometry.landmarks is None:
+        raise DataError(
+            "this clip has no landmarks, and the model reads them; give --landmarker FILE, or prepare the faces again with it"
+        )
+    return clip.geometry.landmarks
+
+
+def seen_share(clip: FaceClip) -> float:
+    """Share of the frames in which the landmarker saw the face, 0 to 1; 0 for a clip that was not measured."""
+    if clip.geometry is None or clip.geometry.landmarks is None:
+        return 0.0
+    return float(np.isfinite(clip.geometry.landmarks[:, 0, 0]).mean())
+
+
+def points_on_crop(
+    landmarks: Float[np.ndarray, "frames points 3"], boxes: Float[np.ndarray, "frames 4"]
+) -> Float[np.ndarray, "frames points 2"]:
+    """Landmarks as shares of the face crop's side; frames that were not measured repeat the nearest one that was.
+
+    Raises:
+        DataError: No frame was measured.
+    """
+    seen = np.flatnonzero(np.isfinite(landmarks[:, 0, 0]) & np.isfinite(boxes[:, 0]))
+    if not len(seen):
+        raise DataError("the landmarker saw no face in any frame of this clip")
+    nearest = seen[np.abs(np.arange(len(landmarks))[:, None] - seen).argmin(1)]
+    box = boxes[nearest]
+    side = box[:, 2:].max(1, keepdims=True) * (1 + 2 * CROP_MARGIN)
+    corner = box[:, :2] + box[:, 2:] / 2 - side / 2
+    return (landmarks[nearest, :, :2] - corner[:, None]) / side[:, None]
+
+
+def save_landmark_net(net: LandmarkNet, folder: Path | str) -> None:
+    """Write network and settings, weights as float16."""
+    folder = Path(folder)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, temporary)
+    write_json(folder / SETTINGS, net.config.as_dict())

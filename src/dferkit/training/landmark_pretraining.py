@@ -1,0 +1,192 @@
+"""Training the box's landmark network on rendered faces that went through the landmarker, so that its errors are in the training data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dferkit.encoders.box_net import BoxOutput
+from dferkit.encoders.face_shape import fit_template, head_shape, members, mirror_order
+from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
+from dferkit.training.face_shards import FaceShard
+from dferkit.training.network_loop import (
+    Batch,
+    NetworkTrainingConfig,
+    chosen_clips,
+    join_outputs,
+    score_network,
+    split_subjects,
+    train_network,
+)
+
+LANDMARK_TRAINING = NetworkTrainingConfig(
+    steps=3000, cycles=((3000, 1.5e-3),), batch=48, weight_decay=0.05, use_bfloat16=False, average_decay=0.995
+)
+_CALM = 0.15  # a frame whose action units add up to less shows the person's resting face
+_NUM_COMPONENTS = 60
+_OFFSET = 0.7  # standard deviations of the spread between people that a clip's resting face is moved by
+_NOISE = 0.15  # of the spread of movements
+_SHARE_NEUTRAL = 0.35
+_GAIN = (0.75, 1.35)
+_MIRROR = np.diag((-1.0, 1.0, 1.0)).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShapeSet:
+    """Clips in head coordinates.
+
+    Attributes:
+        points: float32 (clips, frames, 478, 3). turn: (clips, frames, 3, 3). calm: (clips, 478, 3) mean of the frames without expression, NaN
+            where there are none.
+    """
+
+    points: np.ndarray
+    turn: np.ndarray
+    calm: np.ndarray
+
+
+def shape_set(data: FaceShard, template: np.ndarray) -> tuple[ShapeSet, np.ndarray]:
+    """Head coordinates of the clips with landmarks, and which clips these are."""
+    seen = np.flatnonzero(np.isfinite(data.landmarks[..., 0, 0]).any(1))
+    points = np.empty((len(seen), *data.landmarks.shape[1:]), np.float32)
+    turn = np.empty((*points.shape[:2], 3, 3), np.float32)
+    calm = np.full((len(seen), *points.shape[2:]), np.nan, np.float32)
+    for row, clip in enumerate(seen):
+        shape = head_shape(data.landmarks[clip], template)
+        points[row], turn[row] = shape.points, shape.turn
+        still = data.au[clip].astype(np.float32).sum(1) < _CALM
+        if still.sum() >= 2:
+            calm[row] = shape.points[still].mean(0)
+    return ShapeSet(points=points, turn=turn, calm=calm), seen
+
+
+def new_network(data: FaceShard, train: np.ndarray) -> LandmarkNet:
+    """An untrained network with the template and the spreads of the training faces."""
+    template = fit_template(data.landmarks[train, ::5].reshape(-1, *data.landmarks.shape[2:])[:6000])
+    net = LandmarkNet(LandmarkNetConfig(members=members(template)))
+    shapes, _ = shape_set(data.take(train[:1500]), template)
+    own = shapes.points.mean(1)
+    net.template.copy_(torch.from_numpy(own.mean(0)))
+    net.spread.copy_(torch.from_numpy(np.maximum(own.std(0), 0.01)))
+    net.change_spread.copy_(torch.from_numpy(np.maximum((shapes.points - own[:, None]).std((0, 1)), 0.004)))
+    return net
+
+
+def components(points: np.ndarray) -> np.ndarray:
+    """(60, 478 · 3) directions in which people's mean shapes differ, as long as their standard deviation."""
+    own = points.mean(1).reshape(len(points), -1)
+    _, size, directions = np.linalg.svd(own - own.mean(0), full_matrices=False)
+    kept = min(_NUM_COMPONENTS, len(size))
+    return (directions[:kept] * (size[:kept, None] / np.sqrt(len(points)))).astype(np.float32)
+
+
+@torch.inference_mode()
+def predict_shapes(
+    net: LandmarkNet, shapes: ShapeSet, clips: np.ndarray, *, neutral: np.ndarray | None = None, batch: int = 128
+) -> BoxOutput:
+    """The network's answer for many clips, with each clip's own mean as zero, or with known neutral faces (clips, 478, 3)."""
+    net.eval()
+    parts = []
+    for first in range(0, len(clips), batch):
+        chosen = clips[first : first + batch]
+        points = torch.from_numpy(shapes.points[chosen])
+        zero = torch.zeros_like(points[:, 0]) if neutral is None else torch.from_numpy(neutral[first : first + batch])
+        known = torch.full((len(chosen),), neutral is not None)
+        parts.append(net(points, torch.from_numpy(shapes.turn[chosen]), zero, known))
+    return join_outputs(parts)
+
+
+def pretrain_landmarks(
+    data: FaceShard,
+    folder: Path | str,
+    *,
+    config: NetworkTrainingConfig | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> LandmarkNet:
+    """Train on the clips in which the landmarker saw a face; resumes like ``train_network``.
+
+    Returns:
+        The network with averaged weights, in evaluation mode.
+    """
+    config = config or LANDMARK_TRAINING
+    train, held = split_subjects(data)
+    start = new_network(data, train)
+    shapes, seen = shape_set(data, start.template.numpy())
+    data = data.take(seen)
+    train, held = split_subjects(data)
+    batches = _Batches(data, shapes, train, components(shapes.points[train]), config, start.template.numpy())
+    return train_network(
+        lambda: LandmarkNet(start.config),
+        batches.make,
+        lambda net: score_network(predict_shapes(net, shapes, held), data.take(held)),
+        folder,
+        config=config,
+        start=start,
+        on_progress=on_progress,
+    )
+
+
+class _Batches:
+    """Clips of a step, augmented: mirrored, resting face moved, movements larger or smaller, noise, sometimes with a known neutral face."""
+
+    def __init__(
+        self,
+        data: FaceShard,
+        shapes: ShapeSet,
+        train: np.ndarray,
+        offsets: np.ndarray,
+        config: NetworkTrainingConfig,
+        template: np.ndarray,
+    ) -> None:
+        self.data, self.shapes, self.train, self.offsets, self.config = data, shapes, train, offsets, config
+        self.order = mirror_order(template)
+        self.movement = (shapes.points[train] - shapes.points[train].mean(1, keepdims=True)).std((0, 1))
+        calm = np.isfinite(shapes.calm[:, 0, 0])
+        self.calm_of = {
+            person: np.flatnonzero(calm & (data.subject == person)) for person in np.unique(data.subject[train])
+        }
+
+    def make(self, step: int) -> Batch:
+        chosen = chosen_clips(self.train, self.config, step)
+        rng = np.random.default_rng([self.config.seed, 1, step])
+        points, turn = self.shapes.points[chosen].copy(), self.shapes.turn[chosen].copy()
+        neutral, known = self._neutral(chosen, rng)
+        points = self._vary(points, neutral, rng)
+        if rng.random() < 0.5:
+            points, neutral = points[:, :, self.order] * _MIRROR.diagonal(), neutral[:, self.order] * _MIRROR.diagonal()
+            turn = _MIRROR @ turn @ _MIRROR
+        inputs = (points, turn, neutral, known)
+        return Batch(
+            inputs=tuple(_tensor(value) for value in inputs),
+            units=_tensor(self.data.au[chosen].astype(np.float32)),
+            labels=torch.from_numpy(self.data.label[chosen]),
+        )
+
+    def _neutral(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A calm face of the same person, mostly from another clip, for some."""
+        neutral = np.zeros((len(chosen), *self.shapes.points.shape[2:]), np.float32)
+        known = np.zeros(len(chosen), bool)
+        for row, clip in enumerate(chosen):
+            calm = self.calm_of[self.data.subject[clip]]
+            if len(calm) and rng.random() < _SHARE_NEUTRAL:
+                neutral[row], known[row] = self.shapes.calm[rng.choice(calm)], True
+        return neutral, known
+
+    def _vary(self, points: np.ndarray, neutral: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Moves the resting face of points and neutral alike (``neutral`` in place)."""
+        own = points.mean(1, keepdims=True)
+        gain = rng.uniform(*_GAIN, (len(points), 1, 1, 1)).astype(np.float32)
+        rest = rng.standard_normal((len(points), len(self.offsets))).astype(np.float32) @ self.offsets
+        rest = _OFFSET * rest.reshape(len(points), 1, *points.shape[2:])
+        neutral += rest[:, 0]
+        noise = rng.standard_normal(points.shape).astype(np.float32) * self.movement * _NOISE
+        return own + (points - own) * gain + rest + noise
+
+
+def _tensor(value: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(value))
