@@ -28,10 +28,12 @@ from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.coarse import unit_statistics
 from dferkit.models.grace import GraceOutput
 from dferkit.motion import measure_motion
+from dferkit.readings import NOTHING, Guide, Outside, UnitTables, read_outside
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
 from dferkit.schema import (
     ActionUnits,
     Caption,
+    CoarsePrediction,
     DeletionTest,
     Explanation,
     FaceClip,
@@ -205,12 +207,20 @@ class Model:
     Attributes:
         labels: Classes, in the order of every probability.
         provenance: What every output says of the model.
+        units_from: Tables of another tool that replace the describer of action units. guide_from: A classifier that replaces the coarse one.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, box: Path | str = BOX_FOLDER, settings: Settings | None = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        box: Path | str = BOX_FOLDER,
+        settings: Settings | None = None,
+        units_from: UnitTables | None = None,
+        guide_from: Guide | None = None,
     ) -> None:
         self.checkpoint, self.settings = checkpoint, settings or Settings()
+        self.units_from, self.guide_from = units_from, guide_from
         self.labels = checkpoint.labels
         self.box = BoxEncoder(box)
         about = checkpoint.about
@@ -287,31 +297,47 @@ class Model:
                     stride_seconds=settings.stride_seconds,
                     num_samples=NUM_SAMPLES,
                 )
+            outside = read_outside(path, index.timestamps, units_from=self.units_from, guide_from=self.guide_from)
             for faces in read_faces(index, windows, self.detector, people=settings.people, video_name=name):
                 window_number = faces.window.number + 1
-                yield from self._answer_window(name, faces, is_truncated=index.is_truncated)
+                yield from self._answer_window(name, faces, outside, is_truncated=index.is_truncated)
         except (VideoError, DataError) as error:
             yield Answer(prediction=self._unreadable(name, str(error), window_number), faces=None, reading=None)
 
-    def _answer_window(self, name: str, faces: WindowFaces, *, is_truncated: bool) -> Iterator[Answer]:
+    def _answer_window(
+        self, name: str, faces: WindowFaces, outside: Outside, *, is_truncated: bool
+    ) -> Iterator[Answer]:
         usable = [clip for clip in faces.clips if clip.quality.coverage >= NO_FACE_BELOW]
         if not usable:
             yield Answer(prediction=self._no_face(name, faces), faces=faces, reading=None)
             return
         for clip in usable:
-            reading = self.read(clip)
-            yield Answer(prediction=self._judge(name, faces, clip, reading, is_truncated), faces=faces, reading=reading)
+            try:
+                reading = self.read(clip, outside)
+            except DataError as error:  # another tool has nothing for this window; the next may have its rows
+                window = faces.window
+                prediction = self._unreadable(name, str(error), window.number)
+                prediction = replace(prediction, start_seconds=window.start_seconds, end_seconds=window.end_seconds)
+                yield Answer(prediction=prediction, faces=None, reading=None)
+                continue
+            prediction = outside.mark(self._judge(name, faces, clip, reading, is_truncated))
+            yield Answer(prediction=prediction, faces=faces, reading=reading)
 
-    def read(self, clip: FaceClip) -> Reading:
-        """Face clip → action units → caption → tokens → alignment and class."""
+    def read(self, clip: FaceClip, outside: Outside = NOTHING) -> Reading:
+        """Face clip → action units → caption → tokens → alignment and class.
+
+        Raises:
+            DataError: What should stand in for a part of it has nothing for this clip.
+        """
         box = self.box.read([clip])[0]
+        units = outside.units(clip, box.action_units)
         visual = box.tokens if self.encoder is self.box else self.encoder.encode([clip])[0]
-        caption = self.caption(box.action_units)
+        caption = self.caption(units, outside.guide(clip))
         text = self.text_encoder.encode_captions([caption])[0]
         motion = self._motion([clip])
         return Reading(
             clip=clip,
-            action_units=box.action_units,
+            action_units=units,
             caption=caption,
             visual=visual,
             text=text,
@@ -319,11 +345,11 @@ class Model:
             motion=motion,
         )
 
-    def caption(self, units: ActionUnits) -> Caption:
-        """CATE: the coarse description, rewritten to stress what the coarse classifier's top-k speak of."""
+    def caption(self, units: ActionUnits, guide: CoarsePrediction | None = None) -> Caption:
+        """CATE: the coarse description, rewritten to stress what the top-k of the guide (by default the coarse classifier) speak of."""
         coarse = describe(units)
-        # A video that was never trained on: no fold, and nothing to leak.
-        guide = self.checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
+        if guide is None:  # a video that was never trained on: no fold, and nothing to leak
+            guide = self.checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
         return refine(coarse, guide, top_k=int(self.checkpoint.about["caption"]["top_k"]))
 
     def _motion(self, clips: Sequence[FaceClip]) -> torch.Tensor | None:
@@ -532,7 +558,14 @@ class Model:
             "weights_sha256": self.checkpoint.digest,
             "front_end": self.detector.name,
             "labels": list(self.labels),
+            **self.outside_names,
         }
+
+    @property
+    def outside_names(self) -> dict[str, str]:
+        """What stands in for parts of our own front end, by part."""
+        parts = {"action_units_from": self.units_from, "guide_from": self.guide_from}
+        return {part: source.name for part, source in parts.items() if source is not None}
 
 
 def evidence_ranking(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -564,11 +597,19 @@ def without_movement(clip: FaceClip, keep: np.ndarray) -> FaceClip:
     return replace(clip, images=np.where(pixels[..., None], clip.images, mean))
 
 
-def load(name: Path | str = "box", *, face: str = "auto", box: Path | str = BOX_FOLDER) -> Model:
+def load(
+    name: Path | str = "box",
+    *,
+    face: str = "auto",
+    box: Path | str = BOX_FOLDER,
+    units_from: UnitTables | None = None,
+    guide_from: Guide | None = None,
+) -> Model:
     """A model ready to use: ``box`` (shipped with the package), or a checkpoint folder.
 
     Args:
         face: Detector; ``auto`` takes the best that is there.
+        units_from, guide_from: What stands in for the describer of action units and for the coarse classifier (``readings``).
 
     Raises:
         CheckpointError: No such model; the message says what is there.
@@ -578,4 +619,5 @@ def load(name: Path | str = "box", *, face: str = "auto", box: Path | str = BOX_
         near = difflib.get_close_matches(str(name), ["box"], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CheckpointError(f"no model {str(name)!r}: give 'box' or a checkpoint folder.{hint}")
-    return Model(load_checkpoint(folder), box=box, settings=Settings(face=face))
+    settings = Settings(face=face)
+    return Model(load_checkpoint(folder), box=box, settings=settings, units_from=units_from, guide_from=guide_from)
