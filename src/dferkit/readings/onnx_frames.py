@@ -17,7 +17,7 @@ from dferkit.errors import BackendError, ConfigError, DataError, MissingExtraErr
 from dferkit.labels import BASIC, nearest_name
 from dferkit.readings.class_tables import guide_of
 from dferkit.readings.classes import class_name, into_labels
-from dferkit.readings.scores import as_probabilities, softmax
+from dferkit.readings.scores import PROBABILITIES, SCORES, kind_of_values, softmax
 from dferkit.schema import CoarsePrediction, FaceClip
 from dferkit.storage import digest_file, read_json
 
@@ -35,7 +35,7 @@ class OnnxConfig:
             three channels (0.485 0.456 0.406, 0.229 0.224 0.225), 0 and 1 for one.
         channels: ``rgb`` or ``bgr``: the order the model wants; one channel is grey.
         size: Side in pixels where the model leaves it open.
-        output: ``auto`` (probabilities if every row is 0 or more and sums to 1, else raw scores), ``probabilities`` or ``scores``.
+        output: ``auto`` (probabilities if its values for some test pictures are 0 or more and sum to 1, else raw scores), ``probabilities`` or ``scores``.
     """
 
     scale: float = 1 / 255
@@ -121,11 +121,13 @@ class OnnxFrames:
         self._session = _open(self.path)
         self._input = _read_input(self._session, self.path.name, self.config)
         self._check_settings()
-        num_found = self._run(np.zeros((1, self._input.height, self._input.width, 3), np.uint8)).shape[1]
+        probe = _probe_pictures(self._input.height, self._input.width)
+        num_found = self._run(probe[:1]).shape[1]
         if num_found != len(self.classes):
             raise ConfigError(
                 f"{Path(classes).name} names {len(self.classes)} classes, but {self.path.name} answers with {num_found} values; list one name per value, in the model's order"
             )
+        self._kind = self._kind_of_output(probe)
         self.notes = into_labels(np.zeros((1, len(self.classes))), self.classes, labels)[1]
         self.digest = digest_file(self.path)
 
@@ -138,14 +140,13 @@ class OnnxFrames:
         """Class probabilities of a clip; None where no frame has a face, or none of our classes is probable in any.
 
         Raises:
-            BackendError: The model fails, or its values are neither probabilities nor scores.
+            BackendError: The model fails.
         """
         pictures = clip.images[np.asarray(clip.track.found, bool)]
         if not len(pictures):
             return None
-        step = self._input.batch or _BATCH
-        values = np.concatenate([self._run(pictures[i : i + step]) for i in range(0, len(pictures), step)])
-        rows, _ = into_labels(self._probabilities(values.astype(np.float64)), self.classes, self.labels)
+        values = self._run(pictures)
+        rows, _ = into_labels(self._probabilities(values), self.classes, self.labels)
         rows = rows[~np.isnan(rows).any(1)]
         return rows.mean(0) if len(rows) else None
 
@@ -170,27 +171,35 @@ class OnnxFrames:
                     f"{self.path.name}: {name} has {len(given)} numbers, but the model has {self._input.channels} channel(s)"
                 )
 
-    def _probabilities(self, values: np.ndarray) -> np.ndarray:
+    def _kind_of_output(self, probe: np.ndarray) -> str:
+        """What the values are, decided once for the model by what it says of black, white and noise."""
+        values = self._run(probe)
         if not np.isfinite(values).all():
-            raise BackendError(f"{self.path.name} answered with values that are not finite; check its settings")
-        if self.config.output == "scores":
-            return softmax(values)
+            raise BackendError(f"{self.path.name} answers with values that are not finite; check the model")
+        if self.config.output == SCORES:
+            return SCORES
         try:
-            probabilities, said = as_probabilities(values, self.path.name)
+            kind = kind_of_values(values, self.path.name)
         except DataError as error:
-            raise BackendError(f"{error}; or say which in {self.path.stem}.json, such as output: scores") from error
-        if self.config.output == "probabilities" and said:
+            raise BackendError(f"{error}; or say what they are as output in {self.path.stem}.json") from error
+        if self.config.output == PROBABILITIES and kind != PROBABILITIES:
             raise BackendError(
-                f"{self.path.name}: output is set to probabilities, but the values do not sum to 1; set it to auto or scores"
+                f"{self.path.name}: output is set to probabilities, but its values do not sum to 1; set it to auto or scores"
             )
-        return probabilities
+        return kind
+
+    def _probabilities(self, values: np.ndarray) -> np.ndarray:
+        return softmax(values) if self._kind == SCORES else values / values.sum(1, keepdims=True)
 
     def _run(self, pictures: np.ndarray) -> np.ndarray:
         """Raw values (pictures, classes) of uint8 RGB pictures (pictures, height, width, 3)."""
-        batch = self._input.batch
-        filled = pictures
-        if batch is not None and len(pictures) < batch:  # a fixed batch is filled up with the last picture
-            filled = np.concatenate([pictures, np.repeat(pictures[-1:], batch - len(pictures), 0)])
+        step = self._input.batch or _BATCH
+        return np.concatenate([self._run_batch(pictures[i : i + step]) for i in range(0, len(pictures), step)])
+
+    def _run_batch(self, pictures: np.ndarray) -> np.ndarray:
+        lacking = (self._input.batch or 0) - len(pictures)
+        # A fixed batch is filled up with the last picture.
+        filled = np.concatenate([pictures, np.repeat(pictures[-1:], lacking, 0)]) if lacking > 0 else pictures
         try:
             values = np.asarray(self._session.run(None, {self._input.name: self._prepare(filled)})[0])
         except Exception as error:  # the runtime's errors have no common class of their own
@@ -199,7 +208,7 @@ class OnnxFrames:
             raise BackendError(
                 f"{self.path.name} answers with shape {values.shape} for {len(filled)} picture(s); expected one row of class values per picture"
             )
-        return values.reshape(len(filled), -1)[: len(pictures)]
+        return values.reshape(len(filled), -1)[: len(pictures)].astype(np.float64)
 
     def _prepare(self, pictures: np.ndarray) -> np.ndarray:
         model, config = self._input, self.config
@@ -217,6 +226,13 @@ class OnnxFrames:
         values = (sized * config.scale - mean) / std
         values = values if model.is_last else values.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(values, dtype=model.dtype)
+
+
+def _probe_pictures(height: int, width: int) -> np.ndarray:
+    """Black, white, and noise that is always the same."""
+    noise = np.random.default_rng(0).integers(0, 256, (6, height, width, 3), dtype=np.uint8)
+    flat = np.stack([np.full((height, width, 3), level, np.uint8) for level in (0, 255)])
+    return np.concatenate([flat, noise])
 
 
 def read_classes(path: Path | str) -> tuple[str, ...]:
