@@ -128,6 +128,19 @@ def test_emotiefflib_scores_are_softmaxed_frame_by_frame(tmp_path):
     assert found == pytest.approx({"anger": 1 / 6, "happiness": 5 / 8, "neutral": 5 / 24}, abs=1e-6)
 
 
+def test_a_folder_tells_what_its_tables_needed(tmp_path):
+    folder = tmp_path / "em"
+    folder.mkdir()
+    write(folder / "a.csv", EMOTIEFF, "a.mp4,0,0.1,0.5,0,0,0.4,0,0,0")
+    write(folder / "b.csv", FER, "1,x,0,0,0,0,0,0")
+    tables = open_classifier(folder, videos=["a.mp4", "b.mp4", "c.mp4"])
+    assert tables.name == "tables in em/"
+    assert by_name(tables.answer("v/a.mp4")) == pytest.approx({"anger": 0.2, "happiness": 0.8})
+    assert by_name(tables.answer("v/b.mp4")) == pytest.approx({"anger": 1.0})
+    assert tables.answer("v/c.mp4") is None
+    assert tables.notes == ("contempt left out, the other classes scaled to sum to 1",)
+
+
 def test_calm_counts_as_neutral_where_it_is_no_class(tmp_path):
     path = write(tmp_path / "t.csv", "video,angry,calm,neutral,fearful", "a,0.1,0.3,0.2,0.4")
     assert by_name(ClassTables(path).answer("a.mp4")) == pytest.approx({"anger": 0.1, "neutral": 0.5, "fear": 0.4})

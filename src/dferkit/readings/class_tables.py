@@ -64,7 +64,7 @@ class ClassTables:
     """Tables of predicted classes, one for all videos or a folder with one each.
 
     Attributes:
-        labels: Classes of the answers, in their order. notes: What was decided on reading (of a folder: nothing yet).
+        labels: Classes of the answers, in their order. notes: What was decided on reading; of a folder, in the tables read so far.
 
     Raises:
         ManifestError: As ``VideoTables``; or the one table has no class columns.
@@ -92,6 +92,7 @@ class ClassTables:
         """
         table, where = self.tables.rows(video)
         scored = self._whole or _score(table, where, self.labels)
+        self.notes = tuple(dict.fromkeys((*self.notes, *scored.notes)))
         picked = one_person(table, where)
         place = scored.table.index.get_indexer(picked.index)
         return ClassRows(
