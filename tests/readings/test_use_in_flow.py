@@ -14,6 +14,8 @@ import pytest
 from tool_tables import OPENFACE_HEADER, write
 
 from dferkit.errors import ConfigError, ManifestError
+from dferkit.evaluation.peers import read_predictions
+from dferkit.evaluation.prediction_file import score_pair
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.pipeline import Settings, load
@@ -140,6 +142,10 @@ def test_baselines_are_scored_on_the_same_clips(clips, tmp_path):
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert pd.read_csv(out / "baselines" / "flat" / "predictions.csv")["model"][0] == "class table flat.csv"
+    # ``dferkit compare`` takes the two folders.
+    own, other = score_pair(read_predictions(out), read_predictions(out / "baselines" / "right"))
+    assert own.clip_ids == other.clip_ids
+    assert (other.predicted == other.true).all()
 
 
 def test_baselines_on_the_command_line():
