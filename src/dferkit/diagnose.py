@@ -21,7 +21,10 @@ OK, NOTE, BROKEN = "ok", "note", "broken"
 LEAST_FREE_BYTES = 500_000_000
 
 # Extra → modules it brings. Only what pyproject.toml offers is looked for.
-EXTRAS = {"test": ("pytest", "hypothesis", "sklearn", "scipy", "beartype")}
+EXTRAS = {
+    "test": ("pytest", "hypothesis", "sklearn", "scipy", "beartype"),
+    "export": ("onnx", "onnxruntime"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

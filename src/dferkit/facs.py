@@ -96,6 +96,7 @@ class Facs:
         temporal_words: ``onset``, ``fast_onset``, ``offset``, ``sustained``, ``repeated`` → words.
         intensity_words: (upper limit of the intensity, adverb); None where an action unit is too weak to tell.
         speech_confounds: Action units that speech also produces.
+        blend_shapes: ARKit's blend shapes without their side (``mouthSmile``) → the action units they come near to.
     """
 
     version: int
@@ -107,6 +108,7 @@ class Facs:
     intensity_words: tuple[tuple[float, str | None], ...]
     temporal_words: Mapping[str, tuple[str, ...]]
     speech_confounds: tuple[str, ...]
+    blend_shapes: Mapping[str, tuple[str, ...]]
 
     def intensity_word(self, intensity: float) -> str | None:
         """Adverb of an intensity (0 to 1): ``slightly``, empty, ``clearly``, ``strongly``; None: not told."""
@@ -185,6 +187,12 @@ def load_facs() -> Facs:
         intensity_words=tuple((float(row["max"]), row["word"]) for row in raw["intensity_words"]),
         temporal_words=MappingProxyType({key: tuple(words) for key, words in raw["temporal_words"].items()}),
         speech_confounds=_unit_names(raw["speech_confounds"]),
+        blend_shapes=MappingProxyType(
+            {
+                name: _unit_names(codes if isinstance(codes, list) else [codes])
+                for name, codes in raw["arkit_map"].items()
+            }
+        ),
     )
 
 

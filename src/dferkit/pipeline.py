@@ -44,10 +44,12 @@ from dferkit.models.coarse import unit_statistics
 from dferkit.models.grace import GraceOutput
 from dferkit.models.shipped import head_folder
 from dferkit.motion import measure_motion
+from dferkit.readings import NOTHING, Guide, Outside, UnitTables, read_outside
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
 from dferkit.schema import (
     ActionUnits,
     Caption,
+    CoarsePrediction,
     DeletionTest,
     Explanation,
     FaceClip,
@@ -246,6 +248,7 @@ class Model:
     Attributes:
         labels: Classes, in the order of every probability.
         provenance: What every output says of the model.
+        units_from: Tables of another tool that replace the describer of action units. guide_from: A classifier that replaces the coarse one.
     """
 
     def __init__(
@@ -256,16 +259,20 @@ class Model:
         settings: Settings | None = None,
         landmarker: FaceLandmarker | None = None,
         fallback: Checkpoint | None = None,
+        units_from: UnitTables | None = None,
+        guide_from: Guide | None = None,
     ) -> None:
         """Put the parts together.
 
         Args:
             landmarker: For a checkpoint that reads landmarks. fallback: Answers where the landmarker sees no face.
+            units_from, guide_from: What stands in for the describer of action units and for the coarse classifier.
 
         Raises:
             CheckpointError: A checkpoint was trained with another encoder or box. BackendError: It needs a landmarker, and there is none.
         """
         self.checkpoint, self.settings, self.landmarker = checkpoint, settings or Settings(), landmarker
+        self.units_from, self.guide_from = units_from, guide_from
         self.labels = checkpoint.labels
         self.box = BoxEncoder(box)
         self.heads = tuple(self._head(found, box) for found in (checkpoint, fallback) if found is not None)
@@ -368,16 +375,24 @@ class Model:
                     num_samples=NUM_SAMPLES,
                 )
             heads = self._with_neutral(settings.neutral)
+            outside = read_outside(path, index.timestamps, units_from=self.units_from, guide_from=self.guide_from)
             for faces in read_faces(
                 index, windows, self.detector, people=settings.people, video_name=name, landmarker=self.landmarker
             ):
                 window_number = faces.window.number + 1
-                yield from self._answer_window(name, faces, heads, settings, is_truncated=index.is_truncated)
+                yield from self._answer_window(name, faces, heads, outside, settings, is_truncated=index.is_truncated)
         except (VideoError, DataError) as error:
             yield Answer(prediction=self._unreadable(name, str(error), window_number), faces=None, reading=None)
 
     def _answer_window(
-        self, name: str, faces: WindowFaces, heads: tuple[Head, ...], settings: Settings, *, is_truncated: bool
+        self,
+        name: str,
+        faces: WindowFaces,
+        heads: tuple[Head, ...],
+        outside: Outside,
+        settings: Settings,
+        *,
+        is_truncated: bool,
     ) -> Iterator[Answer]:
         usable = [clip for clip in faces.clips if clip.quality.coverage >= NO_FACE_BELOW]
         if not usable:
@@ -388,9 +403,14 @@ class Model:
             if head is None:
                 yield Answer(prediction=self._not_measured(name, faces, clip), faces=faces, reading=None)
                 continue
-            reading = self.read(clip, head)
+            try:
+                reading = self.read(clip, head, outside)
+            except DataError as error:  # another tool has nothing for this window; the next may have its rows
+                row = self._row(name, faces, front_end=self.front_end)
+                yield Answer(prediction=replace(row, status="unreadable", message=str(error)), faces=None, reading=None)
+                continue
             prediction = self._judge(name, faces, clip, reading, settings, is_truncated=is_truncated)
-            yield Answer(prediction=prediction, faces=faces, reading=reading)
+            yield Answer(prediction=outside.mark(prediction), faces=faces, reading=reading)
 
     def _with_neutral(self, path: str | None) -> tuple[Head, ...]:
         """The heads with the face of a named clip as their zero.
@@ -425,14 +445,14 @@ class Model:
         shape = landmarks.shape(faces.clips[0])
         return np.asarray(np.median(shape.points[shape.seen], 0), np.float32)
 
-    def read(self, clip: FaceClip, head: Head | None = None) -> Reading:
+    def read(self, clip: FaceClip, head: Head | None = None, outside: Outside = NOTHING) -> Reading:
         """Face clip → action units → caption → tokens → alignment and class.
 
         Args:
-            head: By default the first that can read the clip.
+            head: By default the first that can read the clip. outside: What other tools measured of its video.
 
         Raises:
-            DataError: None can.
+            DataError: No head can read it, or what should stand in for a part of it has nothing for this clip.
         """
         head = head or next((head for head in self.heads if head.can_read(clip)), None)
         if head is None:
@@ -440,14 +460,15 @@ class Model:
         encoder = head.encoder
         describer = encoder if isinstance(encoder, DescribingEncoder) else self.box
         found = describer.read([clip])[0]
+        units = outside.units(clip, found.action_units)
         visual = found.tokens if encoder is describer else encoder.encode([clip])[0]
-        caption = self.caption(found.action_units, head)
+        caption = self.caption(units, outside.guide(clip), head)
         text = self.text_encoder.encode_captions([caption])[0]
         motion = self._motion([clip], head)
         return Reading(
             head=head,
             clip=clip,
-            action_units=found.action_units,
+            action_units=units,
             caption=caption,
             visual=visual,
             text=text,
@@ -455,12 +476,12 @@ class Model:
             motion=motion,
         )
 
-    def caption(self, units: ActionUnits, head: Head | None = None) -> Caption:
-        """CATE: the coarse description, rewritten to stress what the coarse classifier's top-k speak of."""
+    def caption(self, units: ActionUnits, guide: CoarsePrediction | None = None, head: Head | None = None) -> Caption:
+        """CATE: the coarse description, rewritten to stress what the top-k of the guide (by default the coarse classifier) speak of."""
         checkpoint = (head or self.heads[0]).checkpoint
         coarse = describe(units)
-        # A video that was never trained on: no fold, and nothing to leak.
-        guide = checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
+        if guide is None:  # a video that was never trained on: no fold, and nothing to leak
+            guide = checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
         return refine(coarse, guide, top_k=int(checkpoint.about["caption"]["top_k"]))
 
     def _motion(self, clips: Sequence[FaceClip], head: Head) -> torch.Tensor | None:
@@ -690,7 +711,14 @@ class Model:
             "weights_sha256": self.checkpoint.digest,
             "front_end": self.front_end,
             "labels": list(self.labels),
+            **self.outside_names,
         }
+
+    @property
+    def outside_names(self) -> dict[str, str]:
+        """What stands in for parts of our own front end, by part."""
+        parts = {"action_units_from": self.units_from, "guide_from": self.guide_from}
+        return {part: source.name for part, source in parts.items() if source is not None}
 
 
 def evidence_ranking(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -729,6 +757,8 @@ def load(
     landmarker: str = "auto",
     neutral: Path | str | None = None,
     box: Path | str = BOX_FOLDER,
+    units_from: UnitTables | None = None,
+    guide_from: Guide | None = None,
 ) -> Model:
     """A model ready to use: ``box`` (shipped with the package), or a checkpoint folder.
 
@@ -738,6 +768,7 @@ def load(
         face: Detector; ``auto`` takes the best that is there.
         landmarker: ``auto``: the file in DFERKIT_MODELS, where it and MediaPipe are there; ``none``; or a task file.
         neutral: A video of the same person at rest.
+        units_from, guide_from: What stands in for the describer of action units and for the coarse classifier (``readings``).
 
     Raises:
         CheckpointError: No such model; the message says what is there. BackendError: The landmarker is not usable, or missing for a
@@ -748,9 +779,16 @@ def load(
         found = open_landmarker(settings.landmarker)
         pixels = load_checkpoint(head_folder(box, "box"))
         if found is None:
-            return Model(pixels, box=box, settings=settings)
-        chosen = load_checkpoint(head_folder(box, WITH_LANDMARKS))
-        return Model(chosen, box=box, settings=settings, landmarker=found, fallback=pixels)
+            return Model(pixels, box=box, settings=settings, units_from=units_from, guide_from=guide_from)
+        return Model(
+            load_checkpoint(head_folder(box, WITH_LANDMARKS)),
+            box=box,
+            settings=settings,
+            landmarker=found,
+            fallback=pixels,
+            units_from=units_from,
+            guide_from=guide_from,
+        )
     folder = Path(name)
     if str(name) != "box" and not folder.exists():
         near = difflib.get_close_matches(str(name), ["box"], n=1)
@@ -758,4 +796,4 @@ def load(
         raise CheckpointError(f"no model {str(name)!r}: give 'box' or a checkpoint folder.{hint}")
     checkpoint = load_checkpoint(folder)
     found = open_landmarker(settings.landmarker) if str(checkpoint.about["encoder"]) in WITH_GEOMETRY else None
-    return Model(checkpoint, box=box, settings=settings, landmarker=found)
+    return Model(checkpoint, box=box, settings=settings, landmarker=found, units_from=units_from, guide_from=guide_from)

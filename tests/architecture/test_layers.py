@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets", "video", "synthetic"),
     ("faces", "mini_release", "inspection"),
     ("preparation",),
-    ("captions", "encoders"),
+    ("captions", "encoders", "readings"),
     ("motion", "alignment", "losses"),
     ("models",),
     ("evaluation", "explain", "judgement"),

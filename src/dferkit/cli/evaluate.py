@@ -37,6 +37,13 @@ def evaluate(
     groups: Annotated[
         Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
     ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            help="clips.csv: another tool's answers, scored on the same clips: NAME=table.csv or NAME=model.onnx,names.txt; repeatable.",
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion, calibration, groups.
@@ -47,7 +54,7 @@ def evaluate(
     refuse_options(
         data,
         of_store={"--fold": fold, "--views": views, "--flip": flip, "--groups": groups},
-        of_manifest={"--face": face},
+        of_manifest={"--face": face, "--baseline": baseline or None},
     )
     loaded = open_checkpoint(checkpoint)
     if data.is_dir():
@@ -68,8 +75,10 @@ def evaluate(
         if figures is not None:
             say_scores(figures, out)
         return
+    from dferkit.recipes.baselines import parse_baselines
     from dferkit.recipes.scoring import evaluate_manifest
 
+    baselines = parse_baselines(baseline or [])
     with Stages() as tell:
         figures, predictions = evaluate_manifest(
             data,
@@ -77,7 +86,9 @@ def evaluate(
             out,
             face=face or "haar",
             workers=workers,
+            baselines=baselines,
             on_progress=lambda a, b: tell("faces and tokens", a, b),
+            on_baselines=lambda a, b: tell("baselines", a, b),
         )
     say_scores(figures, out)
     raise typer.Exit(1 if any(p.status == "unreadable" for p in predictions) else 0)

@@ -37,6 +37,23 @@ def predict(
     neutral: Annotated[
         Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
     ] = None,
+    units: Annotated[
+        Path | None,
+        typer.Option(
+            "--units",
+            help="Action units that another tool measured (OpenFace, py-feat, Live Link Face, ARKit): a CSV, or a folder with one per video, named like it.",
+        ),
+    ] = None,
+    guide: Annotated[
+        Path | None,
+        typer.Option(
+            "--guide",
+            help="Classifier whose top classes guide the caption, instead of the coarse one: a CSV of classes, a folder of them, or an ONNX model.",
+        ),
+    ] = None,
+    guide_labels: Annotated[
+        Path | None, typer.Option("--guide-labels", help="Class names of the ONNX model of --guide, one per line.")
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, which shows faces.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen; only what could not be read.")
@@ -48,9 +65,12 @@ def predict(
     """
     from dferkit.errors import ConfigError
     from dferkit.pipeline import Settings, load
+    from dferkit.readings import ClassTables, open_classifier, open_units
     from dferkit.recipes.prediction import predict_files
     from dferkit.reports.notice import confidence_note
 
+    if guide_labels is not None and guide is None:
+        raise ConfigError("--guide-labels names the classes of --guide; give --guide MODEL.onnx")
     if report and out is None:
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
@@ -63,7 +83,12 @@ def predict(
         neutral=None if neutral is None else str(neutral),
     )
     files, empty = expand_inputs(inputs)
-    model = load(checkpoint, face=face, landmarker=landmarker)
+    videos = [str(path) for path, _ in files]
+    units_from = None if units is None else open_units(units, videos)
+    guide_from = None if guide is None else open_classifier(guide, guide_labels, videos=videos)
+    if people == "all" and (units_from is not None or isinstance(guide_from, ClassTables)):
+        raise ConfigError("a table speaks of one person; use --people largest with --units and with a table as --guide")
+    model = load(checkpoint, face=face, landmarker=landmarker, units_from=units_from, guide_from=guide_from)
     started = time.monotonic()
     for sentence in empty:
         note(sentence)
@@ -94,6 +119,8 @@ def predict(
         + f" · {time.monotonic() - started:.0f} s"
     )
     if not quiet:
+        for part, source in model.outside_names.items():
+            note(f"{part.replace('_', ' ')} {source}")
         note(summary + (f" · {out}" if out else ""))
     if len(unreadable) == len(files):
         raise typer.Exit(3)

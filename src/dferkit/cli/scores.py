@@ -12,7 +12,7 @@ from dferkit.cli.progress import note, plural
 
 
 def say_scores(figures: Mapping[str, Any], out: Path) -> None:
-    """One line of scores on stdout; how the epoch was chosen and every warning on stderr."""
+    """One line of scores on stdout, and one per baseline; how the epoch was chosen and every warning on stderr."""
     from dferkit.evaluation.metrics import WARNINGS
     from dferkit.training.selection import RULE_TEXT
 
@@ -23,6 +23,12 @@ def say_scores(figures: Mapping[str, Any], out: Path) -> None:
         f"UAR {figures['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}){spread}, WAR {figures['war']:.3f}, "
         f"{plural(figures['num_clips'], 'clip')}, {figures['num_failed']} without answer: {out / 'metrics.json'}"
     )
+    for name, row in figures.get("baselines", {}).items():
+        low, high = row["uar_ci95"]
+        typer.echo(
+            f"baseline {name}: UAR {row['uar']:.3f} (95 % interval {low:.3f}–{high:.3f}), WAR {row['war']:.3f}, "
+            f"{row['num_failed']} without answer; {'. '.join([row['source'], *row['notes']])}"
+        )
     if rule := figures.get("selection"):
         note(f"selection {rule}: {RULE_TEXT[rule]}")
     for warning in figures["warnings"]:

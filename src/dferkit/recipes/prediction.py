@@ -49,7 +49,7 @@ def predict_files(
     batch = Batch(answers=tuple(answers), provenance=model.provenance, labels=model.labels)
     if out is not None:
         seconds = {"predict": round(time.monotonic() - started, 2)}
-        about = {**settings.as_dict(), "front_end": model.front_end}
+        about = {**settings.as_dict(), "front_end": model.front_end, **model.outside_names}
         write_tables(
             out,
             batch.predictions,

@@ -18,6 +18,8 @@ from dferkit.evaluation.scored import ScoredClips
 from dferkit.evaluation.summary import summarize
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import Grace
+from dferkit.readings import ClassTables, OnnxFrames
+from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
 from dferkit.reports.scored_table import write_scored
 from dferkit.reports.tables import Provenance, clean_json, own_version
 from dferkit.schema import ClipStatus, Prediction, Record
@@ -27,6 +29,8 @@ from dferkit.training.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import predict_logits
 
 _MOST_GROUPS = 40
+BASELINES = "baselines"
+"""Key of ``metrics.json``, and folder of each baseline's own tables."""
 
 
 def provenance_of(checkpoint: Checkpoint) -> Provenance:
@@ -160,6 +164,7 @@ def write_scores(
     statuses: Mapping[str, ClipStatus] | None = None,
     about: Mapping[str, Any] | None = None,
     selection: str | None = None,
+    baselines: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write ``predictions.csv`` and, with every figure of it, ``metrics.json``.
@@ -167,18 +172,45 @@ def write_scores(
     Args:
         statuses: What became of each clip, by clip id, for the table.
         about: Stands in ``metrics.json`` under ``model``; not a figure. selection: How the epoch was chosen, if it was.
+        baselines: Figures of other classifiers on the same clips, by name (``score_baselines``).
 
     Returns:
-        The figures, as ``evaluation.summary.summarize`` gives them, and ``selection``.
+        The figures, as ``evaluation.summary.summarize`` gives them, and ``selection`` and ``baselines``.
     """
     figures = {
         **summarize(clips, attributes=groups_of(clips), seed=seed),
         **({"selection": selection} if selection else {}),
+        **({BASELINES: baselines} if baselines else {}),
     }
     predictions = None if statuses is None else clip_predictions(clips, statuses)
     write_scored(out / "predictions.csv", clips, provenance, predictions=predictions)
     write_json(out / "metrics.json", clean_json({**figures, **({"model": about} if about else {})}))
     return figures
+
+
+def score_baselines(
+    sources: Mapping[str, ClassTables | OnnxFrames],
+    answers: Mapping[str, Mapping[str, np.ndarray]],
+    records: Sequence[Record],
+    labels: tuple[str, ...],
+    out: Path,
+) -> dict[str, dict[str, Any]]:
+    """Figures of each outside classifier on the same clips, with ``source`` and ``notes``; its own tables go to ``baselines/NAME/``.
+
+    A clip without an answer counts as wrong, as it does for the model.
+    """
+    rows = {}
+    for name, source in sources.items():
+        about = {"source": source.name, "notes": list(source.notes)}
+        provenance = Provenance(
+            model=source.name,
+            weights_sha256=source.digest if isinstance(source, OnnxFrames) else "",
+            calibration="UNKNOWN",
+            trained_on="not known; another tool's classifier may have seen these clips",
+        )
+        clips = scored_clips(records, answers[name], labels)
+        rows[name] = {**write_scores(out / BASELINES / name, clips, provenance, about=about), **about}
+    return rows
 
 
 def evaluate_manifest(
@@ -188,15 +220,20 @@ def evaluate_manifest(
     *,
     face: str = "haar",
     workers: int | None = None,
+    baselines: Sequence[Baseline] = (),
     on_progress: Callable[[int, int], None] | None = None,
+    on_baselines: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Score a checkpoint on the test rows of a manifest (all rows without a split column); write ``metrics.json`` and ``predictions.csv``.
+
+    Args:
+        baselines: Other classifiers, scored on the same clips.
 
     Returns:
         The figures of ``metrics.json``, and one prediction per clip.
 
     Raises:
-        ManifestError: The manifest is wrong or has no test row.
+        ManifestError: The manifest is wrong or has no test row, or a baseline's table cannot be used.
         DataError: None of the videos could be used.
     """
     out = Path(out)
@@ -205,12 +242,14 @@ def evaluate_manifest(
         raise ManifestError(
             f"{Path(manifest).name} has a split column, but no row with split test; give one, or leave the column out"
         )
+    sources = open_baselines(baselines, records, checkpoint.labels)
+    config = FeatureConfig(
+        face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
+    )
     features = extract_features(
         records,
         out / "cache",
-        FeatureConfig(
-            face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
-        ),
+        config,
         workers=workers,
         on_progress=on_progress,
     )
@@ -225,5 +264,9 @@ def evaluate_manifest(
         "version": own_version(),
         "face": face,
     }
-    figures = write_scores(out, clips, provenance_of(checkpoint), statuses=features.statuses, about=about)
+    found = answer_baselines(sources, records, face=face, num_samples=config.num_samples, on_progress=on_baselines)
+    beside = score_baselines(sources, found, records, checkpoint.labels, out)
+    figures = write_scores(
+        out, clips, provenance_of(checkpoint), statuses=features.statuses, about=about, baselines=beside
+    )
     return figures, clip_predictions(clips, features.statuses)
