@@ -28,7 +28,7 @@ class AdaptationConfig:
         batch, learning_rate, warmup_share, token_noise, token_drop, save_every_epochs: As in ``TrainingConfig``.
     """
 
-    epochs: int = 20
+    epochs: int = 10
     batch: int = 16
     learning_rate: float = 7e-4
     pull: float = 30.0
@@ -36,7 +36,7 @@ class AdaptationConfig:
     seed: int = 0
     token_noise: float = 0.3
     token_drop: float = 0.1
-    save_every_epochs: int = 10
+    save_every_epochs: int = 5
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 2:
