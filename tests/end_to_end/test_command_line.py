@@ -17,7 +17,19 @@ import pytest
 
 from dferkit.labels import BASIC
 
-VERBS = ("demo", "synth", "pretrain", "train", "evaluate", "compare", "predict", "explain", "report", "doctor")
+VERBS = (
+    "demo",
+    "synth",
+    "pretrain",
+    "train",
+    "evaluate",
+    "calibrate",
+    "compare",
+    "predict",
+    "explain",
+    "report",
+    "doctor",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dferkit.cli.inputs import refuse_options
-from dferkit.cli.progress import Stages, plural
+from dferkit.cli.inputs import open_checkpoint, refuse_options
+from dferkit.cli.progress import Stages, note, plural
 from dferkit.cli.scores import say_scores
 
 
@@ -24,6 +25,12 @@ def train(
         Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
     ] = Path("clips.csv"),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and figures.")] = Path("runs/train"),
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="clips.csv: adapt box or a checkpoint folder to a few dozen clips, instead of training anew."
+        ),
+    ] = None,
     encoder: Annotated[
         str, typer.Option("--encoder", help="Visual encoder: box, videomae (small, random) or a VideoMAE folder.")
     ] = "box",
@@ -56,7 +63,8 @@ def train(
     """Train a model on your own labelled clips, or train and test on the folds of an official data set.
 
     Of clips.csv, rows with split train are used (all rows without that column); val rows are measured at the end. Of a store, every wanted fold is
-    trained and tested by the protocol. Interrupted, the same command goes on.
+    trained and tested by the protocol. With --from a checkpoint is adapted, after cross-validation over the people of your clips. Interrupted, the same
+    command goes on.
     """
     refuse_options(
         data,
@@ -68,7 +76,7 @@ def train(
             "--votes": votes,
             "--groups": groups,
         },
-        of_manifest={"--face": face},
+        of_manifest={"--face": face, "--from": start},
     )
     if data.is_dir():
         from dferkit.recipes.official import configure, run_official
@@ -92,6 +100,13 @@ def train(
     from dferkit.recipes.official import RECIPES
     from dferkit.recipes.training_run import train_manifest
 
+    if start is not None:
+        if recipe != "grace" or encoder != "box":
+            raise ConfigError(
+                "--from keeps the model and the encoder of its checkpoint; leave out the recipe and --encoder"
+            )
+        _adapt(data, start, out, face=face or "haar", seed=seed, settings=settings or [], workers=workers)
+        return
     if recipe in RECIPES:
         raise ConfigError(
             f"the recipe {recipe} needs a store, a folder that dferkit prepare wrote; --data is {data.name}"
@@ -112,3 +127,42 @@ def train(
     val = f", val UAR {figures['val']['uar']:.3f}" if "val" in figures else ""
     failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
     typer.echo(f"{plural(figures['train_clips'], 'clip')}{failed}{val}: {folder}")
+
+
+def _adapt(
+    data: Path, start: str, out: Path, *, face: str, seed: int, settings: Sequence[str], workers: int | None
+) -> None:
+    from dferkit.evaluation.metrics import WARNINGS
+    from dferkit.recipes.adaptation_run import adapt_manifest
+
+    checkpoint = open_checkpoint(start)
+    with Stages() as tell:
+        folder, figures = adapt_manifest(
+            data, checkpoint, out, face=face, seed=seed, settings=settings, workers=workers, on_progress=tell
+        )
+    failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
+    typer.echo(
+        f"{plural(figures['train_clips'], 'clip')} of {figures['people']} people{failed}; cross-validated over {figures['folds']} folds of people:"
+    )
+    _say_both(figures["cross_validation"])
+    for split in ("val", "test"):
+        if split in figures:
+            typer.echo(f"rows with split {split}, which nothing was adapted on:")
+            _say_both(figures[split])
+    typer.echo(figures["verdict"])
+    for warning in figures["cross_validation"]["adapted"]["warnings"]:
+        note(f"{warning}: {WARNINGS[warning]}")
+    typer.echo(str(folder))
+
+
+def _say_both(figures: Mapping[str, Any]) -> None:
+    for name in ("start", "adapted"):
+        of = figures[name]
+        scores = (
+            f"{key.upper()} {of[key]:.3f} ({of[f'{key}_ci95'][0]:.3f}–{of[f'{key}_ci95'][1]:.3f})"
+            for key in ("uar", "war")
+        )
+        typer.echo(f"  {name}: {', '.join(scores)}")
+    difference = figures["difference"]["uar"]
+    low, high = difference["ci95"]
+    typer.echo(f"  adapted minus start: UAR {difference['value']:+.3f} (95 % interval {low:+.3f} to {high:+.3f})")

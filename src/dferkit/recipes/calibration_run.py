@@ -14,6 +14,7 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.calibration import (
+    CrossFit,
     Estimate,
     PairedEstimate,
     at_temperature,
@@ -179,9 +180,9 @@ def measure_calibration(
     Raises:
         DataError: Fewer than two people or clips.
     """
-    fold_of, groups = clips.fold_of, clips.subjects
+    groups = clips.subjects
     fitted = fit_temperature(clips.logits, clips.true)
-    crossed = cross_fit(clips.logits, clips.true, fold_of)
+    crossed = cross_fit(clips.logits, clips.true, clips.fold_of)
     after = crossed.probabilities
     compared = compare_calibration(clips.before, after, clips.true, groups=groups, seed=seed)
     interval = bootstrap_estimate(
@@ -197,7 +198,7 @@ def measure_calibration(
             side: dict(zip(("mean", "p95"), error_if_calibrated(p, seed=seed), strict=True))
             for side, p in (("before", clips.before), ("after", after))
         },
-        "abstention": _abstention(clips, fitted.value, fold_of, target_accuracy, seed),
+        "abstention": _abstention(clips, fitted.value, crossed, target_accuracy, seed),
         "verdict": verdict(compared["negative_log_likelihood"], is_by_people=groups is not None),
         "after_is": f"out of fold: each clip's temperature was fitted without {'its person' if groups is not None else 'it'}",
         "folds": {
@@ -224,9 +225,7 @@ def verdict(likelihood: PairedEstimate, *, is_by_people: bool) -> str:
     if change.high < 0:
         return f"On {unseen} it was not fitted on, the temperature helps ({numbers})."
     if change.low > 0:
-        return (
-            f"On {unseen} it was not fitted on, the temperature does harm ({numbers}): keep the checkpoint as it was."
-        )
+        return f"On {unseen} it was not fitted on, the temperature makes it worse ({numbers}): keep the checkpoint as it was."
     return f"These clips do not show that the temperature helps ({numbers})."
 
 
@@ -244,20 +243,19 @@ def _check_enough(records: Sequence[Record], num_rows: int) -> None:
 
 
 def _abstention(
-    clips: LabelledLogits, temperature: float, fold_of: np.ndarray, target_accuracy: float, seed: int
+    clips: LabelledLogits, temperature: float, crossed: CrossFit, target_accuracy: float, seed: int
 ) -> dict[str, Any]:
     """The threshold from all clips, and what thresholds fitted without a clip's person would have done to it."""
     threshold, coverage = abstention_threshold(
         at_temperature(clips.logits, temperature), clips.true, accuracy=target_accuracy
     )
     answered, of_fold = np.zeros(len(clips.true), dtype=bool), []
-    for fold in np.unique(fold_of):
+    fold_of = clips.fold_of
+    for fold, own in zip(np.unique(fold_of), crossed.temperatures, strict=True):
         held = fold_of == fold
-        own = fit_temperature(clips.logits[~held], clips.true[~held]).value
-        found, _ = abstention_threshold(
-            at_temperature(clips.logits[~held], own), clips.true[~held], accuracy=target_accuracy
-        )
-        answered[held] = at_temperature(clips.logits[held], own).max(1) >= found
+        rest = at_temperature(clips.logits[~held], own.value)
+        found, _ = abstention_threshold(rest, clips.true[~held], accuracy=target_accuracy)
+        answered[held] = crossed.probabilities[held].max(1) >= found
         of_fold.append(found)
     is_right = clips.logits.argmax(1) == clips.true
 

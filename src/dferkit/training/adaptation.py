@@ -23,20 +23,20 @@ class AdaptationConfig:
 
     Attributes:
         epochs: Passes over the clips, 0 or more; 0 leaves the weights as they are.
-        pull: How strongly the starting weights hold (``StartingPoint``), 0 or more. It takes the place of weight decay, so what no
-            clip speaks of, such as a class that is absent, goes back to where it was.
+        pull: How strongly the starting weights hold (``StartingPoint``), 0 or more. It takes the place of weight decay: what no clip
+            speaks of goes back to where it was.
         batch, learning_rate, warmup_share, token_noise, token_drop, save_every_epochs: As in ``TrainingConfig``.
     """
 
-    epochs: int = 30
+    epochs: int = 10
     batch: int = 16
-    learning_rate: float = 3e-4
-    pull: float = 3.0
+    learning_rate: float = 7e-4
+    pull: float = 30.0
     warmup_share: float = 0.1
     seed: int = 0
     token_noise: float = 0.3
     token_drop: float = 0.1
-    save_every_epochs: int = 10
+    save_every_epochs: int = 5
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch < 2:
@@ -61,6 +61,7 @@ def adapt_grace(
 ) -> Grace:
     """Train all of GRACE (joint space, fusion, heads) on, from the weights of ``start``, which stays as it is.
 
+    The loss is a choice among the classes that the clips show: a class without clips is absent, not wrong, and keeps its place.
     Seeded and resumable as ``train_grace``, whose arguments these are.
 
     Raises:
