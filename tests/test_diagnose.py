@@ -17,7 +17,18 @@ from dferkit.diagnose import BROKEN, NOTE, OK, Check, diagnose
 from dferkit.encoders.box import save_box_net
 from dferkit.encoders.box_net import BoxNet
 
-NAMES = ["versions", "device", "video library", "face detector", "box", "writing", "decoding", "disk", "extras"]
+NAMES = [
+    "versions",
+    "device",
+    "video library",
+    "face detector",
+    "landmarker",
+    "box",
+    "writing",
+    "decoding",
+    "disk",
+    "extras",
+]
 
 
 @pytest.fixture
@@ -108,3 +119,15 @@ def test_half_a_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     assert subject.check_disk(tmp_path / "new" / "folder").state == OK
     assert not (tmp_path / "new").exists()
+
+
+def test_how_to_get_a_landmarker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DFERKIT_MODELS", raising=False)
+    check = subject.check_landmarker()
+    assert check.state == NOTE
+    assert "dferkit models get face-landmarker" in check.text
+    monkeypatch.setenv("DFERKIT_MODELS", str(tmp_path))
+    (tmp_path / "face_landmarker.task").write_bytes(b"no landmarker")
+    check = subject.check_landmarker()
+    assert check.state in (NOTE, BROKEN)
+    assert "dferkit[landmarks]" in check.text or "is not a face landmarker" in check.text

@@ -71,6 +71,7 @@ def diagnose(folder: Path | str = ".") -> Diagnosis:
         ("device", check_device),
         ("video library", check_video_library),
         ("face detector", check_detector),
+        ("landmarker", check_landmarker),
         ("box", check_box),
         ("writing", check_writing),
         ("decoding", check_decoding),
@@ -172,6 +173,30 @@ def check_detector() -> Check:
         )
         return Check(name="face detector", state=NOTE, text=text, details=details)
     return Check(name="face detector", state=OK, text=f"{name}, from the folder in DFERKIT_MODELS", details=details)
+
+
+def check_landmarker() -> Check:
+    """Can landmarks be read, which carry over to real faces better than pixels do?"""
+    from dferkit.faces import open_landmarker
+    from dferkit.model_files import find_model
+
+    path = find_model("face-landmarker")
+    if path is None:
+        text = (
+            "none, so predict reads pixels. Landmarks carry over to real faces better: dferkit models get face-landmarker, set DFERKIT_MODELS to "
+            "its folder, and pip install 'dferkit[landmarks]'"
+        )
+        return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": None})
+    try:
+        found = open_landmarker("auto")
+    except DferError as error:
+        return Check(name="landmarker", state=BROKEN, text=str(error), details={"landmarker": path.name})
+    if found is None:
+        text = f"{path.name} is there, but MediaPipe is not: pip install 'dferkit[landmarks]'"
+        return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": path.name})
+    with found:
+        text = f"{path.name}: predict reads landmarks"
+        return Check(name="landmarker", state=OK, text=text, details={"landmarker": path.name, "key": found.key})
 
 
 def check_box(folder: Path | str | None = None) -> Check:

@@ -42,7 +42,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.coarse import unit_statistics
 from dferkit.models.grace import GraceOutput
-from dferkit.models.shipped import head_folder
+from dferkit.models.shipped import NAMES, head_folder
 from dferkit.motion import measure_motion
 from dferkit.readings import NOTHING, Guide, Outside, UnitTables, read_outside
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
@@ -763,6 +763,7 @@ def load(
     """A model ready to use: ``box`` (shipped with the package), or a checkpoint folder.
 
     The box has a head for every front end: with a landmarker it reads landmarks, and pixels where the landmarker sees no face; without, pixels.
+    ``box-pixels``, ``box-landmarks`` and ``box-combined`` choose one.
 
     Args:
         face: Detector; ``auto`` takes the best that is there.
@@ -775,25 +776,25 @@ def load(
             checkpoint that needs one.
     """
     settings = Settings(face=face, landmarker=str(landmarker), neutral=None if neutral is None else str(neutral))
+    found = None
     if str(name) == "box":
         found = open_landmarker(settings.landmarker)
-        pixels = load_checkpoint(head_folder(box, "box"))
-        if found is None:
-            return Model(pixels, box=box, settings=settings, units_from=units_from, guide_from=guide_from)
-        return Model(
-            load_checkpoint(head_folder(box, WITH_LANDMARKS)),
-            box=box,
-            settings=settings,
-            landmarker=found,
-            fallback=pixels,
-            units_from=units_from,
-            guide_from=guide_from,
-        )
-    folder = Path(name)
-    if str(name) != "box" and not folder.exists():
-        near = difflib.get_close_matches(str(name), ["box"], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise CheckpointError(f"no model {str(name)!r}: give 'box' or a checkpoint folder.{hint}")
+        folder = head_folder(box, "box" if found is None else WITH_LANDMARKS)
+    else:
+        folder = head_folder(box, NAMES[str(name)]) if str(name) in NAMES else Path(name)
+        if not folder.exists():
+            near = difflib.get_close_matches(str(name), ["box", *NAMES], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise CheckpointError(f"no model {str(name)!r}: give 'box' or a checkpoint folder.{hint}")
     checkpoint = load_checkpoint(folder)
-    found = open_landmarker(settings.landmarker) if str(checkpoint.about["encoder"]) in WITH_GEOMETRY else None
-    return Model(checkpoint, box=box, settings=settings, landmarker=found, units_from=units_from, guide_from=guide_from)
+    if found is None and str(checkpoint.about["encoder"]) in WITH_GEOMETRY:
+        found = open_landmarker(settings.landmarker)
+    return Model(
+        checkpoint,
+        box=box,
+        settings=settings,
+        landmarker=found,
+        fallback=load_checkpoint(head_folder(box, "box")) if str(name) == "box" and found is not None else None,
+        units_from=units_from,
+        guide_from=guide_from,
+    )

@@ -65,7 +65,7 @@ def test_calibrate_changes_how_sure_an_answer_is_and_nothing_else(run_here, clip
     before = json.loads((BOX / "model.json").read_text())
     assert settings["sha256"] == before["sha256"]
     changed = {key for key in settings["about"] if settings["about"][key] != before["about"].get(key)}
-    assert changed <= {"temperature", "abstain_below", "calibration"}
+    assert changed <= {"temperature", "abstain_below", "abstain_below_in_doubt", "calibration"}
     assert settings["about"]["calibration"] == "calibrated on own.csv (28 clips, 14 people)"
     temperature = settings["about"]["temperature"]
     low, high = figures["temperature"]["ci95"]

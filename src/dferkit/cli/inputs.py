@@ -35,15 +35,17 @@ def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[s
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """``box``, or a checkpoint folder.
+    """A head of the box (``box`` and ``box-pixels``, ``box-landmarks``, ``box-combined``), or a checkpoint folder.
 
     Raises:
         CheckpointError: No such checkpoint, or a damaged one.
     """
     from dferkit.encoders.box import BOX_FOLDER
     from dferkit.models.checkpoint import load_checkpoint
+    from dferkit.models.shipped import NAMES, head_folder
 
-    return load_checkpoint(BOX_FOLDER / "grace" if name == "box" else Path(name))
+    known = {"box": "box", **NAMES}
+    return load_checkpoint(head_folder(BOX_FOLDER, known[name]) if name in known else Path(name))
 
 
 def refuse_options(data: Path, *, of_store: Mapping[str, object], of_manifest: Mapping[str, object]) -> None:

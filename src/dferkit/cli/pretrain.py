@@ -14,7 +14,12 @@ def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; DIR/box holds the result.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of people, clips and weights.")] = 0,
     clips: Annotated[int, typer.Option("--clips", min=384, help="Rendered clips for the networks.")] = 4800,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of the video network.")] = 13700,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", min=1, help="Training steps of the video network; 13700 from random weights, 3500 from the box."
+        ),
+    ] = None,
     start: Annotated[
         str,
         typer.Option("--start", help="Video network: none (random weights), or box (go on from the installed one)."),
@@ -31,10 +36,11 @@ def pretrain(
     Takes some three hours on two cores and 5 GB of disk. Interrupted, the same command goes on.
     """
     from dferkit.faces import landmarker_file
-    from dferkit.recipes.pretrain import PretrainConfig
+    from dferkit.recipes.pretrain import DEFAULT_STEPS, PretrainConfig
     from dferkit.recipes.pretrain import pretrain as run
 
     with Stages() as tell:
-        settings = PretrainConfig(seed=seed, clips=clips, visual_steps=steps, start=start)
+        chosen = steps or DEFAULT_STEPS.get(start, 1)
+        settings = PretrainConfig(seed=seed, clips=clips, visual_steps=chosen, start=start)
         box = run(out, settings, landmarker=landmarker_file(landmarker), workers=workers, on_progress=tell)
     typer.echo(f"the box is in {box}; its figures are in {box / 'CARD.md'}")

@@ -14,8 +14,14 @@ def synth(
     out: Annotated[Path, typer.Argument(help="Folder for videos, truth and clips.csv.")],
     clips: Annotated[int, typer.Option("--clips", min=1, help="Number of clips.")] = 60,
     profile: Annotated[
-        str, typer.Option("--profile", help="posed (strong displays) or natural (weak, with speech).")
+        str,
+        typer.Option(
+            "--profile", help="posed (strong displays), natural (weak, with speech), or varied (the training profile)."
+        ),
     ] = "posed",
+    looks: Annotated[
+        str, typer.Option("--looks", help="Looks of profile varied: any, seen, held_back, low or high halves.")
+    ] = "any",
     prior: Annotated[str, typer.Option("--prior", help="balanced, or dfew (its class shares).")] = "balanced",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 0,
     size: Annotated[int, typer.Option("--size", help="Height and width in pixels, even.")] = 112,
@@ -28,6 +34,13 @@ def synth(
             help="Probe set: none, blink, speech, head, camera, light (exactly one nuisance on), or order (pairs that differ only in the direction of time).",
         ),
     ] = None,
+    landmarker: Annotated[
+        str | None,
+        typer.Option(
+            "--landmarker",
+            help="Also write landmarks/*.safetensors: a .task file, or auto for the one in DFERKIT_MODELS.",
+        ),
+    ] = None,
     sheet: Annotated[
         bool, typer.Option("--sheet", help="Also write sheet.png, a contact sheet of people and expressions.")
     ] = False,
@@ -37,11 +50,23 @@ def synth(
 
     Writes videos/*.mp4, clips.csv (video,label,split,subject,…), truth/*.safetensors and a data dictionary. Resumes.
     """
+    from dferkit.faces import landmarker_file
+    from dferkit.recipes.rendered_landmarks import measure_rendered
     from dferkit.synthetic import BenchmarkConfig, render_benchmark
     from dferkit.synthetic.probes import render_order_probe, render_probe
     from dferkit.synthetic.sheet import write_sheet
 
-    config = BenchmarkConfig(clips=clips, profile=profile, prior=prior, seed=seed, size=size, seconds=seconds, fps=fps)  # type: ignore[arg-type]
+    config = BenchmarkConfig(
+        clips=clips,
+        profile=profile,  # type: ignore[arg-type]
+        prior=prior,  # type: ignore[arg-type]
+        seed=seed,
+        size=size,
+        seconds=seconds,
+        fps=fps,
+        settings=looks,
+    )
+    task = None if landmarker is None else landmarker_file(landmarker)
     with Stages() as tell:
 
         def on_progress(done: int, of: int) -> None:
@@ -53,6 +78,8 @@ def synth(
             manifest = render_probe(config, out, probe, workers=workers, on_progress=on_progress)
         else:
             manifest = render_benchmark(config, out, workers=workers, on_progress=on_progress)
+        if task is not None:
+            measure_rendered(manifest, task, workers=workers, on_progress=lambda a, b: tell("landmarks", a, b))
         if sheet:
             write_sheet(config, out / "sheet.png")
     typer.echo(f"{plural(clips, 'clip')} of {config.num_subjects} people: {manifest}")

@@ -24,12 +24,21 @@ _NUM_TURN = 6  # two rows of the rotation say it all
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LandmarkNetConfig:
-    """Size of the network. ``members``: landmarks of each area."""
+    """Size of the network.
+
+    Attributes:
+        members: Landmarks of each area.
+        num_own, num_change: Principal components of an area's place and of its movement that are read: what is left out is mostly the
+            landmarker's noise.
+    """
 
     members: tuple[tuple[int, ...], ...]
+    num_own: int = 6
+    num_change: int = 10
     width: int = 96
     reduced: int = 24
-    hidden: int = 256
+    hidden: int = 192
+    dropout: float = 0.3
     au_names: tuple[str, ...] = AU_NAMES
     labels: tuple[str, ...] = BASIC
 
@@ -46,30 +55,33 @@ class LandmarkNetConfig:
 
 
 class LandmarkNet(nn.Module):
-    """Landmark network. ``template`` is the mean face; ``spread`` and ``change_spread`` scale a landmark's distance from it and its movement."""
+    """Landmark network. ``template`` is the mean face; ``own`` and ``change`` take landmarks to each area's components, of unit spread."""
 
     template: Tensor
-    spread: Tensor
-    change_spread: Tensor
+    own: Tensor
+    change: Tensor
 
     def __init__(self, config: LandmarkNetConfig, *, num_points: int = 478) -> None:
         super().__init__()
         self.config = config
-        for name, value in (("template", 0.0), ("spread", 1.0), ("change_spread", 1.0)):
-            self.register_buffer(name, torch.full((num_points, 3), value))
-        # Per landmark: distance from the mean face, from the clip's own mean, from a known neutral face.
-        self.areas = nn.ModuleList(
-            nn.Sequential(nn.Linear(9 * len(area), config.width), nn.SiLU(), nn.Linear(config.width, config.width))
-            for area in config.members
-        )
-        self.place = nn.Parameter(torch.zeros(len(config.members), config.width))
+        areas = len(config.members)
+        self.register_buffer("template", torch.zeros(num_points, 3))
+        self.register_buffer("own", torch.zeros(areas, config.num_own, 3 * num_points))
+        self.register_buffer("change", torch.zeros(areas, config.num_change, 3 * num_points))
+        # Per area: distance from the mean face, from the clip's own mean, from a known neutral face.
+        inputs = config.num_own + 2 * config.num_change
+        self.first = nn.Parameter(torch.randn(areas, inputs, config.width) * inputs**-0.5)
+        self.second = nn.Parameter(torch.randn(areas, config.width, config.width) * config.width**-0.5)
+        self.place = nn.Parameter(torch.zeros(areas, config.width))
         self.reduce = nn.Linear(config.width, config.reduced)
         self.per_frame = nn.Sequential(
-            nn.Linear(config.reduced * len(config.members) + _NUM_TURN + 1, config.hidden), nn.SiLU()
+            nn.Linear(config.reduced * areas + _NUM_TURN + 1, config.hidden), nn.SiLU(), nn.Dropout(config.dropout)
         )
         self.over_time = nn.Conv1d(config.hidden, config.hidden, 3, 1, 1, groups=4)
         self.action_units = nn.Linear(config.hidden, len(config.au_names))
-        self.classes = nn.Linear(2 * config.hidden + 2 * len(config.au_names), len(config.labels))
+        self.classes = nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear(2 * config.hidden + 2 * len(config.au_names), len(config.labels))
+        )
 
     def forward(
         self,
@@ -85,22 +97,12 @@ class LandmarkNet(nn.Module):
             neutral: The person's neutral face in the same coordinates, used where ``has_neutral``.
         """
         known = has_neutral[:, None, None, None].float()
-        own = points.mean(1, keepdim=True)
-        seen = torch.cat(
-            [
-                (points - self.template) / self.spread,
-                (points - own) / self.change_spread,
-                (points - neutral[:, None]) / self.change_spread * known,
-            ],
-            -1,
-        ).clamp(-8, 8)
-        tokens = torch.stack(
-            [
-                layer(seen[:, :, list(area)].flatten(2))
-                for layer, area in zip(self.areas, self.config.members, strict=True)
-            ],
-            2,
-        )
+        flat, own = points.flatten(2), points.mean(1, keepdim=True).flatten(2)
+        change = self._components(flat - own, self.change)
+        from_neutral = self._components(flat - neutral.flatten(1)[:, None], self.change) * known
+        seen = torch.cat([self._components(flat - self.template.flatten(), self.own), change, from_neutral], -1)
+        tokens = F.silu(torch.einsum("btai,aiw->btaw", seen.clamp(-6, 6), self.first))
+        tokens = torch.einsum("btaw,awv->btav", tokens, self.second)
         tokens = tokens + self.place
         facing = torch.cat(
             [turn[..., :2, :].flatten(2), has_neutral[:, None, None].float().expand(-1, turn.shape[1], 1)], -1
@@ -110,3 +112,10 @@ class LandmarkNet(nn.Module):
         units = self.action_units(hidden)
         pooled = torch.cat([hidden.mean(1), hidden.amax(1), units.mean(1), units.amax(1)], -1)
         return BoxOutput(tokens, hidden, units, self.classes(pooled))
+
+    @staticmethod
+    def _components(
+        landmarks: Float[Tensor, "batch frames values"], basis: Float[Tensor, "areas components values"]
+    ) -> Float[Tensor, "batch frames areas components"]:
+        areas, components, _ = basis.shape
+        return (landmarks @ basis.flatten(0, 1).T).unflatten(-1, (areas, components))

@@ -14,6 +14,9 @@ from jaxtyping import Float, Float64, Int
 from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import checked_probabilities
 
+# Share of right answers that an abstention threshold asks for, without doubts and with one (``judgement``).
+TARGET_ACCURACY, ACCURACY_IN_DOUBT = 0.8, 0.9
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RiskCoverage:
@@ -74,3 +77,18 @@ def risk_coverage(probabilities: Float[np.ndarray, "clips classes"], true: Int[n
         risk=risk,
         area=float((size * risk).sum() / len(p)),
     )
+
+
+def abstention_threshold(
+    probabilities: Float[np.ndarray, "clips classes"],
+    target: Int[np.ndarray, " clips"],
+    *,
+    accuracy: float = TARGET_ACCURACY,
+) -> tuple[float, float]:
+    """Smallest confidence from which on answers are right at least this often, and the share of clips that get one."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == target
+    for threshold in np.arange(0.15, 0.95, 0.01):
+        kept = confidence >= threshold
+        if kept.any() and right[kept].mean() >= accuracy:
+            return round(float(threshold), 2), float(kept.mean())
+    return 0.95, float((confidence >= 0.95).mean())

@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Encoder → folder of its head.
 HEADS = {"box": "grace", "landmarks": "grace-landmarks", "box+landmarks": "grace-combined"}
+# What a user calls them; plain ``box`` leaves the choice to what is installed.
+NAMES = {"box-pixels": "box", "box-landmarks": "landmarks", "box-combined": "box+landmarks"}
 
 
 def head_folder(box: Path | str, encoder: str) -> Path:

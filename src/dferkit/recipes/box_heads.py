@@ -19,6 +19,7 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.evaluation.calibration import at_temperature, fit_temperature
 from dferkit.evaluation.claims import localisation_claim, phrase_masses
 from dferkit.evaluation.metrics import evaluate_predictions, expected_calibration_error
+from dferkit.evaluation.selective import ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
@@ -26,6 +27,7 @@ from dferkit.models.joint_space import load_joint_space, save_joint_space
 from dferkit.models.shipped import HEADS, head_folder
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.reports.card import write_card
+from dferkit.reports.gallery import write_gallery
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic.benchmark import BenchmarkConfig, draw_clip, fingerprint, plan_clips
 from dferkit.synthetic.identity import SKIN_TONES
@@ -42,9 +44,9 @@ if TYPE_CHECKING:
     from dferkit.recipes.pretrain import PretrainConfig
 
 TRAINED_ON = "rendered faces (dferkit generator, version 1 and its training profile); no real person"
-_TARGET_ACCURACY, _ACCURACY_IN_DOUBT = 0.8, 0.9
 _CALIBRATION_SHARE = 5  # every fifth person of the held-back looks calibrates, the others measure
 _CEILING_CLIPS = 1200
+_NUM_FAILURES = 10
 _LOCALISED = 600  # clips whose plans are looked at
 
 Tell = Callable[[str, int, int, str], None]
@@ -57,18 +59,6 @@ class HeadFaces:
     train: FaceShard
     held: FaceShard
     measure: FaceShard
-
-
-def abstention_threshold(
-    probabilities: np.ndarray, target: np.ndarray, *, accuracy: float = _TARGET_ACCURACY
-) -> tuple[float, float]:
-    """Smallest confidence from which on answers are right at least this often, and the share of clips that get one."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == target
-    for threshold in np.arange(0.15, 0.95, 0.01):
-        kept = confidence >= threshold
-        if kept.any() and right[kept].mean() >= accuracy:
-            return round(float(threshold), 2), float(kept.mean())
-    return 0.95, float((confidence >= 0.95).mean())
 
 
 def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig, *, on_progress: Tell) -> None:
@@ -95,9 +85,15 @@ def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig,
                 "au_correlation": _au_correlation(held[name], faces.held),
                 "localisation": _localise(head, held[name], faces.held, encoder, config.seed),
                 "temperature": head.temperature,
-                "abstention": dict(head.about["abstention"]),
+                "abstention": {
+                    "threshold": head.about["abstain_below"],
+                    "threshold_in_doubt": head.about["abstain_below_in_doubt"],
+                    "coverage": head.about["answered_share"],
+                },
                 "no_landmarks": 1 - len(held[name].rows) / len(faces.held.label),
             }
+    for name, file in (("box", "pixels"), ("landmarks", "landmarks")):
+        _show_failures(work / f"failures-{file}.png", faces.held, answers[name]["held"], ~calibrating, file)
     write_json(
         box / "card.json",
         {
@@ -175,13 +171,22 @@ def _train_head(
         encoder=name,
         encoder_digest=open_visual_encoder(name, box=box).digest,
         abstain_below=threshold,
-        abstain_below_in_doubt=abstention_threshold(told, few.target, accuracy=_ACCURACY_IN_DOUBT)[0],
+        answered_share=coverage,
+        abstain_below_in_doubt=abstention_threshold(told, few.target, accuracy=ACCURACY_IN_DOUBT)[0],
         temperature=temperature,
-        abstention={"threshold": threshold, "coverage": coverage, "target_accuracy": _TARGET_ACCURACY},
         seed=config.seed,
         generator=fingerprint(),
     )
     return Checkpoint(model=row.model, coarse=sides.coarse, about=about)
+
+
+def _show_failures(path: Path, held: FaceShard, told: np.ndarray, is_test: np.ndarray, front_end: str) -> None:
+    """The wrong answers that the model was surest of."""
+    wrong = np.flatnonzero(is_test & (told.argmax(1) != held.label))
+    worst = wrong[np.argsort(-told[wrong].max(1), kind="stable")][:_NUM_FAILURES]
+    titles = [f"{BASIC[held.label[i]]}: read as {BASIC[told[i].argmax()]} ({told[i].max():.2f})" for i in worst]
+    clips = [held.crops[i] for i in worst]
+    write_gallery(path, clips, titles, title=f"Surest mistakes on held-back looks, {front_end}")
 
 
 def _known(part: FrontEndClips, captioned: Captioned, truth: np.ndarray) -> KnownClips:

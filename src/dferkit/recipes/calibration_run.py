@@ -25,10 +25,10 @@ from dferkit.evaluation.calibration import (
     fit_temperature,
 )
 from dferkit.evaluation.metrics import NUM_RESAMPLES
+from dferkit.evaluation.selective import ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import assign_folds
-from dferkit.recipes.box_heads import abstention_threshold
 from dferkit.recipes.provenance import check_fits, check_not_trained_on, count_clips, plural
 from dferkit.recipes.scoring import feature_logits
 from dferkit.reports.figures import write_reliability
@@ -124,6 +124,9 @@ def calibrate_manifest(
         **checkpoint.about,
         "temperature": figures["temperature"]["value"],
         "abstain_below": figures["abstention"]["threshold"],
+        "abstain_below_in_doubt": abstention_threshold(
+            after, clips.true, accuracy=max(target_accuracy, ACCURACY_IN_DOUBT)
+        )[0],
         "calibration": f"{CALIBRATED} on {title}",
     }
     folder = save_checkpoint(replace(checkpoint, about=about), out / "checkpoint")

@@ -13,14 +13,15 @@ from dferkit.encoders.landmarks import save_landmark_net
 from dferkit.errors import ConfigError
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, Profile
-from dferkit.training.face_shards import FaceShard, read_shards, render_shards
+from dferkit.training.face_shards import FaceShard, join_shards, read_shards, render_shards
 from dferkit.training.landmark_pretraining import LANDMARK_TRAINING, pretrain_landmarks
 from dferkit.training.network_loop import NetworkTrainingConfig
 from dferkit.training.text_pretraining import pretrain_text_encoder
 from dferkit.training.visual_pretraining import FINE_TUNING, VISUAL_TRAINING, pretrain_visual
 
 Report = Callable[[str, int, int, str], None]
-_SETS = ("network", "heads", "held", "measure")
+DEFAULT_STEPS = {"none": VISUAL_TRAINING.steps, "box": FINE_TUNING.steps}
+_LARGE = 208  # pixels: a landmarker needs larger faces than the video network does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +30,9 @@ class PretrainConfig:
 
     Attributes:
         clips: Rendered clips for both networks: three fifths of the training profile, one fifth of each of the benchmark's.
+        large_clips: Clips of the training profile with large faces, for the landmark network only.
         head_clips: Further clips, of further people, for the heads: the networks have not seen them, so their tokens are
-            as good there as they will be in use.
+            as good there as they will be in use. large_head_clips: The same with large faces.
         held_clips: Clips with looks that no training clip has; a fifth calibrates, the others measure.
         measure_clips: Clips of the benchmark itself, half posed, half natural, that measure.
         start: ``none``: the video network begins with random weights; ``box``: with those of the installed box.
@@ -38,9 +40,11 @@ class PretrainConfig:
     """
 
     clips: int = 4800
+    large_clips: int = 2400
     head_clips: int = 1728
+    large_head_clips: int = 480
     held_clips: int = 2640
-    measure_clips: int = 960
+    measure_clips: int = 720
     start: str = "none"
     visual_steps: int = VISUAL_TRAINING.steps
     landmark_steps: int = LANDMARK_TRAINING.steps
@@ -49,7 +53,14 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("clips", "head_clips", "held_clips", "measure_clips"):
+        for name in (
+            "clips",
+            "large_clips",
+            "head_clips",
+            "large_head_clips",
+            "held_clips",
+            "measure_clips",
+        ):
             if getattr(self, name) < 384:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}; give at least 384, or people are too few to hold some out"
@@ -62,9 +73,9 @@ def face_sets(config: PretrainConfig) -> dict[str, tuple[BenchmarkConfig, ...]]:
     """What is rendered for each purpose. Training faces have a namespace of their own, apart from every benchmark."""
     first = 1000 + 100 * config.seed
 
-    def faces(clips: int, profile: Profile, number: int, settings: str = "any") -> BenchmarkConfig:
+    def faces(clips: int, profile: Profile, number: int, settings: str = "any", size: int = 112) -> BenchmarkConfig:
         return BenchmarkConfig(
-            clips=clips, profile=profile, namespace="pretrain", seed=first + number, settings=settings
+            clips=clips, profile=profile, namespace="pretrain", seed=first + number, settings=settings, size=size
         )
 
     fifth, ninth = config.clips // 5, config.head_clips // 9
@@ -75,10 +86,12 @@ def face_sets(config: PretrainConfig) -> dict[str, tuple[BenchmarkConfig, ...]]:
             faces(fifth, "posed", 11),
             faces(fifth, "natural", 12),
         ),
+        "large": (faces(config.large_clips, "varied", 13, "seen", _LARGE),),
         "heads": (
             faces(5 * ninth, "varied", 20, "seen"),
             faces(2 * ninth, "posed", 21),
             faces(2 * ninth, "natural", 22),
+            faces(config.large_head_clips, "varied", 23, "seen", _LARGE),
         ),
         "held": (faces(config.held_clips, "varied", 30, "held_back"),),
         "measure": (
@@ -126,7 +139,7 @@ def pretrain(
         )
 
     if not ((box / WEIGHTS).is_file() and (box / LANDMARK_WEIGHTS).is_file()):
-        _train_networks(rendered("network"), box, work, config, workers, tell)
+        _train_networks(rendered("network"), lambda: rendered("large"), box, work, config, workers, tell)
     if not (box / "text" / "model.safetensors").is_file():
         metrics = pretrain_text_encoder(
             box / "text",
@@ -141,7 +154,15 @@ def pretrain(
     return box
 
 
-def _train_networks(data: FaceShard, box: Path, work: Path, config: PretrainConfig, workers: int, tell: Report) -> None:
+def _train_networks(
+    data: FaceShard,
+    large: Callable[[], FaceShard],
+    box: Path,
+    work: Path,
+    config: PretrainConfig,
+    workers: int,
+    tell: Report,
+) -> None:
     def said(stage: str) -> Callable[[int, int, str], None]:
         return lambda a, b, note: tell(stage, a, b, note)
 
@@ -149,9 +170,10 @@ def _train_networks(data: FaceShard, box: Path, work: Path, config: PretrainConf
     visual = replace(visual, steps=config.visual_steps, seed=config.seed, threads=workers)
     landmarks = replace(LANDMARK_TRAINING, steps=config.landmark_steps, seed=config.seed, threads=workers)
     if not (box / LANDMARK_WEIGHTS).is_file():
-        net = pretrain_landmarks(data, work / "landmarks", config=landmarks, on_progress=said("landmark network"))
+        faces = join_shards([data, large()])
+        net = pretrain_landmarks(faces, work / "landmarks", config=landmarks, on_progress=said("landmark network"))
         save_landmark_net(net, box)
-        _note(work, "landmarks", landmarks, len(data.label))
+        _note(work, "landmarks", landmarks, len(faces.label))
     if not (box / WEIGHTS).is_file():
         start = BoxEncoder(BOX_FOLDER).net if config.start == "box" else None
         video = pretrain_visual(data, work / "visual", config=visual, start=start, on_progress=said("video network"))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dferkit.storage import read_json, write_text
 
+NAMES = {"box": "pixels", "landmarks": "landmarks", "box+landmarks": "both"}
+PROFILES = {"posed": "benchmark, posed", "natural": "benchmark, natural", "held_back": "looks held back"}
+
 _INTRO = """# Card of the box
 
-The small model that ships with dferkit, so that `dferkit predict` answers at once. It names the *apparent expression* in a face video: what it
-looks like, never what a person feels.
+The small models that ship with dferkit, so that `dferkit predict` answers at once. They name the *apparent expression* in a face video: what it
+looks like, never what a person feels. Each front end has a head of its own: `pixels` needs nothing, `landmarks` and `both` need the extra `landmarks`
+and the task file of a face landmarker.
 
-**Trained on rendered faces of people who do not exist; no real person's face was used.** What it says of real faces is not calibrated.
+**Trained on rendered faces of people who do not exist; no real person's face was used.** Probabilities are calibrated on rendered faces and
+UNCALIBRATED on real faces.
 
 Not for decisions about people: not for employment, education, policing, border control, insurance, credit or medical diagnosis; not for children.
 """
@@ -21,76 +27,136 @@ Not for decisions about people: not for employment, education, policing, border 
 def write_card(folder: Path | str) -> None:
     """Write ``CARD.md`` beside ``card.json``; every figure is taken from the JSON."""
     folder = Path(folder)
-    card = read_json(folder / "card.json")
-    measured, clips = card["measured"], card["clips"]
-    parts = [
-        _INTRO,
-        "## What it was trained on\n",
-        f"- video network and action-unit describer: {clips['network']} rendered clips (half posed, half natural), {card['video_network']['steps']} steps",
-        f"- text encoder: captions of random action-unit curves; phrase → action unit on held-out wordings {card['text_encoder'].get('phrase_accuracy_held_out', card['text_encoder'].get('phrase_accuracy', float('nan'))):.3f}"
-        if _has_phrase(card)
-        else "- text encoder: captions of random action-unit curves",
-        f"- GRACE head and coarse classifier: {clips['heads']} further clips of further people",
-        f"- generator fingerprint `{card['about']['generator']}`, seed {card['about']['seed']}\n",
-        f"## Measured on {clips['measured_on']} clips of people that no part has seen\n",
-        "| profile | UAR | 95 % interval | WAR | ceiling (linear on true action units) | share of ceiling | vision only | coarse | calibration error |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for profile in ("posed", "natural"):
-        m = measured[profile]
-        parts.append(
-            f"| {profile} | {m['uar']:.3f} | {m['uar_ci95'][0]:.3f}–{m['uar_ci95'][1]:.3f} | {m['war']:.3f} | {m['ceiling_uar']:.3f} | {m['share_of_ceiling']:.2f} | {m['vision_only_uar']:.3f} | {m['coarse_uar']:.3f} | {m['calibration_error']:.3f} |"
-        )
-    labels = list(measured["posed"]["per_class_recall"])
-    parts += ["\nRecall per class:\n", _row(["profile", *labels]), _row(["---"] * (len(labels) + 1))]
-    parts += [
-        _row([profile, *(f"{measured[profile]['per_class_recall'][label]:.2f}" for label in labels)])
-        for profile in ("posed", "natural")
-    ]
-    parts += [
-        "\nRecall per rendered skin tone (both profiles; tone1 lightest):\n",
-        _row(["tone", "clips", "UAR", "95 % interval", *labels]),
-        _row(["---"] * (len(labels) + 4)),
-    ]
-    for tone, m in measured["skin_tones"].items():
-        recalls = (
-            "-" if m["per_class_recall"][label] is None else f"{m['per_class_recall'][label]:.2f}" for label in labels
-        )
-        parts.append(
-            _row(
-                [
-                    tone,
-                    str(m["num_clips"]),
-                    f"{m['uar']:.3f}",
-                    f"{m['uar_ci95'][0]:.3f}–{m['uar_ci95'][1]:.3f}",
-                    *recalls,
-                ]
-            )
-        )
-    parts += [
-        "\nCorrelation of the described action units with the truth, frame by frame:\n",
-        ", ".join(f"{name} {value:.2f}" for name, value in measured["au_correlation"].items()),
-    ]
-    if "localisation" in measured:
-        parts.append(
-            f"\nWords and patches: a phrase sends {measured['localisation']['grace']['mass_inside']:.0%} of its transport mass to cells that its action unit "
-            f"moves, where a uniform plan would send {measured['localisation']['grace']['uniform']:.0%}; on average over phrases "
-            f"{measured['localisation']['grace']['times_uniform']:.1f} times as much."
-        )
-    abstention = measured["abstention"]
-    parts += [
-        f"\nIt abstains below a confidence of {abstention['threshold']:.2f}: there, answers on held-out natural clips were right in at least {abstention['target_accuracy']:.0%}, and {abstention['coverage_natural']:.0%} of those clips got one.",
-        "\n## Known limits\n",
-        "- Real faces differ from rendered ones: a resting face, a beard, glasses or shading can be taken for an expression. See `docs/real-clips.md` for every real clip that was tried, good and bad.",
-        "- A face must be seen for a while in one clip: the clip's own mean is the person's zero, so a face that holds one expression throughout is hard.",
-        "- Profiles beyond about 35°, tiny faces (under 40 pixels) and hands before the face are not covered.\n",
-    ]
-    write_text(folder / "CARD.md", "\n".join(parts))
+    write_text(folder / "CARD.md", "\n".join([_INTRO, *measured_parts(read_json(folder / "card.json"))]) + "\n")
 
 
-def _has_phrase(card: dict[str, Any]) -> bool:
-    return any(key.startswith("phrase_accuracy") for key in card["text_encoder"])
+def measured_parts(card: Mapping[str, Any]) -> list[str]:
+    """Sections of the card, as Markdown."""
+    return [
+        _trained(card),
+        _scores(card),
+        _recalls(card),
+        _tones(card),
+        _units(card),
+        _words(card),
+        _answering(card),
+        _limits(),
+    ]
 
 
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    head = list(head)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _trained(card: Mapping[str, Any]) -> str:
+    clips, networks = card["clips"], card["networks"]
+    visual = networks["visual"]
+    begun = " begun with the weights of the box before" if visual.get("start") == "box" else ""
+    return (
+        "## What it was trained on\n\n"
+        f"- video network: {visual['clips']} rendered clips of the training profile and of both benchmark profiles, {visual['steps']} steps{begun}\n"
+        f"- landmark network: {networks['landmarks']['clips']} rendered clips that went through the face landmarker, {networks['landmarks']['steps']} steps\n"
+        "- text encoder: captions of random action-unit curves\n"
+        f"- heads and coarse classifiers: {clips['heads']} further clips of further people\n"
+        f"- temperatures and thresholds: {clips['calibration']} clips with looks that no training clip has\n"
+        f"- generator fingerprint `{card['generator']}`, seed {card['seed']}\n"
+    )
+
+
+def _scores(card: Mapping[str, Any]) -> str:
+    clips = card["clips"]
+    head = ("front end", "clips", "UAR", "95 % interval", "WAR", "ceiling", "share of ceiling", "calibration error")
+    rows = [
+        (NAMES[front_end], f"{title} ({m['num_clips']})", f"{m['uar']:.3f}", _interval(m), f"{m['war']:.3f}", f"{m['ceiling_uar']:.3f}", f"{m['share_of_ceiling']:.2f}", f"{m['calibration_error']:.3f}")
+        for profile, title in PROFILES.items()
+        for front_end in NAMES
+        for m in (card["front_ends"][front_end][profile],)
+    ]  # fmt: skip
+    blind = card["front_ends"]["landmarks"]["no_landmarks"]
+    return (
+        f"## Measured on {clips['measure']} benchmark clips and {clips['held']} clips of held-back looks, people that no part has seen\n\n"
+        "The ceiling is a linear model on the true action units. Calibration error: 15 bins of equal mass. Where the landmarker sees no face "
+        f"({blind:.1%} of the held-back clips) the pixels' answer stands in, as in use.\n\n" + table(head, rows) + "\n"
+    )
+
+
+def _recalls(card: Mapping[str, Any]) -> str:
+    labels = list(card["front_ends"]["box"]["posed"]["per_class_recall"])
+    rows = [
+        (NAMES[front_end], title, *(_number(card["front_ends"][front_end][profile]["per_class_recall"][name]) for name in labels))
+        for profile, title in PROFILES.items()
+        for front_end in NAMES
+    ]  # fmt: skip
+    return "Recall per class:\n\n" + table(("front end", "clips", *labels), rows) + "\n"
+
+
+def _tones(card: Mapping[str, Any]) -> str:
+    tones = list(card["front_ends"]["box"]["skin_tones"])
+    rows = []
+    for front_end in NAMES:
+        found = card["front_ends"][front_end]["skin_tones"]
+        rows.append((NAMES[front_end], *(f"{found[t]['uar']:.2f} ({_interval(found[t])})" for t in tones)))
+    return (
+        "UAR per rendered skin tone on held-back looks (tone1 lightest):\n\n"
+        + table(("front end", *tones), rows)
+        + "\n"
+    )
+
+
+def _units(card: Mapping[str, Any]) -> str:
+    names = list(card["front_ends"]["box"]["au_correlation"])
+    rows = [
+        (name, *(_number(card["front_ends"][front_end]["au_correlation"].get(name)) for front_end in NAMES))
+        for name in names
+    ]
+    return (
+        "Correlation of the described action units with the truth, frame by frame, on held-back looks:\n\n"
+        + table(("action unit", *NAMES.values()), rows)
+        + "\n"
+    )
+
+
+def _words(card: Mapping[str, Any]) -> str:
+    head = ("front end", "phrases", "mass inside", "uniform plan", "times uniform", "times another phrase's")
+    rows = []
+    for front_end, name in NAMES.items():
+        m = card["front_ends"][front_end]["localisation"]
+        rows.append((name, f"{m['num_phrases']:.0f}", f"{m['mass_inside']:.0%}", f"{m['uniform']:.0%}", f"{m['times_uniform']:.1f}", f"{m['times_shuffled']:.1f}"))  # fmt: skip
+    return (
+        "How much of a phrase's transport mass lies where its action unit moves the face:\n\n"
+        + table(head, rows)
+        + "\n"
+    )
+
+
+def _answering(card: Mapping[str, Any]) -> str:
+    rows = [
+        (name, f"{card['front_ends'][f]['temperature']:.2f}", f"{m['threshold']:.2f}", f"{m['threshold_in_doubt']:.2f}", f"{m['coverage']:.0%}")
+        for f, name in NAMES.items()
+        for m in (card["front_ends"][f]["abstention"],)
+    ]  # fmt: skip
+    return (
+        "It abstains below the threshold, which is where 80 % of the answers on the calibration clips were right, and where something speaks "
+        "against an answer (a small or turned face, no calm frame, several people, movements that speak for another class) below the second one (90 %):\n\n"
+        + table(("front end", "temperature", "threshold", "threshold in doubt", "calibration clips answered"), rows)
+        + "\n"
+    )
+
+
+def _limits() -> str:
+    return (
+        "## Known limits\n\n"
+        "- Real faces differ from rendered ones. `docs/real-clips.md` has every real clip that was tried, good and bad; they are a handful.\n"
+        "- A face must be seen at rest for a while: a clip's own mean is the person's zero. `--neutral` names a clip of the face at rest.\n"
+        "- Head turns beyond about 35°, faces under 40 pixels and hands before the face are not covered; `docs/models/box.md` has a table of what they cost.\n"
+    )
+
+
+def _interval(m: Mapping[str, Any]) -> str:
+    return f"{m['uar_ci95'][0]:.3f}–{m['uar_ci95'][1]:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -38,9 +38,11 @@ WIDE_MARGIN = 0.3125  # wider than in use: room for shifts, scale and roll
 USED_SIZE = (
     CROP_SIZE * (1 + 2 * CROP_MARGIN) / (1 + 2 * WIDE_MARGIN)
 )  # pixels of a stored crop that a clip in use would show
-_RENDER_SIZES = (96, 112, 112, 128)
+_SIZES = (0.86, 1.0, 1.0, 1.14)  # shares of the configured size
+_LARGE, _SUPERSAMPLING = 160, (1.5, 1.0)  # large pictures are drawn once per pixel
 HEAT_GRID = (8, 8)  # of the box's tokens
 PROFILES = ("posed", "natural", "varied")
+_PEOPLE_PER_PART, _PEOPLE_PER_SET = 1_000_000, 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,9 +113,16 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str, str]) -> int:
 
 
 def _frames(config: BenchmarkConfig, plan: ClipPlan, identity: Identity, performance: Performance) -> Frames:
-    size = _RENDER_SIZES[int(generator(config, 2, plan.number).integers(len(_RENDER_SIZES)))]
+    share = _SIZES[int(generator(config, 2, plan.number).integers(len(_SIZES)))]
+    size = round(config.size * share / 8) * 8
     images = render_frames(
-        identity, performance.au, performance.asymmetry, performance.scene, size=size, noise_seed=plan.number
+        identity,
+        performance.au,
+        performance.asymmetry,
+        performance.scene,
+        size=size,
+        supersampling=_SUPERSAMPLING[size >= _LARGE],
+        noise_seed=plan.number,
     )
     return Frames(
         images=images,
@@ -204,6 +213,12 @@ def read_shards(paths: Sequence[Path]) -> FaceShard:
     return FaceShard(**{key: np.concatenate(value) for key, value in columns.items()})
 
 
+def join_shards(sets: Sequence[FaceShard]) -> FaceShard:
+    """Sets of different people as one; their numbers are kept apart."""
+    parts = [replace(one, subject=one.subject + number * _PEOPLE_PER_SET) for number, one in enumerate(sets)]
+    return FaceShard(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(FaceShard)})
+
+
 def _first_subject(path: Path) -> int:
     """People of different parts get different numbers."""
-    return 1_000_000 * int(path.name.removeprefix("part").split("-")[0])
+    return _PEOPLE_PER_PART * int(path.name.removeprefix("part").split("-")[0])

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.landmarks import seen_share
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
 from dferkit.errors import DataError
-from dferkit.faces import BoxFile, Detector, build_detector
+from dferkit.faces import BoxFile, Detector, FaceLandmarker, build_detector, landmarker_file
 from dferkit.faces.clip import read_clip_faces
+from dferkit.faces.read import LOW_COVERAGE_BELOW
 from dferkit.motion import measure_motion
 from dferkit.parallel import run_parallel
 from dferkit.schema import ClipStatus, FaceClip, Record
@@ -35,13 +37,19 @@ CLIPS_PER_SHARD = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureConfig:
-    """How clips become features. ``face``: detector name. ``encoder``: ``box``, ``videomae``, or a VideoMAE folder. ``box``: folder of the box."""
+    """How clips become features.
+
+    Attributes:
+        face: Detector name. encoder: As ``encoders.open`` knows it. box: Folder of the box.
+        landmarker: Task file, or ``auto``, for an encoder that reads landmarks.
+    """
 
     face: str = "haar"
     encoder: str = "box"
     box: str = str(BOX_FOLDER)
     num_samples: int = 16
     motion: str = "tokens"
+    landmarker: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +101,18 @@ class Features:
 
 
 def read_clip(
-    record: Record, detector: Detector | BoxFile, *, num_samples: int = 16
+    record: Record, detector: Detector | BoxFile, *, num_samples: int = 16, landmarker: FaceLandmarker | None = None
 ) -> tuple[FaceClip | None, ClipStatus, tuple[int, int]]:
-    """The face clip of a whole labelled clip, or the reason why there is none; and the frame's (width, height)."""
-    found = read_clip_faces(record, detector, num_samples=num_samples)
-    return found.clip, found.status, found.frame_size
+    """The face clip of a whole labelled clip, or the reason why there is none; and the frame's (width, height).
+
+    Args:
+        landmarker: With one, a clip in most of whose frames it sees no face is none.
+    """
+    found = read_clip_faces(record, detector, num_samples=num_samples, landmarker=landmarker)
+    if landmarker is None or found.clip is None or seen_share(found.clip) >= LOW_COVERAGE_BELOW:
+        return found.clip, found.status, found.frame_size
+    message = f"the landmarker saw the face in {seen_share(found.clip):.0%} of the frames"
+    return None, replace(found.status, status="no_face", message=message), found.frame_size
 
 
 def encode_clips(
@@ -152,18 +167,21 @@ def _extract(records: list[Record], config: FeatureConfig, out: str, key: str) -
     cv2.setNumThreads(1)
     detector = build_detector(config.face)
     box = BoxEncoder(config.box)
+    encoder = box if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
+    landmarker = FaceLandmarker(landmarker_file(config.landmarker)) if encoder.needs_landmarks else None
     clips: list[FaceClip] = []
     kept: list[int] = []
     sizes: list[tuple[int, int]] = []
     statuses: list[dict[str, object]] = []
     for i, record in enumerate(records):
-        clip, status, size = read_clip(record, detector, num_samples=config.num_samples)
+        clip, status, size = read_clip(record, detector, num_samples=config.num_samples, landmarker=landmarker)
         statuses.append({name: getattr(status, name) for name in status.__slots__})
         if clip is not None:
             clips.append(clip)
             kept.append(i)
             sizes.append(size)
-    encoder = box if config.encoder == "box" else open_visual_encoder(config.encoder)
+    if landmarker is not None:
+        landmarker.close()
     tensors = encode_clips(clips, box, encoder, num_samples=config.num_samples, motion=config.motion)
     tensors["frame_sizes"] = torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2)
     tensors["kept"] = torch.tensor(kept, dtype=torch.int64)
@@ -205,8 +223,11 @@ def extract_features(
     config, folder, records = config or FeatureConfig(), Path(folder), list(records)
     build_detector(config.face)  # wrong names and missing files are told before any work
     weights = digest_file(Path(config.box) / "visual.safetensors")
-    encoder = "" if config.encoder == "box" else open_visual_encoder(config.encoder).digest
+    opened = None if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
+    encoder = "" if opened is None else opened.digest
     measured = [] if config.motion == "tokens" else [config.motion]
+    if opened is not None and opened.needs_landmarks:
+        measured.append(digest_file(landmarker_file(config.landmarker)))
     jobs = []
     for number, first in enumerate(range(0, len(records), CLIPS_PER_SHARD)):
         part = records[first : first + CLIPS_PER_SHARD]

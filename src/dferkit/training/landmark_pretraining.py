@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dferkit.encoders.box_net import BoxOutput
@@ -25,7 +26,7 @@ from dferkit.training.network_loop import (
 )
 
 LANDMARK_TRAINING = NetworkTrainingConfig(
-    steps=3000, cycles=((3000, 1.5e-3),), batch=48, weight_decay=0.05, use_bfloat16=False, average_decay=0.995
+    steps=3000, cycles=((3000, 2e-3),), batch=64, weight_decay=0.2, use_bfloat16=False, average_decay=0.995
 )
 _CALM = 0.15  # a frame whose action units add up to less shows the person's resting face
 _NUM_COMPONENTS = 60
@@ -33,6 +34,7 @@ _OFFSET = 0.7  # standard deviations of the spread between people that a clip's 
 _NOISE = 0.15  # of the spread of movements
 _SHARE_NEUTRAL = 0.35
 _GAIN = (0.75, 1.35)
+_LEAST_VARIANCE = 1e-6
 _MIRROR = np.diag((-1.0, 1.0, 1.0)).astype(np.float32)
 
 
@@ -69,12 +71,25 @@ def new_network(data: FaceShard, train: np.ndarray) -> LandmarkNet:
     """An untrained network with the template and the spreads of the training faces."""
     template = fit_template(data.landmarks[train, ::5].reshape(-1, *data.landmarks.shape[2:])[:6000])
     net = LandmarkNet(LandmarkNetConfig(members=members(template)))
-    shapes, _ = shape_set(data.take(train[:1500]), template)
-    own = shapes.points.mean(1)
-    net.template.copy_(torch.from_numpy(own.mean(0)))
-    net.spread.copy_(torch.from_numpy(np.maximum(own.std(0), 0.01)))
-    net.change_spread.copy_(torch.from_numpy(np.maximum((shapes.points - own[:, None]).std((0, 1)), 0.004)))
+    shapes, _ = shape_set(data.take(train[:: max(len(train) // 2000, 1)]), template)
+    mean = shapes.points.mean((0, 1))
+    net.template.copy_(torch.from_numpy(mean))
+    change = shapes.points - shapes.points.mean(1, keepdims=True)
+    for number, area in enumerate(net.config.members):
+        for basis, values in ((net.own, shapes.points - mean), (net.change, change)):
+            of_area = values[:, ::3, list(area)].reshape(-1, 3 * len(area))
+            found = _whitening(of_area, basis.shape[1])
+            columns = (3 * np.array(area)[:, None] + np.arange(3)).ravel()
+            basis[number, : len(found), columns] = torch.from_numpy(found)
     return net
+
+
+def _whitening(values: np.ndarray, count: int) -> Float[np.ndarray, "components values"]:
+    """Projections onto the first principal components, each scaled to unit spread. ``values``: (samples, values)."""
+    variance, directions = np.linalg.eigh(np.cov(values, rowvar=False))
+    strongest = np.argsort(-variance)[:count]
+    spread = np.sqrt(np.maximum(variance[strongest], _LEAST_VARIANCE))
+    return np.ascontiguousarray((directions[:, strongest] / spread).T, np.float32)
 
 
 def components(points: np.ndarray) -> np.ndarray:
@@ -115,6 +130,7 @@ def pretrain_landmarks(
     """
     config = config or LANDMARK_TRAINING
     train, held = split_subjects(data)
+    torch.manual_seed(config.seed)
     start = new_network(data, train)
     shapes, seen = shape_set(data, start.template.numpy())
     data = data.take(seen)

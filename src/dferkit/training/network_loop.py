@@ -22,6 +22,8 @@ from dferkit.labels import BASIC
 from dferkit.training.face_shards import PROFILES, FaceShard
 from dferkit.training.state import load_state, save_state
 
+_STEPS_APART = 1_000_003
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -137,6 +139,7 @@ def train_network(
             for group in optimizer.param_groups:
                 group["lr"] = _rate(step, config)
             net.train()
+            torch.manual_seed(config.seed * _STEPS_APART + step)  # dropout, too, is a function of the step
             with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
                 output = net(*batch.inputs)
             full = replace(output, action_units=output.action_units.float(), logits=output.logits.float())

@@ -23,9 +23,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.landmarks import landmarks_of, seen_share
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import VisualEncoder, num_tokens
-from dferkit.errors import CheckpointError, DataError
+from dferkit.errors import CheckpointError, ConfigError, DataError
+from dferkit.faces.read import LOW_COVERAGE_BELOW
 from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
 from dferkit.preparation.shards import StoreFolder, num_shards, places
@@ -46,7 +48,7 @@ class TokenConfig:
     """What is encoded.
 
     Attributes:
-        encoder: ``box``, ``videomae``, or a VideoMAE folder. box: Folder of the box, which describes the action units.
+        encoder: As ``encoders.open`` knows it. box: Folder of the box, which describes the action units where the encoder does not.
         num_samples: Frames of a view. times, with_flip: Views, see ``views.clip_views``.
         motion: One of ``motion.SOURCES``.
     """
@@ -78,7 +80,9 @@ class _Encoders:
     @classmethod
     def load(cls, config: TokenConfig) -> _Encoders:
         box = BoxEncoder(config.box)
-        return cls(box=box, visual=box if config.encoder == "box" else open_visual_encoder(config.encoder))
+        return cls(
+            box=box, visual=box if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
+        )
 
     def key(self, config: TokenConfig) -> str:
         """What the tokens are made with; where its files lie does not matter."""
@@ -115,6 +119,10 @@ def encode_store(
     config = config or TokenConfig()
     faces = FaceStore.open(store)
     encoders = _Encoders.load(config)
+    if encoders.visual.needs_landmarks and config.with_flip:
+        raise ConfigError(
+            "mirrored views are for pixels: landmarks have other numbers in a mirrored face; leave --flip out"
+        )
     key = encoders.key(config)
     folder = token_folder(faces.path, encoders.visual.name, key)
     num_clips = len(faces.release.records)
@@ -211,6 +219,8 @@ def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) ->
         clip_id = records[i].clip_id
         if not faces.num_frames(clip_id):
             continue
+        if encoders.visual.needs_landmarks and not _is_measured(faces, clip_id):
+            continue
         views = clip_views(
             faces.num_frames(clip_id), config.num_samples, times=config.times, with_flip=config.with_flip
         )
@@ -226,6 +236,17 @@ def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) ->
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
     return len(places(number, len(records)))
+
+
+def _is_measured(faces: FaceStore, clip_id: str) -> bool:
+    """The landmarker saw the face in most frames.
+
+    Raises:
+        DataError: The faces were stored without landmarks.
+    """
+    clip = faces.read(clip_id)
+    landmarks_of(clip)
+    return seen_share(clip) >= LOW_COVERAGE_BELOW
 
 
 def _require_finite(visual: Tensor, rows: Sequence[dict[str, Any]], encoder: str) -> None:

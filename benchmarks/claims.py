@@ -1,0 +1,110 @@
+"""The papers' claims on the box's shipped heads, on rendered clips with known truth, for every front end.
+
+    python benchmarks/claims.py --landmarker face_landmarker.task --work runs/claims
+
+Do motion weights follow expression rather than nuisance? Does a phrase's transport mass lie where its action unit moves the face? Does taking away
+what was named lower the answer more than taking away anything else?
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from dferkit.datasets import read_manifest
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_claim, on_crop, phrase_masses
+from dferkit.explain import on_grid, summarise_deletion
+from dferkit.faces import landmarker_file, open_landmarker
+from dferkit.labels import BASIC
+from dferkit.models.checkpoint import load_checkpoint
+from dferkit.models.shipped import HEADS, head_folder
+from dferkit.parallel import run_parallel
+from dferkit.pipeline import Model, Reading, Settings
+from dferkit.schema import DeletionTest, Record
+from dferkit.storage import write_json
+from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
+from dferkit.training.loop import whole_plans
+
+SEED, GRID = 78, (8, 8)
+Found = dict[str, tuple[ClipEvidence, DeletionTest | None]]
+
+
+def evidence(reading: Reading, truth: Truth, frame_size: tuple[int, int]) -> ClipEvidence:
+    """Motion weights and phrases of one answer on the crop's grid, beside the truth."""
+    visual, boxes = reading.visual, reading.clip.track.boxes
+    (plan,) = whole_plans([reading.output], [reading.text])
+    steps = len(visual.timestamps)
+    drawn = on_grid(plan.reshape(len(plan), steps, -1), visual.grid, visual.coverage).reshape(len(plan), -1)
+    motion = on_grid(reading.output.motion[0].double().numpy(), visual.grid, visual.coverage)
+    heat = on_crop(truth.heat, np.nanmean(boxes, 0), frame_size, GRID).reshape(len(truth.heat), -1)
+    phrases = phrase_masses(reading.caption, reading.text, drawn, heat, truth.au.max(0))
+    return ClipEvidence(truth=truth, motion=motion, phrases=phrases, boxes=boxes, frame_size=frame_size)
+
+
+def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
+    records, folder, landmarker_path, deletions = job
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    landmarker, pixels = open_landmarker(landmarker_path), load_checkpoint(head_folder(BOX_FOLDER, "box"))
+    settings = Settings(whole_clip=True, face="haar")
+    models = {
+        name: Model(
+            load_checkpoint(head_folder(BOX_FOLDER, name)), settings=settings, landmarker=landmarker, fallback=pixels
+        )
+        for name in HEADS
+    }
+    result = []
+    for number, record in enumerate(records):
+        truth, found = read_truth(folder, record.video.stem), {}
+        for name, model in models.items():
+            answer = next(model.answers(record.video))
+            if answer.reading is None or answer.faces is None:
+                continue
+            tested = model.explain_answer(answer).deletion if number < deletions else None
+            found[name] = evidence(answer.reading, truth, answer.faces.frame_size), tested
+        result.append(found)
+    if landmarker is not None:
+        landmarker.close()
+    return result
+
+
+def main() -> None:
+    """Render, answer, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=84)
+    parser.add_argument("--deletions", type=int, default=60)
+    parser.add_argument("--landmarker", default="auto")
+    parser.add_argument("--work", type=Path, default=Path("runs/claims"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/claims.json"))
+    given = parser.parse_args()
+    manifest = render_benchmark(BenchmarkConfig(clips=given.clips, seed=SEED), given.work, workers=given.workers)
+    records, count = read_manifest(manifest, labels=BASIC), given.workers
+    task, share = str(landmarker_file(given.landmarker)), -(-given.deletions // count)
+    jobs = [(list(records[i::count]), str(given.work), task, share) for i in range(count)]
+    rows = [found for part in run_parallel(read_part, jobs, count) for found in part]
+    table = {}
+    for name in HEADS:
+        found = [row[name] for row in rows if name in row]
+        table[name] = {
+            "motion": motion_claim([e for e, _ in found]),
+            "localisation": localisation_claim([p for e, _ in found for p in e.phrases]),
+            "deletion": summarise_deletion([d for _, d in found if d is not None]),
+        }
+    write_json(given.out, {"clips": given.clips, "seed": SEED, "generator": fingerprint(), "front_ends": table})
+    for name, row in table.items():
+        m, l, d = row["motion"], row["localisation"], row["deletion"]
+        print(
+            f"{name}: motion {m['spearman_expression']:.2f} with expression, {m['spearman_nuisance']:.2f} with nuisance; mass {l['times_uniform']:.1f} x "
+            f"uniform, {l['times_shuffled']:.1f} x shuffled; deletion drop {d['mean_drop']:.3f} ({d['low']:.3f} to {d['high']:.3f}), p {d['sign_test_p']:.4f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
