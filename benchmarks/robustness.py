@@ -85,15 +85,12 @@ def noisy(levels: float) -> Callable[[np.ndarray, np.random.Generator], np.ndarr
 
 CHANGES: dict[str, Change] = {
     "clean": Change(),
-    "blur, sigma 1 pixel": Change(picture=lambda image, rng: cv2.GaussianBlur(image, (0, 0), 1.0)),
     "blur, sigma 2 pixels": Change(picture=lambda image, rng: cv2.GaussianBlur(image, (0, 0), 2.0)),
-    "noise, 8 levels": Change(picture=noisy(8)),
     "noise, 16 levels": Change(picture=noisy(16)),
     "JPEG quality 30": Change(picture=compressed(30)),
     "JPEG quality 12": Change(picture=compressed(12)),
     "dark, half the light": Change(picture=lambda image, rng: (image * 0.5).astype(np.uint8)),
     "crop moved by 6 %": Change(jitter=BoxJitter(shift_x=0.06, shift_y=-0.06)),
-    "crop 12 % larger": Change(jitter=BoxJitter(scale=1.12)),
     "yaw 15° more": Change(scene=turned(15)),
     "yaw 30° more": Change(scene=turned(30)),
     "mouth corner hidden": Change(scene=hidden(1.6)),
@@ -168,7 +165,7 @@ def answer_subject(job: tuple[int, int, str, str]) -> list[tuple[str, str, int, 
 def main() -> None:
     """Measure every row and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=105)
+    parser.add_argument("--clips", type=int, default=84)
     parser.add_argument("--landmarker", default="auto")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/robustness.json"))

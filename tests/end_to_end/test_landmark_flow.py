@@ -69,7 +69,7 @@ def test_every_front_end_answers_and_names_itself(task_file, run_here, clips, tm
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert table.loc[0, "front_end"] == front_end
-    assert table[[f"p_{label}" for label in BASIC]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-3)
+    assert table[list(BASIC)].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-3)
     assert "UNCALIBRATED on real faces" in table.loc[0, "calibration"]
     alignments = pd.read_csv(tmp_path / "alignments.csv")
     wanted = "crop fractions" if checkpoint == "box-pixels" else "landmarks"

@@ -93,7 +93,7 @@ def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig,
                 "no_landmarks": 1 - len(held[name].rows) / len(faces.held.label),
             }
     for name, file in (("box", "pixels"), ("landmarks", "landmarks")):
-        _show_failures(work / f"failures-{file}.png", faces.held, answers[name]["held"], ~calibrating, file)
+        _show_failures(work / f"failures-{file}.jpg", faces.held, answers[name]["held"], ~calibrating, file)
     write_json(
         box / "card.json",
         {

@@ -16,7 +16,7 @@ _FRAMES = 4
 def write_gallery(
     path: Path | str, clips: Sequence[UInt8[np.ndarray, "frames size size 3"]], titles: Sequence[str], *, title: str
 ) -> None:
-    """One row of frames per clip, two clips side by side, with what was shown and what was said."""
+    """One row of frames per clip, two clips side by side, with what was shown and what was said; a JPEG."""
     from matplotlib.figure import Figure
 
     rows = -(-len(clips) // 2)
@@ -31,4 +31,4 @@ def write_gallery(
             axes.imshow(clip[frame])
             axes.set_axis_off()
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+        figure.savefig(temporary, dpi=90, format="jpeg", pil_kwargs={"quality": 80})
