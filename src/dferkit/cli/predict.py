@@ -110,7 +110,7 @@ def predict(
             if p.status == "unreadable":
                 note(f"{p.input}: {p.message}")
     else:
-        _show(predictions, confidence_note(model.provenance.calibration, model.provenance.trained_on))
+        _show(predictions, model.front_end, confidence_note(model.provenance.calibration, model.provenance.trained_on))
     unreadable = {p.input for p in predictions if p.status == "unreadable"}
     counts = Counter(_status(predictions, name) for _, name in files)
     summary = (
@@ -135,7 +135,7 @@ def _status(predictions: object, name: str) -> str:
     )
 
 
-def _show(predictions: object, confidence: str) -> None:
+def _show(predictions: object, front_end: str, confidence: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -150,4 +150,4 @@ def _show(predictions: object, confidence: str) -> None:
         shown = f"{p.label} {p.confidence:.2f}" if p.label else "–"
         table.add_row(Text(p.input), span, shown, p.status, Text(p.message))
     Console().print(table)
-    note(f"{confidence} {INTENDED_USE}")
+    note(f"Read by {front_end}. {confidence} {INTENDED_USE}")

@@ -6,9 +6,12 @@ and it never changes who the person is.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
+import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +44,21 @@ def _quiet_native_code() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
+
+
+def _close_before_end(landmarker: FaceLandmarker) -> None:
+    """Whoever forgets to close: MediaPipe cannot do it once its threads are gone, and says so in a traceback.
+
+    ``atexit`` runs after the threads have ended; what ``concurrent.futures`` itself uses runs before.
+    """
+    known = weakref.ref(landmarker)
+
+    def close() -> None:
+        found = known()
+        if found is not None:
+            found.close()
+
+    getattr(threading, "_register_atexit", atexit.register)(close)
 
 
 class FaceLandmarker:
@@ -77,6 +95,7 @@ class FaceLandmarker:
         self._image, self._format = mediapipe.Image, mediapipe.ImageFormat.SRGB
         self.blend_shape_names: tuple[str, ...] = ()
         self._landmarker: Any = None
+        _close_before_end(self)
         try:
             with _quiet_native_code():
                 self._landmarker = vision.FaceLandmarker.create_from_options(options)
