@@ -183,7 +183,7 @@ def check_landmarker() -> Check:
     path = find_model("face-landmarker")
     if path is None:
         text = (
-            "none, so predict reads pixels. Landmarks carry over to real faces better: dferkit models get face-landmarker, set DFERKIT_MODELS to "
+            "none, so predict reads pixels. Landmarks did better on the real faces that were tried: dferkit models get face-landmarker, set DFERKIT_MODELS to "
             "its folder, and pip install 'dferkit[landmarks]'"
         )
         return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": None})

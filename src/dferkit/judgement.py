@@ -92,10 +92,8 @@ def _disagreement(guide: CoarsePrediction, label: str) -> Doubt | None:
     of_other = float(guide.probabilities[guide.labels.index(other)])
     if other == label or of_other < _OTHER_CLASS or of_label > _SAME_CLASS:
         return None
-    return Doubt(
-        reason="movements and class disagree",
-        sentence=f"the movements that were described speak for {other} ({of_other:.2f})",
-    )
+    told_by = "the movements that were described speak" if guide.model.startswith("coarse") else f"{guide.model} speaks"
+    return Doubt(reason="movements and class disagree", sentence=f"{told_by} for {other} ({of_other:.2f})")
 
 
 def _held(units: ActionUnits) -> Doubt | None:

@@ -133,6 +133,8 @@ class Settings:
             raise ConfigError(f"stride is {self.stride_seconds} s; give 0.05 to 600")
         if self.people not in ("largest", "all"):
             raise ConfigError(f"people is {self.people!r}; choose largest or all")
+        if self.neutral is not None and self.people == "all":
+            raise ConfigError("a neutral clip shows one person's face at rest; use people largest with it")
 
     def as_dict(self) -> dict[str, object]:
         """For ``run.json``."""
@@ -314,6 +316,12 @@ class Model:
         """Who finds faces and what is read of them."""
         return f"{self.detector.name} + {self.heads[0].reads}"
 
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Give the landmarker's memory back."""
         if self.landmarker is not None:
@@ -363,6 +371,7 @@ class Model:
         """
         settings, name = settings or self.settings, name or str(path)
         window_number = 0
+        heads = self._with_neutral(settings.neutral)  # a wrong one is refused before anything is read
         try:
             index = index_video(path)
             if settings.whole_clip:
@@ -374,7 +383,6 @@ class Model:
                     stride_seconds=settings.stride_seconds,
                     num_samples=NUM_SAMPLES,
                 )
-            heads = self._with_neutral(settings.neutral)
             outside = read_outside(path, index.timestamps, units_from=self.units_from, guide_from=self.guide_from)
             for faces in read_faces(
                 index, windows, self.detector, people=settings.people, video_name=name, landmarker=self.landmarker
@@ -406,7 +414,7 @@ class Model:
             try:
                 reading = self.read(clip, head, outside)
             except DataError as error:  # another tool has nothing for this window; the next may have its rows
-                row = self._row(name, faces, front_end=self.front_end)
+                row = self._row(name, faces, front_end=self.front_end, clip=clip)
                 yield Answer(prediction=replace(row, status="unreadable", message=str(error)), faces=None, reading=None)
                 continue
             prediction = self._judge(name, faces, clip, reading, settings, is_truncated=is_truncated)
@@ -416,14 +424,19 @@ class Model:
         """The heads with the face of a named clip as their zero.
 
         Raises:
-            DataError: The clip has no measured face. ConfigError: The model reads no landmarks.
+            ConfigError: The model reads no landmarks, or the clip shows no face that the landmarker sees.
         """
         if path is None:
             return self.heads
         if not self.encoder.needs_landmarks:
-            raise ConfigError("--neutral is for models that read landmarks; this one reads pixels")
+            raise ConfigError(
+                "--neutral is for models that read landmarks; this one reads pixels (dferkit doctor says how to get a landmarker)"
+            )
         if path not in self._neutral:
-            self._neutral[path] = self._resting_face(path)
+            try:
+                self._neutral[path] = self._resting_face(path)
+            except (VideoError, DataError) as error:
+                raise ConfigError(f"--neutral: {error}") from error
         return tuple(
             replace(head, encoder=head.encoder.with_neutral(self._neutral[path]))
             if isinstance(head.encoder, LandmarkEncoder | CombinedEncoder)
@@ -525,7 +538,7 @@ class Model:
             label,
             yaw_degrees=self._yaw(clip, reading.head),
             num_people=faces.num_people if len(faces.clips) == 1 else 1,
-            has_neutral=settings.neutral is not None,
+            has_neutral=settings.neutral is not None and reading.head.encoder.needs_landmarks,
         )
         plain = float(about.get("abstain_below", 0.0))
         thresholds = Thresholds(plain=plain, in_doubt=float(about.get("abstain_below_in_doubt", plain)))
@@ -537,9 +550,7 @@ class Model:
         )
         notes = ["the landmarker saw no face in most frames, so pixels alone were read"] if missed else []
         return replace(
-            self._row(name, faces, front_end=f"{clip.track.front_end} + {reading.head.reads}"),
-            clip_id=f"{name}#{faces.window.number}.{clip.track.track_id}",
-            track_id=clip.track.track_id,
+            self._row(name, faces, front_end=f"{clip.track.front_end} + {reading.head.reads}", clip=clip),
             label=None if verdict.abstain_reason else label,
             probabilities=probabilities,
             status=verdict.status,
@@ -557,12 +568,13 @@ class Model:
         shape = encoder.shape(clip)
         return float(np.median(np.abs(shape.yaw_degrees[shape.seen])))
 
-    def _row(self, name: str, faces: WindowFaces, *, front_end: str) -> Prediction:
-        """A window without an answer."""
+    def _row(self, name: str, faces: WindowFaces, *, front_end: str, clip: FaceClip | None = None) -> Prediction:
+        """A window, or one person in it, without an answer."""
+        track = -1 if clip is None else clip.track.track_id
         return Prediction(
             input=name,
-            clip_id=f"{name}#{faces.window.number}.-1",
-            track_id=-1,
+            clip_id=f"{name}#{faces.window.number}.{track}",
+            track_id=track,
             window=faces.window.number,
             start_seconds=faces.window.start_seconds,
             end_seconds=faces.window.end_seconds,
@@ -576,8 +588,8 @@ class Model:
 
     def _not_measured(self, name: str, faces: WindowFaces, clip: FaceClip) -> Prediction:
         return replace(
-            self._row(name, faces, front_end=self.front_end),
-            message=f"the landmarker saw the face in {seen_share(clip):.0%} of the frames, and this model reads landmarks only",
+            self._row(name, faces, front_end=self.front_end, clip=clip),
+            message=f"the landmarker saw the face in {seen_share(clip):.0%} of the frames, and this model needs landmarks",
             num_face_frames=int(clip.track.found.sum()),
         )
 
@@ -612,7 +624,7 @@ class Model:
         """Which words met which moving parts, for the first ``max_windows`` answered windows.
 
         Raises:
-            VideoError, NoFaceError: There is nothing to explain.
+            ConfigError: The neutral clip cannot be used. Without an answered window the result has no explanations.
         """
         answers = tuple(self.answers(path, name=Path(path).name))
         result = Result(answers=answers, provenance=self.provenance, labels=self.labels)
@@ -787,7 +799,12 @@ def load(
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise CheckpointError(f"no model {str(name)!r}: give 'box' or a checkpoint folder.{hint}")
     checkpoint = load_checkpoint(folder)
-    if found is None and str(checkpoint.about["encoder"]) in WITH_GEOMETRY:
+    reads_landmarks = str(checkpoint.about["encoder"]) in WITH_GEOMETRY
+    if settings.landmarker not in ("auto", "none") and not reads_landmarks:
+        raise ConfigError(
+            f"--landmarker {Path(settings.landmarker).name}: this model reads pixels; leave it out, or give another checkpoint"
+        )
+    if found is None and reads_landmarks:
         found = open_landmarker(settings.landmarker)
     return Model(
         checkpoint,

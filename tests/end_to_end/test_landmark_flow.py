@@ -99,7 +99,7 @@ def test_a_neutral_clip_is_taken_as_the_zero(task_file, run_here, clips, tmp_pat
     assert not np.allclose(plain["confidence"], zeroed["confidence"])
     assert json.loads((tmp_path / "zeroed" / "run.json").read_text())["settings"]["neutral"].endswith(Path(calm).name)
     gone = run_here(*arguments, tmp_path / "gone", "--neutral", tmp_path / "nothing.mp4")
-    assert gone.returncode == 3
+    assert gone.returncode == 2
     assert "nothing.mp4" in gone.stdout + gone.stderr
 
 

@@ -41,8 +41,8 @@ def explain(
     from dferkit.reports.notice import confidence_note
 
     started = time.monotonic()
-    model = load(checkpoint, face=face, landmarker=landmarker, neutral=neutral)
-    explained = model.explain(video, top_k=top, max_windows=windows)
+    with load(checkpoint, face=face, landmarker=landmarker, neutral=neutral) as model:
+        explained = model.explain(video, top_k=top, max_windows=windows)
     first = explained.result.predictions[0]
     if not explained.explanations:
         if first.status == "unreadable":

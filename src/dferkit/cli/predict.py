@@ -94,7 +94,7 @@ def predict(
         note(sentence)
     if not files:
         raise typer.Exit(3)
-    with Stages(quiet=quiet) as tell:
+    with model, Stages(quiet=quiet) as tell:
         run = predict_files(
             model,
             files,

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 
 from dferkit.errors import DataError
 
-NUM_POINTS = 478
 # Points that expressions hardly move: upper forehead, bridge of the nose, temples, corners of the eyes.
 RIGID = np.array(
     [10, 151, 9, 8, 168, 6, 197, 195, 127, 356, 34, 264, 33, 133, 362, 263, 67, 297, 109, 338, 103, 332, 54, 284, 21, 251, 162, 389, 93, 323]
@@ -121,7 +120,7 @@ def to_frame(
 
 
 def fit_template(clips: Float[np.ndarray, "faces points 3"], *, rounds: int = 4) -> Float[np.ndarray, "points 3"]:
-    """Mean face of many (generalised Procrustes analysis), rigid points centred and of unit size; mirrored faces included."""
+    """Mean face of many (generalised Procrustes analysis), rigid points centred and of unit size."""
     faces = clips[np.isfinite(clips).all((1, 2))].astype(np.float64)
     template = _unit(faces[0])
     for _ in range(rounds):

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from dferkit.datasets import read_manifest
 from dferkit.faces import FaceLandmarker, HaarDetector, read_clip_faces
+from dferkit.faces.landmarks import NUM_POINTS, NUM_SHAPES
 from dferkit.labels import BASIC
 from dferkit.parallel import run_parallel
 from dferkit.schema import Record
 from dferkit.storage import atomic_path, digest_file
 
 _AT_ONCE = 12
+_SHAPES = {"landmarks": (NUM_POINTS, 3), "blend_shapes": (NUM_SHAPES,), "head_pose": (4, 4)}
 
 
 def measure_rendered(
@@ -29,7 +32,7 @@ def measure_rendered(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write ``landmarks/CLIP.safetensors`` for every clip of a rendered folder: ``landmarks`` (frames, 478, 3) in pixels, ``blend_shapes``
-    (frames, 52) and ``head_pose`` (frames, 4, 4), NaN in frames where no face was seen. Files that are there already are kept.
+    (frames, 52) and ``head_pose`` (frames, 4, 4), NaN in frames where no face was seen. Files of the same landmarker that are there already are kept.
 
     Returns:
         The folder.
@@ -52,20 +55,25 @@ def _measure(job: tuple[list[Record], str, str]) -> int:
     with FaceLandmarker(landmarker_path) as landmarker:
         for record in records:
             path = Path(out) / f"{record.video.stem}.safetensors"
-            if path.is_file():
+            if path.is_file() and _landmarker_of(path) == digest:
                 continue
             found = read_clip_faces(record, detector, landmarker=landmarker)
             geometry = None if found.clip is None else found.clip.geometry
-            arrays = (
-                {}
+            frames = 0 if found.indices is None else len(found.indices)
+            arrays = {
+                name: np.full((frames, *shape), np.nan, np.float32)
                 if geometry is None
-                else {
-                    name: np.ascontiguousarray(getattr(geometry, name))
-                    for name in ("landmarks", "blend_shapes", "head_pose")
-                }
-            )
+                else np.ascontiguousarray(getattr(geometry, name))
+                for name, shape in _SHAPES.items()
+            }
             names = () if geometry is None else geometry.blend_shape_names
             about = {"landmarker": digest, "status": found.status.status, "blend_shape_names": names}
             with atomic_path(path) as temporary:
                 save_file(arrays, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
     return len(records)
+
+
+def _landmarker_of(path: Path) -> str:
+    """Digest of the landmarker that a file was made with."""
+    with safe_open(path, framework="numpy") as handle:
+        return str(json.loads(handle.metadata()["about"])["landmarker"])

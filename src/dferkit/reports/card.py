@@ -60,7 +60,7 @@ def _trained(card: Mapping[str, Any]) -> str:
         f"- landmark network: {networks['landmarks']['clips']} rendered clips that went through the face landmarker, {networks['landmarks']['steps']} steps\n"
         "- text encoder: captions of random action-unit curves\n"
         f"- heads and coarse classifiers: {clips['heads']} further clips of further people\n"
-        f"- temperatures and thresholds: {clips['calibration']} clips with looks that no training clip has\n"
+        f"- temperatures and thresholds: {clips['calibration']} clips of the training profile with looks that were held back from it\n"
         f"- generator fingerprint `{card['generator']}`, seed {card['seed']}\n"
     )
 
@@ -77,8 +77,8 @@ def _scores(card: Mapping[str, Any]) -> str:
     blind = card["front_ends"]["landmarks"]["no_landmarks"]
     return (
         f"## Measured on {clips['measure']} benchmark clips and {clips['held']} clips of held-back looks, people that no part has seen\n\n"
-        "The ceiling is a linear model on the true action units. Calibration error: 15 bins of equal mass. Where the landmarker sees no face "
-        f"({blind:.1%} of the held-back clips) the pixels' answer stands in, as in use.\n\n" + table(head, rows) + "\n"
+        "The ceiling is a linear model on the true action units. Calibration error: 15 bins of equal mass. Held-back clips in which the landmarker sees no face "
+        f"at all ({blind:.1%}) are given the pixels' answer.\n\n" + table(head, rows) + "\n"
     )
 
 

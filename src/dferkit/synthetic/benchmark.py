@@ -55,7 +55,7 @@ class BenchmarkConfig:
             raise ConfigError(f"profile is {self.profile!r}; choose posed, natural or varied")
         if self.settings not in SETTINGS or (self.profile != "varied" and self.settings != "any"):
             raise ConfigError(
-                f"settings is {self.settings!r}; choose {', '.join(SETTINGS)} with profile varied, and any with the benchmark's profiles"
+                f"looks {self.settings!r} are not known here; choose {', '.join(SETTINGS)} with profile varied, and any with the benchmark's profiles"
             )
         if self.prior not in ("balanced", "dfew"):
             raise ConfigError(f"prior is {self.prior!r}; choose balanced or dfew")

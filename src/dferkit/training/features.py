@@ -21,7 +21,7 @@ from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.landmarks import seen_share
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
-from dferkit.errors import DataError
+from dferkit.errors import ConfigError, DataError
 from dferkit.faces import BoxFile, Detector, FaceLandmarker, build_detector, landmarker_file
 from dferkit.faces.clip import read_clip_faces
 from dferkit.faces.read import LOW_COVERAGE_BELOW
@@ -140,6 +140,18 @@ def encode_clips(
     return tensors
 
 
+def refuse_motion(encoder: VisualEncoder | None, motion: str) -> None:
+    """Motion is measured on patches.
+
+    Raises:
+        ConfigError: The encoder has tokens of face areas, and motion is to be measured.
+    """
+    if encoder is not None and encoder.areas and motion != "tokens":
+        raise ConfigError(
+            f"motion_source {motion} is measured on patches; with the encoder {encoder.name} choose tokens"
+        )
+
+
 def _rows(values: Sequence[Tensor | np.ndarray], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Stacked, also when there are none."""
     return (
@@ -226,6 +238,7 @@ def extract_features(
     opened = None if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
     encoder = "" if opened is None else opened.digest
     measured = [] if config.motion == "tokens" else [config.motion]
+    refuse_motion(opened, config.motion)
     if opened is not None and opened.needs_landmarks:
         measured.append(digest_file(landmarker_file(config.landmarker)))
     jobs = []

@@ -31,9 +31,9 @@ from dferkit.faces.read import LOW_COVERAGE_BELOW
 from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
 from dferkit.preparation.shards import StoreFolder, num_shards, places
-from dferkit.schema import FaceClip
+from dferkit.schema import ClipStatus, FaceClip
 from dferkit.storage import atomic_path, digest_file, digest_json, read_json, write_json
-from dferkit.training.features import Features, digest_tensors, encode_clips, one_thread, stored_key
+from dferkit.training.features import Features, digest_tensors, encode_clips, one_thread, refuse_motion, stored_key
 from dferkit.training.protocol import ProtocolConfig
 from dferkit.training.token_rows import TokenRows
 from dferkit.training.views import View, clip_views
@@ -119,6 +119,7 @@ def encode_store(
     config = config or TokenConfig()
     faces = FaceStore.open(store)
     encoders = _Encoders.load(config)
+    refuse_motion(encoders.visual, config.motion)
     if encoders.visual.needs_landmarks and config.with_flip:
         raise ConfigError(
             "mirrored views are for pixels: landmarks have other numbers in a mirrored face; leave --flip out"
@@ -208,6 +209,7 @@ def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) ->
     rows: list[dict[str, Any]] = []
     parts: list[dict[str, Tensor]] = []
     pending: list[FaceClip] = []
+    unseen: list[str] = []
 
     def flush() -> None:
         parts.append(
@@ -220,6 +222,7 @@ def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) ->
         if not faces.num_frames(clip_id):
             continue
         if encoders.visual.needs_landmarks and not _is_measured(faces, clip_id):
+            unseen.append(clip_id)
             continue
         views = clip_views(
             faces.num_frames(clip_id), config.num_samples, times=config.times, with_flip=config.with_flip
@@ -232,7 +235,7 @@ def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) ->
     flush()
     tensors = {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
     _require_finite(tensors["visual"], rows, encoders.visual.name)
-    about = {"key": key, "sha256": digest_tensors(tensors), "rows": rows}
+    about = {"key": key, "sha256": digest_tensors(tensors), "rows": rows, "unseen": unseen}
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata={"about": json.dumps(about, sort_keys=True)})
     return len(places(number, len(records)))
@@ -247,6 +250,10 @@ def _is_measured(faces: FaceStore, clip_id: str) -> bool:
     clip = faces.read(clip_id)
     landmarks_of(clip)
     return seen_share(clip) >= LOW_COVERAGE_BELOW
+
+
+def _unseen(status: ClipStatus) -> ClipStatus:
+    return replace(status, status="no_face", message="the landmarker saw the face in fewer than half of the frames")
 
 
 def _require_finite(visual: Tensor, rows: Sequence[dict[str, Any]], encoder: str) -> None:
@@ -322,6 +329,7 @@ def open_tokens(
     paths = [_file(folder, number) for number in range(num_shards(num_clips))]
     columns: dict[str, list[Tensor]] = {}
     rows: list[dict[str, Any]] = []
+    unseen: list[str] = []
     places_of: list[tuple[int, int]] = []
     digests = []
     for number, path in enumerate(paths):
@@ -336,6 +344,7 @@ def open_tokens(
             raise CheckpointError(f"{path.name} is missing or damaged; run dferkit encode again") from error
         places_of += [(number, row) for row in range(len(about["rows"]))]
         rows += about["rows"]
+        unseen += about["unseen"]
         digests.append(str(about["sha256"]))
     if read_json(folder / "index.json")["shards"] != digests:
         raise CheckpointError(f"the shards in {folder.name}/ are not those of its index; run dferkit encode again")
@@ -353,7 +362,7 @@ def open_tokens(
     record_of = {record.clip_id: record for record in store.release.records}
     features = Features(
         records=tuple(record_of[row["clip_id"]] for row in rows),
-        statuses=dict(store.statuses),
+        statuses={**store.statuses, **{clip_id: _unseen(store.statuses[clip_id]) for clip_id in unseen}},
         visual=lazy.load() if lazy.num_bytes <= in_memory_bytes else lazy,
         summary=joined["summary"],
         units=joined["units"].numpy(),
