@@ -196,7 +196,7 @@ def test_an_interruption_ends_the_folds_at_once(stores: Path, tmp_path: Path) ->
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)  # five thousand epochs would take many minutes
+    _, told = process.communicate(timeout=180)  # five thousand epochs would take many more minutes
     assert process.returncode == 130
     assert "the same command goes on" in told
     for _ in range(200):

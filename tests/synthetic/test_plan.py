@@ -120,7 +120,7 @@ def test_the_heads_people_are_not_the_networks() -> None:
         for part in face_sets(PretrainConfig(seed=seed)).values()
         for config in part
     ]
-    assert len(set(seeds)) == len(seeds) == 5 * 9
+    assert len(set(seeds)) == len(seeds) == 5 * 11
 
 
 def test_nothing_that_measures_the_box_has_trained_it() -> None:

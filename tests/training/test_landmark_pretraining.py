@@ -75,6 +75,7 @@ def test_planted_movements_are_learned_for_unseen_people(data: FaceShard, tmp_pa
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(data: FaceShard, tmp_path: Path) -> None:
+    data = data.take(np.arange(72))
     whole = pretrain_landmarks(data, tmp_path / "whole", config=replace(SHORT, steps=12, save_every=6))
 
     class StopError(Exception):
