@@ -17,11 +17,10 @@ import torch
 
 from dferkit.captions import describe, refine
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
-from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.face_shape import AREAS
-from dferkit.encoders.landmarks import LandmarkEncoder, seen_share
+from dferkit.encoders.landmarks import seen_share
 from dferkit.encoders.open import open_visual_encoder
-from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder
+from dferkit.encoders.protocols import DescribingEncoder, LandmarkReader, VisualEncoder
 from dferkit.encoders.text import TextEncoder, phrase_numbers
 from dferkit.errors import BackendError, CheckpointError, ConfigError, DataError, VideoError
 from dferkit.explain import (
@@ -296,14 +295,7 @@ class Model:
     def _head(self, checkpoint: Checkpoint, box: Path | str) -> Head:
         about = checkpoint.about
         encoder = self.box if about["encoder"] == "box" else open_visual_encoder(str(about["encoder"]), box=box)
-        for what, found, wanted in (
-            ("visual encoder", encoder.digest, about["encoder_digest"]),
-            ("box", self.box.digest, about["box_digest"]),
-        ):
-            if found != wanted:
-                raise CheckpointError(
-                    f"the checkpoint was trained with another {what} (digest {str(wanted)[:8]}, installed {found[:8]}); train it again or install the version it names"
-                )
+        checkpoint.require({"encoder_digest": encoder.digest, "box_digest": self.box.digest})
         return Head(checkpoint=checkpoint, encoder=encoder)
 
     @property
@@ -439,14 +431,14 @@ class Model:
                 raise ConfigError(f"--neutral: {error}") from error
         return tuple(
             replace(head, encoder=head.encoder.with_neutral(self._neutral[path]))
-            if isinstance(head.encoder, LandmarkEncoder | CombinedEncoder)
+            if isinstance(head.encoder, LandmarkReader)
             else head
             for head in self.heads
         )
 
     def _resting_face(self, path: str) -> np.ndarray:
         encoder = self.encoder
-        assert isinstance(encoder, LandmarkEncoder | CombinedEncoder)
+        assert isinstance(encoder, LandmarkReader)
         index = index_video(path)
         window = clip_window(index.duration_seconds, NUM_SAMPLES)
         faces = next(read_faces(index, [window], self.detector, landmarker=self.landmarker))
@@ -454,8 +446,7 @@ class Model:
             raise DataError(
                 f"{Path(path).name} shows no face that the landmarker sees; name a clip of the face at rest"
             )
-        landmarks = encoder if isinstance(encoder, LandmarkEncoder) else encoder.landmarks
-        shape = landmarks.shape(faces.clips[0])
+        shape = encoder.shape(faces.clips[0])
         return np.asarray(np.median(shape.points[shape.seen], 0), np.float32)
 
     def read(self, clip: FaceClip, head: Head | None = None, outside: Outside = NOTHING) -> Reading:
@@ -562,10 +553,9 @@ class Model:
 
     def _yaw(self, clip: FaceClip, head: Head) -> float | None:
         """Median turn of the head to a side in degrees, where landmarks were read."""
-        encoder = head.encoder.landmarks if isinstance(head.encoder, CombinedEncoder) else head.encoder
-        if not isinstance(encoder, LandmarkEncoder):
+        if not isinstance(head.encoder, LandmarkReader):
             return None
-        shape = encoder.shape(clip)
+        shape = head.encoder.shape(clip)
         return float(np.median(np.abs(shape.yaw_degrees[shape.seen])))
 
     def _row(self, name: str, faces: WindowFaces, *, front_end: str, clip: FaceClip | None = None) -> Prediction:
@@ -700,7 +690,7 @@ class Model:
 
         def probability(keep: np.ndarray) -> np.ndarray:
             clips = [without_movement(reading.clip, mask) for mask in keep]
-            if isinstance(head.encoder, LandmarkEncoder | CombinedEncoder):
+            if isinstance(head.encoder, LandmarkReader):
                 clips = [head.encoder.hold_still(clip, mask) for clip, mask in zip(clips, keep, strict=True)]
             tokens = head.encoder.encode(clips)
             return self._probability(head, self._forward(head, tokens, reading.text, self._motion(clips, head)), target)

@@ -106,7 +106,7 @@ def test_optional_arrays_go_round(tmp_path: Path) -> None:
     """What a landmarker tells comes back as it was, for all frames and for some."""
     release = face_folders(tmp_path / "r", num_clips=2)
     out = tmp_path / "store"
-    prepare_faces(release, tmp_path / "r", out, PrepareConfig(size=SIDE), workers=1)
+    prepare_faces(release, tmp_path / "r", out, PrepareConfig(size=SIDE, landmarker="none"), workers=1)
     folder = StoreFolder(out)
     record = release.records[1]
     found = read_clip_faces(Record(clip_id=record.clip_id, video=record.video), build_detector("cropped"), size=SIDE)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.inputs import LandmarkerOption, NeutralOption
 from dferkit.cli.progress import plural
 
 
@@ -22,13 +23,8 @@ def explain(
     face: Annotated[
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",
-    landmarker: Annotated[
-        str,
-        typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file."),
-    ] = "auto",
-    neutral: Annotated[
-        Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
-    ] = None,
+    landmarker: LandmarkerOption = "auto",
+    neutral: NeutralOption = None,
 ) -> None:
     """Show why: which words of the description met which moving parts of the face, and whether the answer depends on them.
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dferkit.errors import ConfigError
 from dferkit.storage import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from dferkit.models.checkpoint import Checkpoint
+
+LandmarkerOption = Annotated[
+    str, typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file.")
+]
+NeutralOption = Annotated[
+    Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
+]
 
 
 def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[str]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.inputs import expand_inputs
+from dferkit.cli.inputs import LandmarkerOption, NeutralOption, expand_inputs
 from dferkit.cli.progress import Stages, note, plural
 
 
@@ -30,13 +30,8 @@ def predict(
     face: Annotated[
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",
-    landmarker: Annotated[
-        str,
-        typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file."),
-    ] = "auto",
-    neutral: Annotated[
-        Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
-    ] = None,
+    landmarker: LandmarkerOption = "auto",
+    neutral: NeutralOption = None,
     units: Annotated[
         Path | None,
         typer.Option(

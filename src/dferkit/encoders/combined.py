@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.face_shape import HeadShape
 from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.encoders.protocols import EncoderReading
 from dferkit.errors import CheckpointError
@@ -23,7 +25,7 @@ SETTINGS = "combined.json"
 
 
 class CombinedEncoder:
-    """Both networks of a box folder. Implements ``DescribingEncoder``.
+    """Both networks of a box folder. Implements ``LandmarkReader``.
 
     Attributes:
         pixel_share: (AUs,) how much of an action unit's intensity is taken from the video network, 0 to 1; the rest from the landmarks.
@@ -55,10 +57,13 @@ class CombinedEncoder:
 
     def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> CombinedEncoder:
         """The same networks, with a known neutral face as the landmarks' zero."""
-        other = object.__new__(CombinedEncoder)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.landmarks = self.landmarks.with_neutral(neutral)
         return other
+
+    def shape(self, clip: FaceClip) -> HeadShape:
+        """``LandmarkEncoder.shape``."""
+        return self.landmarks.shape(clip)
 
     def hold_still(self, clip: FaceClip, keep: Bool[np.ndarray, "steps rows columns"]) -> FaceClip:
         """``LandmarkEncoder.hold_still``; the pixels are the caller's."""

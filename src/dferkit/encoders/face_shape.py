@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dferkit.errors import DataError
+from dferkit.faces import nearest_found
 
 # Points that expressions hardly move: upper forehead, bridge of the nose, temples, corners of the eyes.
 RIGID = np.array(
@@ -89,8 +90,7 @@ def head_shape(landmarks: Float[np.ndarray, "frames points 3"], template: Float[
     seen = np.isfinite(landmarks).all((1, 2))
     if not seen.any():
         raise DataError("the landmarker saw no face in any frame of this clip")
-    index = np.flatnonzero(seen)
-    filled = landmarks[index[np.abs(np.arange(len(landmarks))[:, None] - index).argmin(1)]].astype(np.float64)
+    filled = landmarks[nearest_found(seen)].astype(np.float64)
     target = template[RIGID].astype(np.float64)
     source = filled[:, RIGID]
     centre = source.mean(1, keepdims=True)

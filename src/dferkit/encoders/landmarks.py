@@ -20,7 +20,7 @@ from dferkit.encoders.face_shape import AREA_NAMES, HeadShape, head_shape, outli
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
 from dferkit.encoders.protocols import EncoderReading
 from dferkit.errors import CheckpointError, DataError
-from dferkit.faces import CROP_MARGIN
+from dferkit.faces import CROP_MARGIN, nearest_found
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 from dferkit.storage import atomic_path, digest_file, write_json
 
@@ -29,7 +29,7 @@ DRAWN_GRID = (8, 8)  # cells of a face crop that areas are drawn on
 
 
 class LandmarkEncoder:
-    """Frozen landmark network of a box folder. Implements ``DescribingEncoder``.
+    """Frozen landmark network of a box folder. Implements ``LandmarkReader``.
 
     Attributes:
         neutral: (478, 3) the person's neutral face in head coordinates, where the user named one; None: each clip's own mean is its zero.
@@ -136,24 +136,41 @@ class LandmarkEncoder:
         return EncoderReading(tokens=tokens, action_units=units)
 
 
-def landmarks_of(clip: FaceClip) -> Float[np.ndarray, "frames points 3"]:
+Landmarks = Float[np.ndarray, "frames points 3"]
+
+
+def landmarks_of(clip: FaceClip) -> Landmarks:
     """Landmarks of a measured clip, NaN in frames where the landmarker saw no face.
 
     Raises:
         DataError: The clip was not measured.
     """
-    if clip.geometry is None or clip.geometry.landmarks is None:
+    return require_landmarks(None if clip.geometry is None else clip.geometry.landmarks)
+
+
+def require_landmarks(landmarks: Landmarks | None) -> Landmarks:
+    """The landmarks, where there are any.
+
+    Raises:
+        DataError: There are none.
+    """
+    if landmarks is None:
         raise DataError(
             "this clip has no landmarks, and the model reads them; give --landmarker FILE, or prepare the faces again with it"
         )
-    return clip.geometry.landmarks
+    return landmarks
 
 
 def seen_share(clip: FaceClip) -> float:
     """Share of the frames in which the landmarker saw the face, 0 to 1; 0 for a clip that was not measured."""
     if clip.geometry is None or clip.geometry.landmarks is None:
         return 0.0
-    return float(np.isfinite(clip.geometry.landmarks[:, 0, 0]).mean())
+    return share_seen(clip.geometry.landmarks)
+
+
+def share_seen(landmarks: Landmarks) -> float:
+    """Share of the frames with landmarks, 0 to 1."""
+    return float(np.isfinite(landmarks[:, 0, 0]).mean())
 
 
 def points_on_crop(
@@ -164,10 +181,10 @@ def points_on_crop(
     Raises:
         DataError: No frame was measured.
     """
-    seen = np.flatnonzero(np.isfinite(landmarks[:, 0, 0]) & np.isfinite(boxes[:, 0]))
-    if not len(seen):
+    seen = np.isfinite(landmarks[:, 0, 0]) & np.isfinite(boxes[:, 0])
+    if not seen.any():
         raise DataError("the landmarker saw no face in any frame of this clip")
-    nearest = seen[np.abs(np.arange(len(landmarks))[:, None] - seen).argmin(1)]
+    nearest = nearest_found(seen)
     box = boxes[nearest]
     side = box[:, 2:].max(1, keepdims=True) * (1 + 2 * CROP_MARGIN)
     corner = box[:, :2] + box[:, 2:] / 2 - side / 2

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Bool, Float
+
+from dferkit.encoders.face_shape import HeadShape
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 
 
@@ -54,6 +58,23 @@ class DescribingEncoder(VisualEncoder, Protocol):
 
     def read(self, clips: Sequence[FaceClip]) -> list[EncoderReading]:
         """Tokens and action units of each clip."""
+        ...
+
+
+@runtime_checkable
+class LandmarkReader(DescribingEncoder, Protocol):
+    """A describing encoder that reads landmarks, alone or beside pixels."""
+
+    def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> LandmarkReader:
+        """The same encoder, with a known neutral face as zero."""
+        ...
+
+    def shape(self, clip: FaceClip) -> HeadShape:
+        """The clip in head coordinates."""
+        ...
+
+    def hold_still(self, clip: FaceClip, keep: Bool[np.ndarray, "steps rows columns"]) -> FaceClip:
+        """The clip with the landmarks in cells marked False held at the clip's mean face."""
         ...
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from dferkit.evaluation.metrics import spearman
-from dferkit.faces import CROP_MARGIN
+from dferkit.faces import CROP_MARGIN, nearest_found
 from dferkit.facs import AU_NAMES
 from dferkit.schema import Caption, TextTokens
 from dferkit.synthetic import Truth
@@ -54,9 +54,7 @@ def truth_on_crop(
 
 def _filled(boxes: np.ndarray) -> np.ndarray:
     """Boxes with the frames without face taken from the nearest frame that has one, as the crops are."""
-    found = np.flatnonzero(np.isfinite(boxes[:, 0]))
-    nearest = found[np.abs(np.arange(len(boxes))[:, None] - found).argmin(1)]
-    return boxes[nearest]
+    return boxes[nearest_found(np.isfinite(boxes[:, 0]))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.clip import ClipFaces, read_clip_faces
 from dferkit.faces.detect import Detector, HaarDetector, WholeFrame, YuNetDetector, build_detector, front_end_key
-from dferkit.faces.geometry import CROP_MARGIN
+from dferkit.faces.geometry import CROP_MARGIN, nearest_found
 from dferkit.faces.landmarks import FaceLandmarker, landmarker_file, measure_geometry, open_landmarker
 from dferkit.faces.quality import assess
 from dferkit.faces.track import track_faces
@@ -25,6 +25,7 @@ __all__ = [
     "front_end_key",
     "landmarker_file",
     "measure_geometry",
+    "nearest_found",
     "open_landmarker",
     "read_clip_faces",
     "track_faces",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from jaxtyping import Bool, Int
+
 from dferkit.schema import FaceBox
 
 # A standard box is a square from the middle of the forehead to just under the lower lip, as OpenCV's Haar cascade draws
@@ -23,6 +26,12 @@ def standard_from_tight(box: FaceBox) -> FaceBox:
     center_x = box.x + box.width / 2
     center_y = box.y + box.height / 2 + _TIGHT_SHIFT_Y * box.height
     return replace(box, x=center_x - side / 2, y=center_y - side / 2, width=side, height=side)
+
+
+def nearest_found(found: Bool[np.ndarray, " frames"]) -> Int[np.ndarray, " frames"]:
+    """For each frame the nearest one that is found, the earlier of two; at least one must be."""
+    there = np.flatnonzero(found)
+    return there[np.abs(np.arange(len(found))[:, None] - there).argmin(1)]
 
 
 def overlap(a: FaceBox, b: FaceBox) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dferkit.errors import ConfigError, NoFaceError
-from dferkit.faces.geometry import CROP_MARGIN
+from dferkit.faces.geometry import CROP_MARGIN, nearest_found
 from dferkit.faces.quality import assess
 from dferkit.schema import FaceClip, FaceTrack, Frames
 
@@ -74,8 +74,7 @@ def warp_face(
     crops = {
         int(i): crop_face(frames.images[i], track.boxes[i], size=size, margin=margin, jitter=jitter) for i in found
     }
-    nearest = found[np.abs(np.arange(len(track.found))[:, None] - found).argmin(axis=1)]
-    images = np.stack([crops[int(i)] for i in nearest])
+    images = np.stack([crops[int(i)] for i in nearest_found(track.found)])
     return FaceClip(
         images=images,
         timestamps=frames.timestamps,

@@ -22,6 +22,7 @@ from dferkit.models.grace import Grace, GraceConfig
 from dferkit.storage import atomic_path, digest_file, write_json
 
 WEIGHTS, SETTINGS, COARSE = "model.safetensors", "model.json", "coarse.safetensors"
+_PARTS = {"encoder_digest": "visual encoder", "box_digest": "box", "text_encoder_digest": "text encoder"}
 FORMAT = 2  # 1 had no joint space
 
 
@@ -44,6 +45,22 @@ class Checkpoint:
     def labels(self) -> tuple[str, ...]:
         """Classes, in the order of the probabilities."""
         return self.model.config.labels
+
+    def require(self, installed: Mapping[str, str]) -> None:
+        """Refuse to stand on other parts than those it was trained on.
+
+        Args:
+            installed: Digests of what is there, by their key in ``about``.
+
+        Raises:
+            CheckpointError: One differs.
+        """
+        for key, found in installed.items():
+            wanted = str(self.about[key])
+            if found != wanted:
+                raise CheckpointError(
+                    f"the checkpoint was trained with another {_PARTS[key]} (digest {wanted[:8]}, installed {found[:8]}); train it again or install the version it names"
+                )
 
     @property
     def temperature(self) -> float:

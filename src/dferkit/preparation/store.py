@@ -93,6 +93,11 @@ class FaceStore:
         """SHA-256 over a clip's stored arrays and description: what a cache made from it is keyed by."""
         return self._digests[self._find(clip_id)]
 
+    def landmarks(self, clip_id: str) -> Float[np.ndarray, "frames points 3"] | None:
+        """Landmarks of the stored frames; None where the faces were stored without a landmarker."""
+        number = self._usable(clip_id)
+        return self._array(number, "landmarks") if "landmarks" in self._about(number)["arrays"] else None
+
     def read(self, clip_id: str, frames: Sequence[int] | np.ndarray | None = None) -> FaceClip:
         """A face clip of all stored frames, or of some of them (by their number among the stored ones; they may repeat).
 

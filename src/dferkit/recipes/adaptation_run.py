@@ -34,7 +34,7 @@ from dferkit.reports.tables import Provenance, clean_json
 from dferkit.schema import Record, TextTokens
 from dferkit.storage import digest_file, write_json
 from dferkit.training.adaptation import AdaptationConfig, adapt_grace
-from dferkit.training.captioned import describe_all, refine_all, test_guides
+from dferkit.training.captioned import caption_unseen
 from dferkit.training.features import FeatureConfig, Features, extract_features, one_thread
 from dferkit.training.loop import predict_logits
 from dferkit.training.table import clip_set
@@ -165,10 +165,7 @@ class AdaptableClips:
 def adaptable(start: Checkpoint, features: Features, encoder: TextEncoder) -> AdaptableClips:
     """Captions of clips that the start has never seen."""
     clips = clip_set(features, start.labels)
-    described = describe_all(clips.units, clips.timestamps, clips.au_names, "box")
-    guides = test_guides(start.coarse, clips.units)
-    top_k = int(start.about["caption"]["top_k"])
-    captioned = refine_all(described, guides, encoder, for_training=True, top_k=top_k)
+    captioned = caption_unseen(start, clips.units, clips.timestamps, clips.au_names, encoder, for_training=True)
     return AdaptableClips(features=features, texts=captioned.tokens, target=clips.target)
 
 

@@ -32,7 +32,7 @@ from dferkit.storage import read_json, write_json
 from dferkit.synthetic.benchmark import BenchmarkConfig, draw_clip, fingerprint, plan_clips
 from dferkit.synthetic.identity import SKIN_TONES
 from dferkit.synthetic.motion import Profile
-from dferkit.training.captioned import Captioned, describe_all, refine_all, test_guides
+from dferkit.training.captioned import Captioned, caption_unseen
 from dferkit.training.face_shards import PROFILES, FaceShard
 from dferkit.training.features import one_thread
 from dferkit.training.joint_pretraining import JointPretrainingConfig, KnownClips, pretrain_joint_space
@@ -200,14 +200,12 @@ def _known(part: FrontEndClips, captioned: Captioned, truth: np.ndarray) -> Know
     )
 
 
-def caption_clips(head: Checkpoint, clips: ClipSet, encoder: TextEncoder) -> Captioned:
-    """Captions of clips as the head writes them in use."""
-    coarse = describe_all(clips.units, clips.timestamps, clips.au_names, str(head.about["encoder"]))
-    return refine_all(coarse, test_guides(head.coarse, clips.units), encoder, for_training=False)
+def _captions(head: Checkpoint, clips: ClipSet, encoder: TextEncoder) -> Captioned:
+    return caption_unseen(head, clips.units, clips.timestamps, clips.au_names, encoder)
 
 
 def _answer(head: Checkpoint, part: FrontEndClips, encoder: TextEncoder) -> np.ndarray:
-    texts = caption_clips(head, part.clips, encoder).tokens
+    texts = _captions(head, part.clips, encoder).tokens
     return head.probabilities(predict_logits(head.model, part.clips.visual, texts, summary=part.clips.summary))
 
 
@@ -279,7 +277,7 @@ def _localise(
 ) -> dict[str, float]:
     chosen = np.arange(min(len(part.rows), _LOCALISED))
     clips = part.clips.take(chosen)
-    captioned = caption_clips(head, clips, encoder)
+    captioned = _captions(head, clips, encoder)
     plans = predict_plans(head.model, clips.visual_in_memory(), captioned.tokens, summary=clips.summary)
     phrases = []
     for i, plan in enumerate(plans):

@@ -9,7 +9,7 @@ from typing import Any
 
 from dferkit.encoders.box import WEIGHTS
 from dferkit.encoders.open import open_visual_encoder
-from dferkit.errors import CheckpointError, ConfigError
+from dferkit.errors import ConfigError
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.joint_space import WEIGHTS as JOINT_WEIGHTS
 from dferkit.reports.tables import own_version
@@ -35,18 +35,11 @@ def check_fits(checkpoint: Checkpoint, *, box: Path) -> None:
     Raises:
         CheckpointError: The digests differ, or the encoder cannot be loaded.
     """
-    about = checkpoint.about
-    encoder = str(about["encoder"])
-    installed = {
-        **box_digests(box),
-        "encoder_digest": digest_file(box / WEIGHTS) if encoder == "box" else open_visual_encoder(encoder).digest,
-    }
-    names = {"encoder_digest": "visual encoder", "box_digest": "box", "text_encoder_digest": "text encoder"}
-    for key, what in names.items():
-        if about[key] != installed[key]:
-            raise CheckpointError(
-                f"the checkpoint was trained with another {what} (digest {str(about[key])[:8]}, installed {installed[key][:8]}); train it again or install the version it names"
-            )
+    encoder, of_box = str(checkpoint.about["encoder"]), box_digests(box)
+    digest = of_box["box_digest"] if encoder == "box" else open_visual_encoder(encoder).digest
+    checkpoint.require(
+        {"encoder_digest": digest, **{key: of_box[key] for key in ("box_digest", "text_encoder_digest")}}
+    )
 
 
 def check_not_trained_on(checkpoint: Checkpoint, manifest: Path) -> None:

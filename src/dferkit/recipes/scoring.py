@@ -24,7 +24,7 @@ from dferkit.reports.scored_table import write_scored
 from dferkit.reports.tables import Provenance, clean_json, own_version
 from dferkit.schema import ClipStatus, Prediction, Record
 from dferkit.storage import write_json
-from dferkit.training.captioned import describe_all, refine_all, test_guides
+from dferkit.training.captioned import caption_unseen
 from dferkit.training.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import predict_logits
 
@@ -72,14 +72,7 @@ def feature_logits(
         raise CheckpointError(
             "the checkpoint was trained on another visual encoder's tokens; extract the features with its own encoder"
         )
-    coarse = describe_all(features.units, features.timestamps, features.au_names, "box")
-    side = refine_all(
-        coarse,
-        test_guides(checkpoint.coarse, features.units),
-        encoder,
-        for_training=False,
-        top_k=int(checkpoint.about["caption"]["top_k"]),
-    )
+    side = caption_unseen(checkpoint, features.units, features.timestamps, features.au_names, encoder)
     return torch.stack(
         [
             predict_logits(m, features.visual, side.tokens, summary=features.summary, motion=features.motion)

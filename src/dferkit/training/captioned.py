@@ -9,6 +9,7 @@ import numpy as np
 
 from dferkit.captions import describe, refine
 from dferkit.encoders.text import TextEncoder
+from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, out_of_fold, unit_statistics
 from dferkit.schema import ActionUnits, Caption, CoarsePrediction, TextTokens
 
@@ -52,6 +53,25 @@ def refine_all(
         captions=tuple(captions),
         tokens=tuple(encoder.encode_captions(captions)),
     )
+
+
+def caption_unseen(
+    checkpoint: Checkpoint,
+    units: np.ndarray,
+    timestamps: np.ndarray,
+    names: tuple[str, ...],
+    encoder: TextEncoder,
+    *,
+    for_training: bool = False,
+) -> Captioned:
+    """Captions of clips that a checkpoint has never seen, as it writes them in use.
+
+    Args:
+        for_training: Another model is going to be trained on them.
+    """
+    coarse = describe_all(units, timestamps, names, "box")
+    top_k = int(checkpoint.about["caption"]["top_k"])
+    return refine_all(coarse, test_guides(checkpoint.coarse, units), encoder, for_training=for_training, top_k=top_k)
 
 
 def training_guides(

@@ -101,18 +101,15 @@ def components(points: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def predict_shapes(
-    net: LandmarkNet, shapes: ShapeSet, clips: np.ndarray, *, neutral: np.ndarray | None = None, batch: int = 128
-) -> BoxOutput:
-    """The network's answer for many clips, with each clip's own mean as zero, or with known neutral faces (clips, 478, 3)."""
+def predict_shapes(net: LandmarkNet, shapes: ShapeSet, clips: np.ndarray, *, batch: int = 128) -> BoxOutput:
+    """The network's answer for many clips, with each clip's own mean as zero."""
     net.eval()
     parts = []
     for first in range(0, len(clips), batch):
         chosen = clips[first : first + batch]
         points = torch.from_numpy(shapes.points[chosen])
-        zero = torch.zeros_like(points[:, 0]) if neutral is None else torch.from_numpy(neutral[first : first + batch])
-        known = torch.full((len(chosen),), neutral is not None)
-        parts.append(net(points, torch.from_numpy(shapes.turn[chosen]), zero, known))
+        unknown = torch.zeros(len(chosen), dtype=torch.bool)
+        parts.append(net(points, torch.from_numpy(shapes.turn[chosen]), torch.zeros_like(points[:, 0]), unknown))
     return join_outputs(parts)
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
-from dferkit.encoders.landmarks import landmarks_of, seen_share
+from dferkit.encoders.landmarks import require_landmarks, share_seen
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import VisualEncoder, num_tokens
 from dferkit.errors import CheckpointError, ConfigError, DataError
@@ -247,9 +247,7 @@ def _is_measured(faces: FaceStore, clip_id: str) -> bool:
     Raises:
         DataError: The faces were stored without landmarks.
     """
-    clip = faces.read(clip_id)
-    landmarks_of(clip)
-    return seen_share(clip) >= LOW_COVERAGE_BELOW
+    return share_seen(require_landmarks(faces.landmarks(clip_id))) >= LOW_COVERAGE_BELOW
 
 
 def _unseen(status: ClipStatus) -> ClipStatus:
