@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from dferkit.encoders.face_shape import RIGID
+from dferkit.encoders.face_shape import MIDLINE, PAIRS, RIGID
 from dferkit.schema import FaceClip, FaceGeometry, FaceQuality, FaceTrack
 
 NUM_FRAMES = 16
+# Temples, forehead: pairs of rigid points beyond those of the areas, as MediaPipe's mesh numbers them.
+RIGID_PAIRS = ((127, 356), (34, 264), (21, 251), (162, 389), (93, 323), (54, 284), (67, 297), (109, 338), (103, 332))
+
+
+def partners() -> np.ndarray:
+    """(478,) the landmark on the other side; those in the middle of a face are their own."""
+    order = np.arange(478)
+    pairs = [*PAIRS, *RIGID_PAIRS]
+    free = np.setdiff1d(order, [*MIDLINE, *(i for pair in pairs for i in pair)])
+    for right, left in [*pairs, *zip(free[::2], free[1::2], strict=False)]:
+        order[right], order[left] = left, right
+    return order
 
 
 def head(rng: np.random.Generator) -> np.ndarray:
-    """A head of 478 points (478, 3), its rigid ones centred and of unit size."""
+    """A symmetric upright head of 478 points (478, 3), its rigid ones centred and of unit size."""
+    order = partners()
     points = rng.standard_normal((478, 3)) * (1.0, 1.2, 0.5)
+    points[:, 0] = (
+        (np.abs(points[:, 0]) + 0.3) * np.sign(order - np.arange(478)) * -1
+    )  # the right half of each pair lies at negative x
+    points[list(MIDLINE), 1:] = np.linspace((-1.5, 0.0), (1.5, 0.0), len(MIDLINE))
+    other = points[order] * (-1, 1, 1)
+    points = np.where((np.arange(478) > order)[:, None], other, points)
     points -= points[RIGID].mean(0)
     return points / np.sqrt(np.square(points[RIGID]).sum(1).mean())
 

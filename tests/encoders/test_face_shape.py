@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_faces import head, random_turn, seen
+from made_faces import RIGID_PAIRS, head, partners, random_turn, seen
 
+from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.face_shape import (
     AREAS,
+    MIDLINE,
+    PAIRS,
     RIGID,
     fit_template,
     head_shape,
@@ -18,6 +21,7 @@ from dferkit.encoders.face_shape import (
     outlines,
     to_frame,
 )
+from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.errors import DataError
 
 
@@ -80,13 +84,14 @@ def test_what_cannot_be_put_into_head_coordinates_is_refused() -> None:
 
 
 def test_the_mean_of_many_heads_is_found() -> None:
+    """Upright and symmetric, although the first face of all is neither."""
     rng = np.random.default_rng(6)
     truth = head(rng)
     faces = seen(truth + rng.standard_normal((400, 478, 3)) * 0.02, rng)
     found = fit_template(faces)
-    # The template's own turn is free: it is compared after it was put onto the truth.
-    np.testing.assert_allclose(head_shape(found[None], truth).points[0], truth, atol=0.02)
+    np.testing.assert_allclose(found, truth, atol=0.02)
     assert np.square(found[RIGID]).sum(1).mean() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(found[partners()] * (-1, 1, 1), found, atol=1e-6)
 
 
 def test_every_landmark_belongs_to_one_area() -> None:
@@ -99,12 +104,20 @@ def test_every_landmark_belongs_to_one_area() -> None:
     assert len(set(anchors)) == len(anchors)
 
 
-def test_mirroring_a_symmetric_face_twice_is_nothing() -> None:
+def test_the_other_side_of_every_landmark_is_found() -> None:
     rng = np.random.default_rng(8)
-    right = rng.standard_normal((239, 3)) + np.array((3.0, 0, 0))
-    face = np.concatenate([right, right * (-1, 1, 1)])
+    face = fit_template(seen(head(rng) + rng.standard_normal((50, 478, 3)) * 0.02, rng))
     order = mirror_order(face)
-    assert order.tolist() == [*range(239, 478), *range(239)]
+    assert order.tolist() == partners().tolist()
+    assert set(order[RIGID]) == set(RIGID), "a rigid point's partner is rigid too"
+
+
+def test_the_shipped_face_has_a_left_and_a_right() -> None:
+    """Pairs and middle as MediaPipe's mesh numbers them; a template that is turned scrambles every mirrored face."""
+    order = mirror_order(LandmarkEncoder(BOX_FOLDER).template)
+    assert sorted(order) == list(range(478))
+    assert [order[right] for right, _ in (*PAIRS, *RIGID_PAIRS)] == [left for _, left in (*PAIRS, *RIGID_PAIRS)]
+    assert [order[middle] for middle in MIDLINE] == list(MIDLINE)
 
 
 def test_outlines_lie_where_the_landmarks_are() -> None:

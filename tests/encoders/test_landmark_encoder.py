@@ -84,7 +84,7 @@ def test_a_neutral_face_is_the_zero(box: Path, template: np.ndarray) -> None:
     encoder, rng = LandmarkEncoder(box), np.random.default_rng(4)
     still = clip_of(seen(np.stack([template] * NUM_FRAMES), rng))
     own, none = encoder.with_neutral(template), encoder.with_neutral(None)
-    torch.testing.assert_close(own.encode([still])[0].values, none.encode([still])[0].values, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(own.encode([still])[0].values, none.encode([still])[0].values, atol=3e-3, rtol=1e-3)
     other = encoder.with_neutral(template + 0.2)
     assert float((other.encode([still])[0].values - none.encode([still])[0].values).abs().max()) > 0.05
     assert encoder.neutral is None, "the encoder itself stays as it was"

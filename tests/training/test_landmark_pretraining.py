@@ -11,7 +11,7 @@ import torch
 
 from dferkit.encoders.face_shape import RIGID
 from dferkit.facs import AU_NAMES
-from dferkit.training.face_shards import PROFILES, FaceShard, join_shards
+from dferkit.training.face_shards import PROFILES, FaceShard
 from dferkit.training.landmark_pretraining import (
     LANDMARK_TRAINING,
     _Batches,
@@ -110,12 +110,6 @@ def test_batches_move_the_resting_face_and_keep_the_zero(data: FaceShard) -> Non
     assert float((calm - neutral[known]).abs().median()) < 0.02
     spread = float((calm - torch.from_numpy(shapes.points.mean((0, 1)))).abs().median())
     assert spread > 0.015, "people differ by more than the rest of the noise"
-
-
-def test_people_of_joined_sets_stay_apart(data: FaceShard) -> None:
-    both = join_shards([data, data])
-    assert len(np.unique(both.subject)) == 2 * len(np.unique(data.subject))
-    assert len(both.label) == 2 * len(data.label)
 
 
 def test_clips_without_landmarks_are_left_out(data: FaceShard) -> None:

@@ -13,7 +13,6 @@ from dferkit.cli.progress import Stages
 def pretrain(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; DIR/box holds the result.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of people, clips and weights.")] = 0,
-    clips: Annotated[int, typer.Option("--clips", min=384, help="Rendered clips for the networks.")] = 4800,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -33,7 +32,7 @@ def pretrain(
 ) -> None:
     """Rebuild the small model in the box from nothing: render, train every part, measure, write its card.
 
-    Takes some three hours on two cores and 5 GB of disk. Interrupted, the same command goes on.
+    Takes some four hours on two cores and 8 GB of disk. Interrupted, the same command goes on.
     """
     from dferkit.faces import landmarker_file
     from dferkit.recipes.pretrain import DEFAULT_STEPS, PretrainConfig
@@ -41,6 +40,6 @@ def pretrain(
 
     with Stages() as tell:
         chosen = steps or DEFAULT_STEPS.get(start, 1)
-        settings = PretrainConfig(seed=seed, clips=clips, visual_steps=chosen, start=start)
+        settings = PretrainConfig(seed=seed, visual_steps=chosen, start=start)
         box = run(out, settings, landmarker=landmarker_file(landmarker), workers=workers, on_progress=tell)
     typer.echo(f"the box is in {box}; its figures are in {box / 'CARD.md'}")

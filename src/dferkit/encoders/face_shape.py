@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
 
 from dferkit.errors import DataError
 from dferkit.faces import nearest_found
@@ -51,6 +52,16 @@ AREAS = (
     Area(name="chin", region="chin", anchors=(152, 199, 200, 175, 148, 377, 18, 176, 400, 32, 262)),
 )  # fmt: skip
 AREA_NAMES = tuple(area.name for area in AREAS)
+# Landmarks in the middle of the face from the forehead to the chin, and pairs of (right, left).
+MIDLINE = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 2, 164, 0, 17, 18, 200, 199, 175, 152)
+PAIRS = tuple(
+    (right, left)
+    for a in AREAS
+    for b in AREAS
+    if a.name.startswith("right ") and b.name == a.name.replace("right", "left")
+    for right, left in zip(a.anchors, b.anchors, strict=True)
+)
+_MIRRORED = np.array((-1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,17 +131,30 @@ def to_frame(
 
 
 def fit_template(clips: Float[np.ndarray, "faces points 3"], *, rounds: int = 4) -> Float[np.ndarray, "points 3"]:
-    """Mean face of many (generalised Procrustes analysis), rigid points centred and of unit size."""
+    """Mean face of many (generalised Procrustes analysis): upright, symmetric, rigid points centred and of unit size."""
     faces = clips[np.isfinite(clips).all((1, 2))].astype(np.float64)
-    template = _unit(faces[0])
+    template = _unit(_upright(_unit(faces[0])))
     for _ in range(rounds):
-        template = _unit(head_shape(faces, template).points.astype(np.float64).mean(0))
-    return template.astype(np.float32)
+        template = _unit(_upright(head_shape(faces, template).points.astype(np.float64).mean(0)))
+    mirrored = template[mirror_order(template)] * _MIRRORED
+    return _unit((template + mirrored) / 2).astype(np.float32)
 
 
 def _unit(face: np.ndarray) -> np.ndarray:
     centred = face - face[RIGID].mean(0)
     return centred / np.sqrt(np.square(centred[RIGID]).sum(1).mean())
+
+
+def _upright(face: np.ndarray) -> np.ndarray:
+    """Turned so that the subject's left lies at positive x and the chin at positive y, as in a picture; middle plane at x = 0."""
+    right, left = np.array(PAIRS).T
+    across = (face[left] - face[right]).mean(0)
+    across /= np.linalg.norm(across)
+    down = face[list(MIDLINE[-4:])].mean(0) - face[list(MIDLINE[:4])].mean(0)
+    down -= (down @ across) * across
+    down /= np.linalg.norm(down)
+    turned = face @ np.stack([across, down, np.cross(across, down)], 1)
+    return turned - (turned[left] + turned[right]).mean(0) / 2 * (1, 0, 0)
 
 
 def members(template: Float[np.ndarray, "points 3"]) -> tuple[tuple[int, ...], ...]:
@@ -142,10 +166,15 @@ def members(template: Float[np.ndarray, "points 3"]) -> tuple[tuple[int, ...], .
     return tuple(tuple(int(i) for i in np.flatnonzero(owner == number)) for number in range(len(AREAS)))
 
 
-def mirror_order(template: Float[np.ndarray, "points 3"]) -> np.ndarray:
-    """(478,) the landmark that takes each one's place in a mirrored picture: the nearest to its mirrored position."""
-    mirrored = template * np.array((-1.0, 1.0, 1.0))
-    return np.linalg.norm(mirrored[:, None] - template, axis=-1).argmin(1)
+def mirror_order(template: Float[np.ndarray, "points 3"]) -> Int[np.ndarray, " points"]:
+    """The landmark that takes each one's place in a mirrored picture: the one-to-one choice nearest to the mirrored positions.
+
+    Args:
+        template: An upright face with its middle plane at x = 0.
+    """
+    mirrored = template * _MIRRORED
+    _, order = linear_sum_assignment(np.linalg.norm(mirrored[:, None] - template, axis=-1))
+    return np.asarray(order)
 
 
 def outlines(

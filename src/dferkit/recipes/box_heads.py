@@ -54,11 +54,18 @@ Tell = Callable[[str, int, int, str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadFaces:
-    """Rendered faces: the heads are trained on ``train``, calibrated on some people of ``held`` and measured on its others and on ``measure``."""
+    """Rendered faces: the heads are trained on ``train``, calibrated on some people of ``held`` and measured on its others, on ``measure``, and
+    on ``measure_large``, the same clips in larger pictures."""
 
     train: FaceShard
     held: FaceShard
     measure: FaceShard
+    measure_large: FaceShard
+
+    @property
+    def unseen(self) -> dict[str, FaceShard]:
+        """What no part is trained on."""
+        return {"held": self.held, "measure": self.measure, "measure_large": self.measure_large}
 
 
 def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig, *, on_progress: Tell) -> None:
@@ -66,7 +73,8 @@ def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig,
     with one_thread():
         encoder = TextEncoder(box / "text")
         train = encode_front_ends(faces.train, box, is_new=True)
-        held, measure = (encode_front_ends(part, box) for part in (faces.held, faces.measure))
+        unseen = {name: encode_front_ends(part, box) for name, part in faces.unseen.items()}
+        held = unseen["held"]
         calibrating = faces.held.subject % _CALIBRATION_SHARE == 0
         card: dict[str, Any] = {}
         answers: dict[str, dict[str, np.ndarray]] = {}
@@ -75,10 +83,14 @@ def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig,
                 name, train[name], faces.train.au, held[name], calibrating, box, encoder, config, on_progress
             )
             save_checkpoint(head, head_folder(box, name))
-            told = {key: _answer(head, clips[name], encoder) for key, clips in (("held", held), ("measure", measure))}
             answers[name] = {
-                key: _filled(told[key], clips[name].rows, answers.get("box", {}).get(key), len(shard.label))
-                for key, clips, shard in (("held", held, faces.held), ("measure", measure, faces.measure))
+                key: _filled(
+                    _answer(head, clips[name], encoder),
+                    clips[name].rows,
+                    answers.get("box", {}).get(key),
+                    len(faces.unseen[key].label),
+                )
+                for key, clips in unseen.items()
             }
             card[name] = {
                 **_measure(answers[name], faces, ~calibrating),
@@ -223,8 +235,9 @@ def _measure(answers: Mapping[str, np.ndarray], faces: HeadFaces, is_test: np.nd
     """Scores on the benchmark's two profiles and on held-back looks, and there by rendered skin tone."""
     result: dict[str, Any] = {}
     for profile in ("posed", "natural"):
-        chosen = faces.measure.of_profile(profile)
-        result[profile] = _scores(faces.measure.take(chosen), answers["measure"][chosen])
+        for key, ending in (("measure", ""), ("measure_large", "_large")):
+            chosen = faces.unseen[key].of_profile(profile)
+            result[profile + ending] = _scores(faces.unseen[key].take(chosen), answers[key][chosen])
     held, told = faces.held.take(is_test), answers["held"][is_test]
     result["held_back"] = _scores(held, told)
     result["skin_tones"] = {

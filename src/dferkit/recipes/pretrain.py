@@ -13,7 +13,7 @@ from dferkit.encoders.landmarks import save_landmark_net
 from dferkit.errors import ConfigError
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, Profile
-from dferkit.training.face_shards import FaceShard, join_shards, read_shards, render_shards
+from dferkit.training.face_shards import FaceShard, read_shards, render_shards
 from dferkit.training.landmark_pretraining import LANDMARK_TRAINING, pretrain_landmarks
 from dferkit.training.network_loop import NetworkTrainingConfig
 from dferkit.training.text_pretraining import pretrain_text_encoder
@@ -22,49 +22,44 @@ from dferkit.training.visual_pretraining import FINE_TUNING, VISUAL_TRAINING, pr
 Report = Callable[[str, int, int, str], None]
 DEFAULT_STEPS = {"none": VISUAL_TRAINING.steps, "box": FINE_TUNING.steps}
 _LARGE = 208  # pixels: a landmarker needs larger faces than the video network does
+_FEWEST = 384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
-    """Size of every stage.
+    """Size of every stage. Large clips are pictures of 208 pixels, all others of 112, the benchmark's own size.
 
     Attributes:
-        clips: Rendered clips for both networks: three fifths of the training profile, one fifth of each of the benchmark's.
-        large_clips: Clips of the training profile with large faces, for the landmark network only.
-        head_clips: Further clips, of further people, for the heads: the networks have not seen them, so their tokens are
-            as good there as they will be in use. large_head_clips: The same with large faces.
-        held_clips: Clips with looks that no training clip has; a fifth calibrates, the others measure.
-        measure_clips: Clips of the benchmark itself, half posed, half natural, that measure.
+        varied_clips, large_clips: Rendered clips of the training profile for both networks.
+        benchmark_clips: And of the benchmark's profiles, half posed, half natural.
+        head_varied_clips, head_large_clips, head_benchmark_clips: Further clips, of further people, for the heads: the networks have not seen
+            them, so their tokens are as good there as they will be in use.
+        held_clips, held_large_clips: Clips with looks that no training clip has; a fifth calibrates, the others measure.
+        measure_clips: Clips of the benchmark itself, half posed, half natural, that measure; as many again are large.
         start: ``none``: the video network begins with random weights; ``box``: with those of the installed box.
         visual_steps, landmark_steps, text_steps: Training steps. head_epochs: Epochs of the GRACE heads.
     """
 
-    clips: int = 4800
+    varied_clips: int = 2880
     large_clips: int = 2400
-    head_clips: int = 1728
-    large_head_clips: int = 480
+    benchmark_clips: int = 4000
+    head_varied_clips: int = 960
+    head_large_clips: int = 480
+    head_benchmark_clips: int = 3000
     held_clips: int = 2640
+    held_large_clips: int = 960
     measure_clips: int = 720
     start: str = "none"
     visual_steps: int = VISUAL_TRAINING.steps
     landmark_steps: int = LANDMARK_TRAINING.steps
     text_steps: int = 1200
-    head_epochs: int = 20
+    head_epochs: int = 12
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "clips",
-            "large_clips",
-            "head_clips",
-            "large_head_clips",
-            "held_clips",
-            "measure_clips",
-        ):
-            if getattr(self, name) < 384:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}; give at least 384, or people are too few to hold some out"
-                )
+        for name, value in asdict(self).items():
+            if name.endswith("_clips") and value < _FEWEST:
+                raise ConfigError(f"{name} is {value}; give at least {_FEWEST}, or people are too few to hold some out")
         if self.start not in ("none", "box"):
             raise ConfigError(f"start is {self.start!r}; choose none or box")
 
@@ -73,31 +68,35 @@ def face_sets(config: PretrainConfig) -> dict[str, tuple[BenchmarkConfig, ...]]:
     """What is rendered for each purpose. Training faces have a namespace of their own, apart from every benchmark."""
     first = 1000 + 100 * config.seed
 
-    def faces(clips: int, profile: Profile, number: int, settings: str = "any", size: int = 112) -> BenchmarkConfig:
+    def varied(clips: int, number: int, settings: str = "seen", size: int = 112) -> BenchmarkConfig:
         return BenchmarkConfig(
-            clips=clips, profile=profile, namespace="pretrain", seed=first + number, settings=settings, size=size
+            clips=clips, profile="varied", namespace="pretrain", seed=first + number, settings=settings, size=size
         )
 
-    fifth, ninth = config.clips // 5, config.head_clips // 9
-    half = config.measure_clips // 2
+    def benchmark(clips: int, *seeds: int, size: int = 112, namespace: str = "pretrain") -> tuple[BenchmarkConfig, ...]:
+        profiles: tuple[Profile, ...] = ("posed", "natural")
+        return tuple(
+            BenchmarkConfig(clips=clips // 2, profile=profile, namespace=namespace, seed=first + seed, size=size)
+            for profile, seed in zip(profiles, seeds, strict=True)
+        )
+
     return {
         "network": (
-            faces(3 * fifth, "varied", 10, "seen"),
-            faces(fifth, "posed", 11),
-            faces(fifth, "natural", 12),
+            varied(config.varied_clips, 10),
+            *benchmark(config.benchmark_clips, 11, 12),
+            varied(config.large_clips, 13, size=_LARGE),
         ),
-        "large": (faces(config.large_clips, "varied", 13, "seen", _LARGE),),
         "heads": (
-            faces(5 * ninth, "varied", 20, "seen"),
-            faces(2 * ninth, "posed", 21),
-            faces(2 * ninth, "natural", 22),
-            faces(config.large_head_clips, "varied", 23, "seen", _LARGE),
+            varied(config.head_varied_clips, 20),
+            *benchmark(config.head_benchmark_clips, 21, 22),
+            varied(config.head_large_clips, 23, size=_LARGE),
         ),
-        "held": (faces(config.held_clips, "varied", 30, "held_back"),),
-        "measure": (
-            BenchmarkConfig(clips=half, profile="posed", seed=first + 40),
-            BenchmarkConfig(clips=half, profile="natural", seed=first + 40),
+        "held": (
+            varied(config.held_clips, 30, "held_back"),
+            varied(config.held_large_clips, 31, "held_back", _LARGE),
         ),
+        "measure": benchmark(config.measure_clips, 40, 40, namespace="benchmark"),
+        "measure_large": benchmark(config.measure_clips, 40, 40, size=_LARGE, namespace="benchmark"),
     }
 
 
@@ -139,7 +138,7 @@ def pretrain(
         )
 
     if not ((box / WEIGHTS).is_file() and (box / LANDMARK_WEIGHTS).is_file()):
-        _train_networks(rendered("network"), lambda: rendered("large"), box, work, config, workers, tell)
+        _train_networks(rendered("network"), box, work, config, workers, tell)
     if not (box / "text" / "model.safetensors").is_file():
         metrics = pretrain_text_encoder(
             box / "text",
@@ -149,14 +148,18 @@ def pretrain(
             progress=lambda a, b, loss: tell("text encoder", a, b, f"loss {loss:.3f}"),
         )
         write_json(work / "text.json", metrics)
-    faces = HeadFaces(train=rendered("heads"), held=rendered("held"), measure=rendered("measure"))
+    faces = HeadFaces(
+        train=rendered("heads"),
+        held=rendered("held"),
+        measure=rendered("measure"),
+        measure_large=rendered("measure_large"),
+    )
     build_heads(faces, box, work, config, on_progress=tell)
     return box
 
 
 def _train_networks(
     data: FaceShard,
-    large: Callable[[], FaceShard],
     box: Path,
     work: Path,
     config: PretrainConfig,
@@ -170,10 +173,9 @@ def _train_networks(
     visual = replace(visual, steps=config.visual_steps, seed=config.seed, threads=workers)
     landmarks = replace(LANDMARK_TRAINING, steps=config.landmark_steps, seed=config.seed, threads=workers)
     if not (box / LANDMARK_WEIGHTS).is_file():
-        faces = join_shards([data, large()])
-        net = pretrain_landmarks(faces, work / "landmarks", config=landmarks, on_progress=said("landmark network"))
+        net = pretrain_landmarks(data, work / "landmarks", config=landmarks, on_progress=said("landmark network"))
         save_landmark_net(net, box)
-        _note(work, "landmarks", landmarks, len(faces.label))
+        _note(work, "landmarks", landmarks, len(data.label))
     if not (box / WEIGHTS).is_file():
         start = BoxEncoder(BOX_FOLDER).net if config.start == "box" else None
         video = pretrain_visual(data, work / "visual", config=visual, start=start, on_progress=said("video network"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -42,7 +42,7 @@ _SIZES = (0.86, 1.0, 1.0, 1.14)  # shares of the configured size
 _LARGE, _SUPERSAMPLING = 160, (1.5, 1.0)  # large pictures are drawn once per pixel
 HEAT_GRID = (8, 8)  # of the box's tokens
 PROFILES = ("posed", "natural", "varied")
-_PEOPLE_PER_PART, _PEOPLE_PER_SET = 1_000_000, 100_000_000
+_PEOPLE_PER_PART = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,12 +211,6 @@ def read_shards(paths: Sequence[Path]) -> FaceShard:
                 value = handle.get_tensor(key)
                 columns.setdefault(key, []).append(value + _first_subject(path) if key == "subject" else value)
     return FaceShard(**{key: np.concatenate(value) for key, value in columns.items()})
-
-
-def join_shards(sets: Sequence[FaceShard]) -> FaceShard:
-    """Sets of different people as one; their numbers are kept apart."""
-    parts = [replace(one, subject=one.subject + number * _PEOPLE_PER_SET) for number, one in enumerate(sets)]
-    return FaceShard(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(FaceShard)})
 
 
 def _first_subject(path: Path) -> int:

@@ -69,14 +69,14 @@ def shape_set(data: FaceShard, template: np.ndarray) -> tuple[ShapeSet, np.ndarr
 
 def new_network(data: FaceShard, train: np.ndarray) -> LandmarkNet:
     """An untrained network with the template and the spreads of the training faces."""
-    template = fit_template(data.landmarks[train, ::5].reshape(-1, *data.landmarks.shape[2:])[:6000])
+    some = train[:: max(len(train) // 2000, 1)]
+    template = fit_template(data.landmarks[some, ::5].reshape(-1, *data.landmarks.shape[2:]))
     net = LandmarkNet(LandmarkNetConfig(members=members(template)))
-    shapes, _ = shape_set(data.take(train[:: max(len(train) // 2000, 1)]), template)
-    mean = shapes.points.mean((0, 1))
-    net.template.copy_(torch.from_numpy(mean))
+    shapes, _ = shape_set(data.take(some), template)
+    net.template.copy_(torch.from_numpy(template))
     change = shapes.points - shapes.points.mean(1, keepdims=True)
     for number, area in enumerate(net.config.members):
-        for basis, values in ((net.own, shapes.points - mean), (net.change, change)):
+        for basis, values in ((net.own, shapes.points - template), (net.change, change)):
             of_area = values[:, ::3, list(area)].reshape(-1, 3 * len(area))
             found = _whitening(of_area, basis.shape[1])
             columns = (3 * np.array(area)[:, None] + np.arange(3)).ravel()
