@@ -115,7 +115,6 @@ def build_heads(faces: HeadFaces, box: Path, work: Path, config: PretrainConfig,
             "generator": fingerprint(),
             "seed": config.seed,
             "clips": {
-                "network": config.clips,
                 "heads": len(faces.train.label),
                 "calibration": int(calibrating.sum()),
                 "held": int((~calibrating).sum()),
