@@ -3,7 +3,7 @@
     python benchmarks/claims.py --landmarker face_landmarker.task --work runs/claims
 
 Do motion weights follow expression rather than nuisance? Does a phrase's transport mass lie where its action unit moves the face? Does taking away
-what was named lower the answer more than taking away anything else?
+what was named lower the answer more than taking away anything else: where the words went alone, and the evidence that reports show?
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.shipped import HEADS, head_folder
 from dferkit.parallel import run_parallel
-from dferkit.pipeline import Model, Reading, Settings
+from dferkit.pipeline import Answer, Model, Reading, Settings
 from dferkit.schema import DeletionTest, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
 from dferkit.training.loop import whole_plans
 
 SEED, GRID = 78, (8, 8)
-Found = dict[str, tuple[ClipEvidence, DeletionTest | None]]
+Tested = dict[str, DeletionTest]
+Found = dict[str, tuple[ClipEvidence, Tested]]
 
 
 def evidence(reading: Reading, truth: Truth, frame_size: tuple[int, int]) -> ClipEvidence:
@@ -45,6 +46,17 @@ def evidence(reading: Reading, truth: Truth, frame_size: tuple[int, int]) -> Cli
     heat = on_crop(truth.heat, np.nanmean(boxes, 0), frame_size, GRID).reshape(len(truth.heat), -1)
     phrases = phrase_masses(reading.caption, reading.text, drawn, heat, truth.au.max(0))
     return ClipEvidence(truth=truth, motion=motion, phrases=phrases, boxes=boxes, frame_size=frame_size)
+
+
+def test_deletion(model: Model, answer: Answer) -> Tested:
+    """Deletion ranked by the evidence of a report, and by the transport of the words that speak for the answer alone."""
+    shown = model.explain_answer(answer)
+    assert shown.deletion is not None
+    assert answer.reading is not None
+    support = np.maximum(shown.word_weights, 0) if (shown.word_weights > 0).any() else np.ones(len(shown.words))
+    steps = len(answer.reading.visual.timestamps)
+    words = np.tensordot(support, shown.transport, axes=1).reshape(steps, -1, *shown.transport.shape[2:]).mean(1)
+    return {"deletion": shown.deletion, "deletion_by_words": model.check_ranking(answer.reading, words)}
 
 
 def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
@@ -66,7 +78,7 @@ def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
             answer = next(model.answers(record.video))
             if answer.reading is None or answer.faces is None:
                 continue
-            tested = model.explain_answer(answer).deletion if number < deletions else None
+            tested = test_deletion(model, answer) if number < deletions else {}
             found[name] = evidence(answer.reading, truth, answer.faces.frame_size), tested
         result.append(found)
     if landmarker is not None:
@@ -95,7 +107,10 @@ def main() -> None:
         table[name] = {
             "motion": motion_claim([e for e, _ in found]),
             "localisation": localisation_claim([p for e, _ in found for p in e.phrases]),
-            "deletion": summarise_deletion([d for _, d in found if d is not None]),
+            **{
+                kind: summarise_deletion([tested[kind] for _, tested in found if tested])
+                for kind in ("deletion", "deletion_by_words")
+            },
         }
     write_json(given.out, {"clips": given.clips, "seed": SEED, "generator": fingerprint(), "front_ends": table})
     for name, row in table.items():

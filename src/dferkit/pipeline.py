@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from dferkit.captions import describe, refine
+from dferkit.encoders.attribution import owed_to_cells
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.face_shape import AREAS
 from dferkit.encoders.landmarks import seen_share
@@ -657,7 +658,8 @@ class Model:
             )
 
         weights = word_occlusion(with_words, len(words))
-        deletion = self._deletion(reading, maps, weights, target, seed) if with_deletion else None
+        evidence = evidence_map(maps, weights, self._owed(reading, target))
+        deletion = self.check_ranking(reading, evidence, seed=seed) if with_deletion else None
         return Explanation(
             prediction=answer.prediction,
             face_clip=reading.clip,
@@ -668,6 +670,7 @@ class Model:
             word_weights=weights,
             transport=over_frames(maps, len(reading.clip.images), axis=1) / (len(reading.clip.images) / frames),
             motion=over_frames(motion, len(reading.clip.images), axis=0),
+            evidence=over_frames(evidence, len(reading.clip.images), axis=0) / (len(reading.clip.images) / frames),
             regions=region_grid(*visual.grid)
             if visual.coverage is None
             else measured_regions(visual.coverage, REGION_OF_AREA),
@@ -679,14 +682,30 @@ class Model:
     def _probability(self, head: Head, output: GraceOutput, target: int) -> np.ndarray:
         return head.checkpoint.probabilities(output.logits)[:, target]
 
-    def _deletion(
-        self, reading: Reading, maps: np.ndarray, weights: np.ndarray, target: int, seed: int
-    ) -> DeletionTest:
-        """Take the movement out of cells of the video itself, and ask the whole model again.
+    def _owed(self, reading: Reading, target: int) -> np.ndarray:
+        """How much of the answer's log-probability each cell's movement accounts for, through encoder and model."""
+        text = reading.text
+        with torch.enable_grad():  # copies: what inference made cannot be differentiated through
+            words, sentence = text.values[None].clone(), text.sentence[None].clone()
+            mask, phrases = torch.ones(words.shape[:2], dtype=torch.bool), phrase_numbers([text], len(text.pieces))
+            moving = None if reading.motion is None else reading.motion.clone()
+
+            def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
+                model = reading.head.checkpoint.model
+                output = model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
+                return output.logits.log_softmax(-1)[0, target]
+
+            return owed_to_cells(reading.head.encoder.trace(reading.clip), score)
+
+    def check_ranking(self, reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> DeletionTest:
+        """Take the movement out of cells of the video itself, the highest-ranked first, and ask the whole model again.
 
         Deletion acts on pixels and landmarks, not on tokens: a token can carry what its neighbours showed. The caption stays.
+
+        Args:
+            ranking: (steps, rows, columns).
         """
-        head = reading.head
+        head, target = reading.head, int(reading.output.logits[0].argmax())
 
         def probability(keep: np.ndarray) -> np.ndarray:
             clips = [without_movement(reading.clip, mask) for mask in keep]
@@ -695,9 +714,7 @@ class Model:
             tokens = head.encoder.encode(clips)
             return self._probability(head, self._forward(head, tokens, reading.text, self._motion(clips, head)), target)
 
-        return deletion_test(
-            probability, evidence_ranking(maps, weights), fractions=DELETED, num_orders=DELETION_ORDERS, seed=seed
-        )
+        return deletion_test(probability, ranking, fractions=DELETED, num_orders=DELETION_ORDERS, seed=seed)
 
     @property
     def can_explain(self) -> bool:
@@ -723,12 +740,21 @@ class Model:
         return {part: source.name for part, source in parts.items() if source is not None}
 
 
-def evidence_ranking(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Evidence of each cell for the answer: the transport of the words that speak for it, (frames, rows, columns)."""
+def evidence_map(maps: np.ndarray, weights: np.ndarray, owed: np.ndarray) -> np.ndarray:
+    """Evidence of each cell for the answer: the transport of the words that speak for it, times what the answer owes to the cell's movement.
+
+    Args:
+        maps: (words, steps, rows, columns) transport. weights: (words,) what the answer owes to each. owed: (steps, rows, columns).
+
+    Returns:
+        (steps, rows, columns) that sums to 1; all 0 where no cell speaks for the answer.
+    """
     support = np.maximum(weights, 0)
     if not support.any():
         support = np.ones_like(weights)
-    return np.tensordot(support / support.sum(), maps, axes=1)
+    evidence = np.tensordot(support / support.sum(), maps, axes=1) * np.maximum(owed, 0)
+    total = float(evidence.sum())
+    return evidence / total if total > 0 else evidence
 
 
 def over_frames(values: np.ndarray, num_frames: int, *, axis: int) -> np.ndarray:

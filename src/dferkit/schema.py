@@ -480,6 +480,7 @@ class Explanation:
         word_weights: How much the predicted class owes to each word (occlusion), scaled so that the largest magnitude is 1.
         transport: Mass of each word on each cell; each word's map sums to 1.
         motion: Motion weight of each cell, mean 1.
+        evidence: Where the words that speak for the answer met the face, times how much the answer owes to the movement there; sums to 1, or all 0.
         regions: Region name of each cell, row by row. region_source: ``crop fractions`` (a frontal face assumed) or ``landmarks`` (measured).
     """
 
@@ -492,6 +493,7 @@ class Explanation:
     word_weights: Float[np.ndarray, " words"]
     transport: Float[np.ndarray, "words frames rows columns"]
     motion: Float[np.ndarray, "frames rows columns"]
+    evidence: Float[np.ndarray, "frames rows columns"]
     regions: tuple[tuple[str, ...], ...]
     method: str
     deletion: DeletionTest | None = None

@@ -101,6 +101,7 @@ def make_explanation(number: int = 0, *, name: str = "", is_rendered: bool = Tru
         word_weights=weights / np.abs(weights).max(),
         transport=maps,
         motion=motion,
+        evidence=ranking / ranking.sum(),
         regions=regions,
         method="transport",
         deletion=deletion,

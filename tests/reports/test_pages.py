@@ -230,6 +230,7 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
         word_weights=np.zeros(0),
         transport=np.zeros((0, 1, 14, 14)),
         motion=np.ones((1, 14, 14)),
+        evidence=np.zeros((1, 14, 14)),
         deletion=None,
     )
     text = _report(tmp_path / "r.html", bare)

@@ -13,7 +13,8 @@ from einops import reduce
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dferkit.encoders.box_net import BoxNet, BoxNetConfig
+from dferkit.encoders.attribution import Trace, trace_pixels
+from dferkit.encoders.box_net import BoxNet, BoxNetConfig, BoxOutput
 from dferkit.encoders.protocols import EncoderReading
 from dferkit.errors import CheckpointError
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
@@ -69,8 +70,7 @@ class BoxEncoder:
             chosen = clips[first : first + batch_size]
             output = self.net(torch.stack([_network_input(clip, self.net.config.size) for clip in chosen]))
             for i, clip in enumerate(chosen):
-                values = reduce(output.tokens[i], "(t k) p d -> t p d", "mean", k=TUBELET)
-                summary = reduce(output.hidden[i], "(t k) d -> t d", "mean", k=TUBELET)
+                values, summary = per_step(output, i)
                 tokens = VisualTokens(
                     values=values,
                     summary=summary,
@@ -91,6 +91,17 @@ class BoxEncoder:
                     )
                 )
         return readings
+
+    def trace(self, clip: FaceClip) -> Trace:
+        """The same tokens with the way back to the pixels."""
+        video = _network_input(clip, self.net.config.size)
+        return trace_pixels(lambda v: per_step(self.net(v), 0), video, steps=self.num_frames, grid=self.grid)
+
+
+def per_step(output: BoxOutput, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and summary of one clip of a batch per token step: the mean of its frames."""
+    values = reduce(output.tokens[number], "(t k) p d -> t p d", "mean", k=TUBELET)
+    return values, reduce(output.hidden[number], "(t k) d -> t d", "mean", k=TUBELET)
 
 
 def _network_input(clip: FaceClip, size: int) -> torch.Tensor:

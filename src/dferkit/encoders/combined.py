@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from dferkit.encoders.attribution import Trace
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.face_shape import HeadShape
 from dferkit.encoders.landmarks import LandmarkEncoder
@@ -80,6 +81,15 @@ class CombinedEncoder:
             DataError: A clip was not measured by a landmarker, or it saw no face.
         """
         return [self._join(a, b) for a, b in zip(self.pixels.read(clips), self.landmarks.read(clips), strict=True)]
+
+    def trace(self, clip: FaceClip) -> Trace:
+        """The same tokens with the way back to pixels and landmarks."""
+        a, b = self.pixels.trace(clip), self.landmarks.trace(clip)
+        return Trace(
+            values=torch.cat([a.values, b.values], 1),
+            summary=torch.cat([a.summary, b.summary], 1),
+            inputs=(*a.inputs, *b.inputs),
+        )
 
     def _join(self, pixels: EncoderReading, landmarks: EncoderReading) -> EncoderReading:
         a, b = pixels.tokens, landmarks.tokens

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import reduce
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dferkit.encoders.box import BOX_FOLDER, NUM_FRAMES, TUBELET
+from dferkit.encoders.attribution import Trace
+from dferkit.encoders.box import BOX_FOLDER, NUM_FRAMES, TUBELET, per_step
+from dferkit.encoders.box_net import BoxOutput
 from dferkit.encoders.face_shape import AREA_NAMES, HeadShape, head_shape, outlines, to_frame
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
 from dferkit.encoders.protocols import EncoderReading
@@ -99,28 +100,45 @@ class LandmarkEncoder:
         Args:
             keep: Cells over time and the face crop; a step spans frames / steps frames.
         """
-        shape, frames = self.shape(clip), len(clip.timestamps)
-        places = points_on_crop(landmarks_of(clip), clip.track.boxes)
-        steps, rows, columns = keep.shape
-        step = np.minimum(np.arange(frames) * steps // frames, steps - 1)
-        row, column = (
-            np.clip((places[..., axis] * count).astype(int), 0, count - 1) for axis, count in ((1, rows), (0, columns))
-        )
-        kept = keep[step[:, None], row, column]
+        shape = self.shape(clip)
+        kept = keep[_cells_of(clip, keep.shape)]
         still = np.where(kept[..., None], shape.points, shape.points.mean(0))
         assert clip.geometry is not None
         return replace(clip, geometry=replace(clip.geometry, landmarks=to_frame(still, shape, self.template)))
 
-    def _read(self, clip: FaceClip) -> EncoderReading:
-        shape = self.shape(clip)
-        points = torch.from_numpy(shape.points)[None]
+    def trace(self, clip: FaceClip) -> Trace:
+        """The same tokens with the way back to the landmarks, each in the cell where it lies.
+
+        Raises:
+            DataError: The clip was not measured by a landmarker, or it saw no face.
+        """
+        shape, cells = self.shape(clip), (self.num_frames, *DRAWN_GRID)
+        with torch.enable_grad():
+            points = torch.from_numpy(shape.points)[None].requires_grad_()
+            values, summary = per_step(self._answer(points, shape), 0)
+
+        def to_cells(gradient: torch.Tensor) -> np.ndarray:
+            owed = (gradient[0].numpy() * (shape.points - shape.points.mean(0))).sum(-1, dtype=np.float64)
+            total = np.zeros(cells)
+            np.add.at(total, _cells_of(clip, cells), owed)
+            return total
+
+        return Trace(values=values, summary=summary, inputs=((points, to_cells),))
+
+    def _answer(self, points: torch.Tensor, shape: HeadShape) -> BoxOutput:
         neutral = torch.zeros_like(points[:, 0]) if self.neutral is None else torch.from_numpy(self.neutral)[None]
         known = torch.tensor([self.neutral is not None])
-        output = self.net(points, torch.from_numpy(shape.turn)[None], neutral.float(), known)
+        output: BoxOutput = self.net(points, torch.from_numpy(shape.turn)[None], neutral.float(), known)
+        return output
+
+    def _read(self, clip: FaceClip) -> EncoderReading:
+        shape = self.shape(clip)
+        output = self._answer(torch.from_numpy(shape.points)[None], shape)
+        values, summary = per_step(output, 0)
         covered = outlines(points_on_crop(landmarks_of(clip), clip.track.boxes), self.net.config.members, DRAWN_GRID)
         tokens = VisualTokens(
-            values=reduce(output.tokens[0], "(t k) p d -> t p d", "mean", k=TUBELET),
-            summary=reduce(output.hidden[0], "(t k) d -> t d", "mean", k=TUBELET),
+            values=values,
+            summary=summary,
             grid=self.grid,
             timestamps=clip.timestamps.reshape(-1, TUBELET).mean(1),
             encoder=self.name,
@@ -134,6 +152,17 @@ class LandmarkEncoder:
             source=self.name,
         )
         return EncoderReading(tokens=tokens, action_units=units)
+
+
+def _cells_of(clip: FaceClip, cells: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Step, row and column of the cell in which each landmark lies, for each frame; ``cells``: steps, rows, columns."""
+    places, frames = points_on_crop(landmarks_of(clip), clip.track.boxes), len(clip.timestamps)
+    steps, rows, columns = cells
+    step = np.minimum(np.arange(frames) * steps // frames, steps - 1)
+    row, column = (
+        np.clip((places[..., axis] * count).astype(int), 0, count - 1) for axis, count in ((1, rows), (0, columns))
+    )
+    return step[:, None], row, column
 
 
 Landmarks = Float[np.ndarray, "frames points 3"]

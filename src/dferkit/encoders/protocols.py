@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from dferkit.encoders.attribution import Trace
 from dferkit.encoders.face_shape import HeadShape
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 
@@ -35,6 +36,10 @@ class VisualEncoder(Protocol):
 
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
         """Tokens of each clip; clips have 16 frames. Neighbours in a batch do not change each other."""
+        ...
+
+    def trace(self, clip: FaceClip) -> Trace:
+        """The same tokens with the way back to the cells of the face crop."""
         ...
 
 

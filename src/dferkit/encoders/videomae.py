@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from dferkit.encoders.attribution import Trace, trace_pixels
 from dferkit.errors import CheckpointError
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_arrays
@@ -89,14 +90,12 @@ class VideoMAEEncoder:
     @torch.inference_mode()
     def encode(self, clips: Sequence[FaceClip], *, batch_size: int = 4) -> list[VisualTokens]:
         """Tokens of each clip; one token step spans ``tubelet_size`` frames."""
-        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
         result: list[VisualTokens] = []
         for first in range(0, len(clips), batch_size):
             chosen = clips[first : first + batch_size]
-            video = torch.stack([self._frames(clip) for clip in chosen])
-            hidden = self.model(pixel_values=(video - mean) / std).last_hidden_state
+            hidden = self._hidden(torch.stack([self._frames(clip) for clip in chosen]))
             for i, clip in enumerate(chosen):
-                values = rearrange(hidden[i], "(t p) d -> t p d", t=self.num_frames)
+                values = hidden[i]
                 stamps = clip.timestamps[
                     np.linspace(0, len(clip.timestamps) - 1, self._input_frames).round().astype(int)
                 ]
@@ -110,6 +109,21 @@ class VideoMAEEncoder:
                     )
                 )
         return result
+
+    def trace(self, clip: FaceClip) -> Trace:
+        """The same tokens with the way back to the pixels."""
+
+        def forward(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            values = self._hidden(video)[0]
+            return values, values.mean(1)
+
+        return trace_pixels(forward, self._frames(clip), steps=self.num_frames, grid=self.grid)
+
+    def _hidden(self, video: torch.Tensor) -> torch.Tensor:
+        """(clips, steps, patches, dim) of videos in [0, 1]."""
+        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
+        hidden = self.model(pixel_values=(video - mean) / std).last_hidden_state
+        return rearrange(hidden, "b (t p) d -> b t p d", t=self.num_frames)
 
     def _frames(self, clip: FaceClip) -> torch.Tensor:
         chosen = np.linspace(0, len(clip.images) - 1, self._input_frames).round().astype(int)

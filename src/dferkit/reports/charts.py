@@ -100,7 +100,7 @@ def deletion_chart(test: DeletionTest) -> str:
         f'<polyline class="line" points="{points(test.ranked_probability)}"/>{dots}'
         f'<text x="{left + width / 2}" y="{top + height + 34}" text-anchor="middle">patches removed</text></svg>'
         '<p class="key"><svg class="swatch" viewBox="0 0 24 8"><line class="line" x1="0" x2="24" y1="4" y2="4"/></svg> '
-        'highest-ranked patches first <svg class="swatch" viewBox="0 0 24 8"><line class="dashed" x1="0" x2="24" '
+        'patches with most evidence first <svg class="swatch" viewBox="0 0 24 8"><line class="dashed" x1="0" x2="24" '
         'y1="4" y2="4"/></svg> random order, mean; band: lowest to highest</p>'
     )
 

@@ -182,6 +182,7 @@ def _why(explanation: Explanation, shown: Sequence[int], faces: str, quality: in
         f"Method: {escape(explanation.method.replace('_', ' '))}.{hidden[faces]}</p>"
         '<div class="overlays" role="group" aria-label="What lights up"><button type="button" data-overlay="word" '
         'aria-pressed="true">words</button>'
+        '<button type="button" data-overlay="evidence" aria-pressed="false">evidence</button>'
         '<button type="button" data-overlay="motion" aria-pressed="false">motion</button>'
         '<button type="button" data-overlay="none" aria-pressed="false">nothing</button></div>'
         f'<p class="readout" aria-live="polite"></p><div class="strip">{"".join(figures)}</div>'
@@ -280,10 +281,10 @@ def _sortable(head: Sequence[str], rows: Sequence[str], caption: str) -> str:
 def deletion_verdict(test: DeletionTest) -> str:
     """What a deletion test says of the picture, in one sentence."""
     if test.num_beaten >= 0.95 * len(test.random_probability):
-        return "The ranked patches matter more than chance: the picture shows something that the model used."
+        return "The evidence matters more than chance: it shows something that the model used."
     if test.drop > 0:
-        return "That is within the spread of random orders: do not lean on the picture."
-    return "They matter no more than random ones: take the picture as decoration, not as a reason."
+        return "That is within the spread of random orders: do not lean on the evidence."
+    return "It matters no more than random patches: take the picture as decoration, not as a reason."
 
 
 def deletion_section(test: DeletionTest | None, label: str | None) -> str:
@@ -295,7 +296,8 @@ def deletion_section(test: DeletionTest | None, label: str | None) -> str:
     ranked, start = float(test.ranked_probability[middle]), float(test.ranked_probability[0])
     orders = len(test.random_probability)
     text = (
-        f"With the {percent(float(test.fractions[middle]))} highest-ranked patches removed, the probability of "
+        "The evidence is where the words that speak for the answer met the face, times how much the answer owes to the movement there. "
+        f"With the {percent(float(test.fractions[middle]))} of the patches with most evidence held still, the probability of "
         f"{label or 'the class'} goes from {percent(start)} to {percent(ranked)}; with as many random ones to "
         f"{percent(random)} (mean of {orders} orders). Mean difference over all steps: "
         f"{charts.signed(test.drop)}, beating {test.num_beaten} of {orders} random orders. {deletion_verdict(test)}"
@@ -342,6 +344,7 @@ def _maps_json(explanation: Explanation, shown: Sequence[int]) -> str:
         "peaks": [float(f"{maps[i].max():.4g}") for i in range(len(maps))],
         "maps": _bytes(maps[:, frames], maps.max(axis=(1, 2, 3), keepdims=True)),
         "even": 1 / max(1, maps[0].size) if len(maps) else 0,
+        "evidence": _bytes(explanation.evidence[frames], explanation.evidence.max()),
         "motion": _bytes(np.asarray(explanation.motion)[frames], np.asarray(explanation.motion).max()),
         "motionPeak": float(f"{float(np.asarray(explanation.motion).max()):.4g}"),
         "regions": names,

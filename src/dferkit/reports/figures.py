@@ -93,7 +93,7 @@ def write_reliability(
 def write_explanation(
     path: Path | str, explanation: Explanation, *, faces: str = "show", num_words: int = 3, num_frames: int = 8
 ) -> None:
-    """Draw an explanation as a strip: the frames, the motion weights, and the maps of the words that matter most.
+    """Draw an explanation as a strip: the frames, the motion weights, the evidence, and the maps of the words that matter most.
 
     Args:
         faces: ``show``, ``blur`` or ``boxes``.
@@ -109,6 +109,7 @@ def write_explanation(
     shown = pick_frames(len(explanation.face_clip.timestamps), num_frames)
     words = _main_words(explanation, num_words)
     maps = [("motion", np.asarray(explanation.motion, dtype=np.float64), "winter")]
+    maps += [("evidence", np.asarray(explanation.evidence, dtype=np.float64), "cool")]
     maps += [(explanation.words[i], np.asarray(explanation.transport[i], dtype=np.float64), "autumn_r") for i in words]
     figure = Figure(figsize=(1.15 * len(shown) + 1.0, 1.2 * (len(maps) + 1) + 0.9), layout="constrained")
     grid = figure.subplots(len(maps) + 1, len(shown), squeeze=False)
@@ -127,7 +128,9 @@ def write_explanation(
                 above, cmap=colours, vmin=0, vmax=1, alpha=0.8 * above**0.75, extent=(0, size, size, 0),
                 interpolation="nearest",
             )  # fmt: skip
-    for axes, name in zip(grid[:, 0], ["", *(f"“{n}”" if i else n for i, (n, _, _) in enumerate(maps))], strict=True):
+    for axes, name in zip(
+        grid[:, 0], ["", *(f"“{n}”" if i > 1 else n for i, (n, _, _) in enumerate(maps))], strict=True
+    ):
         axes.set_ylabel(name, fontsize=9)
     text = explanation.caption.text
     text = text if len(text) <= 110 else text[:107] + "…"

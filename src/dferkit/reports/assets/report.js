@@ -8,7 +8,7 @@
     if (!source) return;
     const data = JSON.parse(source.textContent);
     const cells = data.rows * data.columns, size = data.frames * cells;
-    const maps = bytes(data.maps), motion = bytes(data.motion);
+    const maps = bytes(data.maps), motion = bytes(data.motion), evidence = bytes(data.evidence);
     const words = [...section.querySelectorAll(".word")];
     const faces = [...section.querySelectorAll(".face")];
     const buttons = [...section.querySelectorAll(".overlays button")];
@@ -26,6 +26,8 @@
           // Only what is above an even spread lights up.
           const top = Math.max(data.peaks[word] - data.even, 1e-12);
           paint(pen, w, h, "232,106,16", (cell) => (weight(word, frame, cell) - data.even) / top);
+        } else if (overlay === "evidence") {
+          paint(pen, w, h, "176,0,150", (cell) => evidence[frame * cells + cell] / 255);
         } else if (overlay === "motion") {
           const top = Math.max(data.motionPeak - 1, 1e-12);
           paint(pen, w, h, "0,140,200", (cell) => ((motion[frame * cells + cell] / 255) * data.motionPeak - 1) / top);
@@ -62,6 +64,7 @@
       }
       words.forEach((w) => w.classList.remove("met"));
       if (overlay === "motion") readout.textContent = "Blue: patches that move more than the average patch.";
+      else if (overlay === "evidence") readout.textContent = "Purple: patches where words that speak for the answer met a movement that the answer owes to.";
       else if (overlay === "none" || word < 0) readout.textContent = "";
       else {
         let best = 0;
