@@ -13,7 +13,11 @@ from dferkit.cli.progress import Stages, note, plural
 def encode(
     store: Annotated[Path, typer.Argument(help="Folder that dferkit prepare wrote.")],
     encoder: Annotated[
-        str, typer.Option("--encoder", help="box, videomae (small, random) or a VideoMAE folder.")
+        str,
+        typer.Option(
+            "--encoder",
+            help="box, landmarks, box+landmarks, videomae (small, random), a VideoMAE folder, or clip:FOLDER.",
+        ),
     ] = "box",
     views: Annotated[int, typer.Option("--views", min=1, help="Test views in time: other frames of each clip.")] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Each view also mirrored.")] = False,

@@ -32,7 +32,11 @@ def train(
         ),
     ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", help="Visual encoder: box, videomae (small, random) or a VideoMAE folder.")
+        str,
+        typer.Option(
+            "--encoder",
+            help="Visual encoder: box, landmarks, box+landmarks, videomae (small, random), a VideoMAE folder, or clip:FOLDER.",
+        ),
     ] = "box",
     face: Annotated[
         str | None,

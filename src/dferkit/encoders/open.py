@@ -11,7 +11,7 @@ from dferkit.encoders.protocols import VisualEncoder
 
 
 def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER) -> VisualEncoder:
-    """``box``, ``landmarks``, ``box+landmarks``, ``videomae`` (a small random one), or a VideoMAE folder or hub-cache name.
+    """``box``, ``landmarks``, ``box+landmarks``, ``videomae`` (a small random one), ``clip:`` and a CLIP folder or hub-cache name, or a VideoMAE one.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -23,6 +23,10 @@ def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER) -> VisualEnc
             return LandmarkEncoder(box)
         case "box+landmarks":
             return CombinedEncoder(box)
+    if spec.startswith("clip:"):
+        from dferkit.encoders.clip_model import ClipEncoder
+
+        return ClipEncoder(spec.removeprefix("clip:"))
     from dferkit.encoders.videomae import VideoMAEEncoder
 
     return VideoMAEEncoder(None if spec == "videomae" else spec)

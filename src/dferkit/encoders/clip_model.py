@@ -1,0 +1,217 @@
+"""CLIP (the transformers class) frozen: features of frames, of texts, and of learned token embeddings in place of words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from dferkit.encoders.attribution import Trace, trace_pixels
+from dferkit.errors import CheckpointError, ConfigError, DataError
+from dferkit.schema import FaceClip, VisualTokens
+from dferkit.storage import digest_arrays
+
+NUM_FRAMES = 16
+SIZES = ("upsample", "interpolate")
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's CLIP
+_SEQUENCES_AT_ONCE = 16
+_OPENAI_VOCABULARY = 49408
+
+
+class ClipEncoder:
+    """Frozen CLIP: one token per frame. Implements ``VisualEncoder``.
+
+    Args of the constructor:
+        source: Folder with config.json and safetensors, or a name in the user's hub cache (never downloaded).
+        size: ``upsample`` (a crop of 112 pixels is enlarged to what CLIP was trained on) or ``interpolate`` (CLIP's places are
+            interpolated to the crop, which is cut to a multiple of the patch).
+
+    Attributes:
+        dim: Width of the common space. token_width: Of the text tower's token embeddings. max_tokens: Longest sentence, without start and end.
+    """
+
+    areas: tuple[str, ...] = ()
+    needs_landmarks = False
+    grid = (1, 1)
+    num_frames = NUM_FRAMES
+
+    def __init__(self, source: Path | str, *, size: str = "upsample") -> None:
+        """Load the model.
+
+        Raises:
+            ConfigError: An unknown size rule.
+            CheckpointError: The model is not there, is not CLIP, or leaves parameters unfilled.
+        """
+        if size not in SIZES:
+            raise ConfigError(f"size is {size!r}; choose {', '.join(SIZES)}")
+        from transformers import CLIPModel
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        try:
+            loaded: Any = CLIPModel.from_pretrained(
+                str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+            model, report = loaded
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"no CLIP model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
+            ) from error
+        if unfilled := sorted(report["missing_keys"]):
+            raise CheckpointError(
+                f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"
+            )
+        self.name, self.folder, self.size = f"clip:{Path(source).name}", Path(source), size
+        self.model: Any = model.eval().requires_grad_(False)
+        text, vision = model.config.text_config, model.config.vision_config
+        self.dim = self.summary_dim = model.config.projection_dim
+        self.token_width, self.max_tokens = text.hidden_size, text.max_position_embeddings - 2
+        self._side, self._patch = vision.image_size, vision.patch_size
+        self._start, self._end = _ends(text)
+        self._mean, self._std = _normalisation(self.folder)
+        self.digest = digest_arrays({key: value.cpu().numpy() for key, value in model.state_dict().items()})
+
+    @torch.inference_mode()
+    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+        """One token per frame; clips have 16."""
+        result = []
+        for clip in clips:
+            values = self._features(self._frames(clip))
+            result.append(
+                VisualTokens(
+                    values=values[:, None],
+                    summary=values,
+                    grid=self.grid,
+                    timestamps=np.asarray(clip.timestamps),
+                    encoder=self.name,
+                )
+            )
+        return result
+
+    def trace(self, clip: FaceClip) -> Trace:
+        """The same tokens with the way back to the pixels of each frame."""
+
+        def forward(video: Tensor) -> tuple[Tensor, Tensor]:
+            values = self._features(video[0])
+            return values[:, None], values
+
+        return trace_pixels(forward, self._frames(clip), steps=self.num_frames, grid=self.grid)
+
+    def _features(self, frames: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:
+        pixels = (frames - self._mean) / self._std
+        output = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=self.size == "interpolate")
+        features: Tensor = self.model.visual_projection(output.pooler_output)
+        return features
+
+    def _frames(self, clip: FaceClip) -> Float[Tensor, "frames 3 height width"]:
+        if len(clip.images) != self.num_frames:
+            raise DataError(f"CLIP reads clips of {self.num_frames} frames, got {len(clip.images)}")
+        own = clip.images.shape[1]
+        side = self._side if self.size == "upsample" else max(own // self._patch, 1) * self._patch
+        interpolation = cv2.INTER_AREA if own >= side else cv2.INTER_CUBIC
+        images = np.stack([cv2.resize(image, (side, side), interpolation=interpolation) for image in clip.images])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
+        """Features of texts, by the tokenizer in the model's folder.
+
+        Raises:
+            CheckpointError: The folder has no tokenizer.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
+        except (OSError, ValueError):
+            tokenizer = None
+        if tokenizer is None or len(tokenizer) != self.model.config.text_config.vocab_size:
+            raise CheckpointError(
+                f"{self.folder.name} has no tokenizer of its own; copy tokenizer.json beside the weights"
+            )
+        rows = []
+        for text in texts:
+            ids = tokenizer(text, truncation=True, max_length=self.max_tokens + 2)["input_ids"]
+            rows.append(self.encode_ids(torch.tensor([ids[1:-1]])))
+        return torch.cat(rows)
+
+    def encode_ids(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
+        """Features of token ids, without start and end."""
+        return self.encode_embeddings(self.model.text_model.embeddings.token_embedding(ids))
+
+    def encode_embeddings(
+        self, tokens: Float[Tensor, "sentences tokens width"], *, use_bfloat16: bool = False
+    ) -> Float[Tensor, "sentences dim"]:
+        """Text features of sentences given as token embeddings; start and end are put around them.
+
+        Gradients reach the embeddings, never CLIP. The activations are computed twice and not kept. The feature is taken where the end token
+        stands; there are no token ids to look for it by.
+
+        Args:
+            use_bfloat16: Half the memory and, where the processor has it, the time.
+
+        Raises:
+            ConfigError: More tokens than CLIP has places for, or another width.
+        """
+        if tokens.shape[1] > self.max_tokens or tokens.shape[2] != self.token_width:
+            raise ConfigError(
+                f"sentences of {tokens.shape[1]} tokens of width {tokens.shape[2]}; {self.name} takes up to {self.max_tokens} of width {self.token_width}"
+            )
+        device = "cuda" if tokens.is_cuda else "cpu"
+        parts = []
+        with torch.autocast(device, torch.bfloat16, enabled=use_bfloat16):
+            for some in tokens.split(_SEQUENCES_AT_ONCE):
+                found = (
+                    checkpoint(self._sentences, some, use_reentrant=False)
+                    if some.requires_grad and torch.is_grad_enabled()
+                    else self._sentences(some)
+                )
+                parts.append(found)
+        return torch.cat(parts).float()
+
+    def _sentences(self, tokens: Tensor) -> Tensor:
+        table = self.model.text_model.embeddings.token_embedding
+        ends = table(torch.tensor([self._start, self._end], device=tokens.device))
+        start, end = (one.expand(len(tokens), 1, -1) for one in ends)
+        whole = torch.cat([start, tokens, end], 1)
+        # Ids only say how long the sequence is: their embeddings are replaced, and the causal mask makes padding to 77 needless.
+        ids = torch.full(whole.shape[:2], self._end, device=tokens.device)
+        with _instead(table, whole):
+            hidden = self.model.text_model(input_ids=ids).last_hidden_state
+        feature: Tensor = self.model.text_projection(hidden[:, -1])
+        return feature
+
+
+@contextmanager
+def _instead(table: torch.nn.Module, embeddings: Tensor) -> Iterator[None]:
+    """While it lasts, the embedding table answers with these embeddings."""
+    handle = table.register_forward_hook(lambda module, inputs, output: embeddings)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _ends(config: Any) -> tuple[int, int]:
+    """Ids of the start and end tokens; OpenAI's files name wrong ones."""
+    if config.vocab_size == _OPENAI_VOCABULARY:
+        return _OPENAI_VOCABULARY - 2, _OPENAI_VOCABULARY - 1
+    return int(config.bos_token_id), int(config.eos_token_id)
+
+
+def _normalisation(folder: Path) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the channels: the folder's own, or OpenAI's."""
+    path, mean, std = folder / "preprocessor_config.json", _MEAN, _STD
+    if path.is_file():
+        about = json.loads(path.read_text(encoding="utf-8"))
+        mean, std = about.get("image_mean", mean), about.get("image_std", std)
+    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

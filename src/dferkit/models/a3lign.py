@@ -1,0 +1,247 @@
+"""A³lign-DFER (arXiv 2403.04294): learned paragraphs per class (MAT) meet the video over time (JAS), trained in three steps (BAP).
+
+The code was never released; what the paper leaves open is marked in ``docs/deviations.md``. This file reads in the order of the paper's Figure 2:
+(b) the Multi-Dimensional Alignment Token, (c) the dynamic encoders and the Joint Dynamic Alignment Synchronizer, and the similarity. The frozen
+CLIP stays outside (``encoders.clip_model``); the training steps are in ``training.phases``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dferkit.errors import ConfigError
+from dferkit.labels import BASIC
+
+JOINT_MODES = ("shared", "concat", "none")
+STEPS = (1, 2, 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class A3lignConfig:
+    """Shape of A³lign-DFER.
+
+    Attributes:
+        dim: Width of CLIP's common space. token_width: Of its text tower's token embeddings.
+        num_sentences, num_tokens: Sentences of a class's paragraph, and tokens of a sentence (the paper: 16 and 64).
+        num_frames: Frames of a clip; the paper has as many as sentences.
+        text_layers, image_layers, joint_layers: As drawn in Figure 2c. shared_layers: Of the image encoder, handed to the joint module.
+        joint_mode: ``shared``: one module reads each sequence on its own (O(classes)); ``concat``: it reads a video together with each class's
+            paragraph (class-specific video features, classes times slower); ``none``: no dynamic encoders at all, means over time.
+        temperature: Of the class similarities. token_spread: Standard deviation of the first tokens.
+    """
+
+    dim: int = 512
+    token_width: int = 512
+    labels: tuple[str, ...] = BASIC
+    num_sentences: int = 16
+    num_tokens: int = 64
+    num_frames: int = 16
+    text_layers: int = 2
+    image_layers: int = 4
+    joint_layers: int = 4
+    shared_layers: int = 2
+    heads: int = 8
+    mlp_width: int = 1024
+    dropout: float = 0.0
+    joint_mode: str = "shared"
+    temperature: float = 0.01
+    token_spread: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.joint_mode not in JOINT_MODES:
+            raise ConfigError(f"joint_mode is {self.joint_mode!r}; choose {', '.join(JOINT_MODES)}")
+        if self.dim % self.heads:
+            raise ConfigError(f"dim is {self.dim} and heads {self.heads}; the width must be a multiple of the heads")
+        if not 0 <= self.shared_layers <= min(self.image_layers, self.joint_layers):
+            raise ConfigError(
+                f"shared_layers is {self.shared_layers}; give 0 to {min(self.image_layers, self.joint_layers)}, the layers that both modules have"
+            )
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature is {self.temperature}; give a number above 0")
+
+    def as_dict(self) -> dict[str, object]:
+        """For a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> A3lignConfig:
+        """Back from JSON."""
+        known: dict[str, Any] = dict(values)
+        known["labels"] = tuple(known["labels"])
+        return cls(**known)
+
+
+class Sequence(nn.Module):
+    """What one kind of sequence brings to a stack of layers: a first token that gathers, and learned places in time."""
+
+    def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
+        # As large as CLIP's features, as in DFER-CLIP: much smaller places are not seen beside them, and order is not learned.
+        self.gather = nn.Parameter(torch.randn(1, 1, dim))
+        self.places = nn.Parameter(torch.randn(1, length + 1, dim))
+
+    def forward(self, values: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch longer dim"]:
+        return torch.cat([self.gather.expand(len(values), -1, -1), values], 1) + self.places
+
+
+def layer_stack(count: int, config: A3lignConfig) -> nn.ModuleList:
+    """Standard Transformer encoder layers (pre-norm, as in DFER-CLIP)."""
+    return nn.ModuleList(
+        nn.TransformerEncoderLayer(
+            config.dim, config.heads, config.mlp_width, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        for _ in range(count)
+    )
+
+
+class DynamicEncoder(nn.Module):
+    """A sequence over time → one vector: the Text or the Image Dynamic Encoder of Figure 2c."""
+
+    def __init__(self, length: int, layers: int, config: A3lignConfig) -> None:
+        super().__init__()
+        self.sequence = Sequence(length, config.dim)
+        self.layers = layer_stack(layers, config)
+
+    def forward(self, values: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch dim"]:
+        hidden = self.sequence(values)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden[:, 0]
+
+
+class JointDynamicAlignmentSynchronizer(nn.Module):
+    """JAS: one stack of layers for the paragraphs and the video."""
+
+    def __init__(self, config: A3lignConfig) -> None:
+        super().__init__()
+        self.text, self.video = Sequence(config.num_sentences, config.dim), Sequence(config.num_frames, config.dim)
+        self.layers = layer_stack(config.joint_layers, config)
+        self.shared_layers = config.shared_layers
+
+    def take_over(self, text: DynamicEncoder, image: DynamicEncoder) -> None:
+        """Module synchronisation before step 3: the image encoder's first layers, and both kinds of places."""
+        self.text.load_state_dict(text.sequence.state_dict())
+        self.video.load_state_dict(image.sequence.state_dict())
+        for mine, theirs in zip(self.layers[: self.shared_layers], image.layers, strict=False):
+            mine.load_state_dict(theirs.state_dict())
+
+    def run(self, hidden: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
+        """All layers."""
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+    def together(
+        self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
+    ) -> tuple[Float[Tensor, "batch classes dim"], Float[Tensor, "batch classes dim"]]:
+        """Every video beside every paragraph as one sequence: class-specific vectors of the video and of the classes."""
+        batch, classes = len(frames), len(paragraphs)
+        video, text = self.video(frames), self.text(paragraphs)
+        pairs = torch.cat(
+            [
+                video[:, None].expand(-1, classes, -1, -1).flatten(0, 1),
+                text[None].expand(batch, -1, -1, -1).flatten(0, 1),
+            ],
+            1,
+        )
+        hidden = self.run(pairs).unflatten(0, (batch, classes))
+        return hidden[:, :, 0], hidden[:, :, video.shape[1]]
+
+
+class A3lign(nn.Module):
+    """A³lign-DFER on the features of a frozen CLIP.
+
+    Attributes:
+        mat: The Multi-Dimensional Alignment Token: (classes, sentences, tokens, width), in place of the words of a label.
+    """
+
+    def __init__(self, config: A3lignConfig) -> None:
+        super().__init__()
+        self.config = config
+        shape = (len(config.labels), config.num_sentences, config.num_tokens, config.token_width)
+        self.mat = nn.Parameter(torch.randn(shape) * config.token_spread)
+        self.text_dynamic = DynamicEncoder(config.num_sentences, config.text_layers, config)
+        self.image_dynamic = DynamicEncoder(config.num_frames, config.image_layers, config)
+        self.joint = JointDynamicAlignmentSynchronizer(config)
+
+    def class_vectors(
+        self, paragraphs: Float[Tensor, "classes sentences dim"], *, step: int
+    ) -> Float[Tensor, "classes dim"]:
+        """One vector per class (u of the digest's equations); not defined for ``concat`` in step 3."""
+        if self.config.joint_mode == "none":
+            return paragraphs.mean(1)
+        if step < 3:
+            return self.text_dynamic(paragraphs)
+        return self.joint.run(self.joint.text(paragraphs))[:, 0]
+
+    def video_vectors(self, frames: Float[Tensor, "batch frames dim"], *, step: int) -> Float[Tensor, "batch dim"]:
+        """One vector per clip (v): the mean over time in step 1, then the image encoder, then the joint module."""
+        if step == 1 or self.config.joint_mode == "none":
+            return frames.mean(1)
+        if step == 2:
+            return self.image_dynamic(frames)
+        return self.joint.run(self.joint.video(frames))[:, 0]
+
+    def forward(
+        self,
+        frames: Float[Tensor, "batch frames dim"],
+        paragraphs: Float[Tensor, "classes sentences dim"],
+        *,
+        step: int = 3,
+    ) -> Float[Tensor, "batch classes"]:
+        """Class scores: cosine similarity over the temperature.
+
+        Args:
+            frames: CLIP's features of the frames. paragraphs: CLIP's text features of ``mat``'s sentences.
+            step: Of the Bidirectional Alignment Training Paradigm; 3 is the finished model.
+        """
+        frames = frames.float()
+        if step == 3 and self.config.joint_mode == "concat":
+            video, classes = self.joint.together(frames, paragraphs)
+            return F.cosine_similarity(video, classes, dim=-1) / self.config.temperature
+        video, classes = self.video_vectors(frames, step=step), self.class_vectors(paragraphs, step=step)
+        return F.normalize(video, dim=-1) @ F.normalize(classes, dim=-1).T / self.config.temperature
+
+    def similarity_over_time(
+        self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
+    ) -> Float[Tensor, "batch classes sentences frames"]:
+        """Which sentence of a class's paragraph meets which frame: cosine similarity where both leave the joint module."""
+        video, text = frames.float(), paragraphs
+        if self.config.joint_mode != "none":
+            video, text = (
+                self.joint.run(side(values))[:, 1:]
+                for side, values in ((self.joint.video, video), (self.joint.text, text))
+            )
+        return torch.einsum("btd,csd->bcst", F.normalize(video, dim=-1), F.normalize(text, dim=-1))
+
+
+class ExportedClassifier(nn.Module):
+    """The finished model without a text tower: what reads the video, and one vector per class."""
+
+    classes: Tensor
+
+    def __init__(self, model: A3lign, paragraphs: Float[Tensor, "classes sentences dim"]) -> None:
+        """Build from a trained model and the text features of its paragraphs.
+
+        Raises:
+            ConfigError: The model reads video and paragraphs together; then there is no vector per class.
+        """
+        super().__init__()
+        if model.config.joint_mode == "concat":
+            raise ConfigError(
+                "a model with joint_mode concat has no class vectors of its own; export one with joint_mode shared"
+            )
+        self.model = model.eval()
+        with torch.no_grad():
+            self.register_buffer("classes", F.normalize(model.class_vectors(paragraphs, step=3), dim=-1))
+
+    def forward(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch classes"]:
+        """Class scores, as the full model's."""
+        video = F.normalize(self.model.video_vectors(frames.float(), step=3), dim=-1)
+        return video @ self.classes.T / self.model.config.temperature

@@ -1,0 +1,179 @@
+"""The Bidirectional Alignment Training Paradigm (BAP) of A³lign-DFER: what is trained when, and what is computed once.
+
+1. the class paragraphs learn, with the text dynamic encoder, to meet the mean of a clip's frames;
+2. the image dynamic encoder learns to meet the paragraphs, which stand still and are computed once;
+3. the joint module, which begins with the first layers of the image encoder, and the paragraphs learn together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dferkit.errors import ConfigError
+from dferkit.models.a3lign import A3lign
+from dferkit.storage import digest_arrays
+from dferkit.training.state import load_state, save_state
+
+TextTower = Callable[[Float[Tensor, "sentences tokens width"]], Float[Tensor, "sentences dim"]]
+_STEPS_APART = 1_000_003
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BapConfig:
+    """How long and how fast.
+
+    Attributes:
+        epochs: Of the three steps; a step with 0 is left out. Without the first two, all is trained together from the start ("no BAP").
+        token_rate, module_rate: Learning rates of the paragraphs' tokens and of the dynamic modules (DFER-CLIP's).
+        falls: Shares of a step after which the rates fall to a tenth.
+    """
+
+    epochs: tuple[int, int, int] = (40, 30, 30)
+    batch: int = 64
+    token_rate: float = 2e-3
+    module_rate: float = 1e-2
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    falls: tuple[float, ...] = (0.6, 0.8)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.epochs) != 3 or min(self.epochs) < 0 or not self.epochs[2]:
+            raise ConfigError(
+                f"epochs are {self.epochs}; give three numbers of 0 or more, the last (the finished model) at least 1"
+            )
+        if self.batch < 1:
+            raise ConfigError(f"batch is {self.batch}; give at least 1")
+
+
+def trainable(model: A3lign, step: int) -> dict[str, list[nn.Parameter]]:
+    """Parameters that learn in a step: ``tokens`` and ``modules``."""
+    if model.config.joint_mode == "none":
+        return {"tokens": [model.mat], "modules": []}
+    match step:
+        case 1:
+            return {"tokens": [model.mat], "modules": list(model.text_dynamic.parameters())}
+        case 2:
+            return {"tokens": [], "modules": list(model.image_dynamic.parameters())}
+        case _:
+            return {"tokens": [model.mat], "modules": list(model.joint.parameters())}
+
+
+def paragraphs_of(model: A3lign, tower: TextTower) -> Float[Tensor, "classes sentences dim"]:
+    """Text features of every sentence of every class."""
+    return tower(model.mat.flatten(0, 1)).unflatten(0, model.mat.shape[:2])
+
+
+def train_a3lign(
+    model: A3lign,
+    tower: TextTower,
+    frames: Float[Tensor, "clips views frames dim"],
+    target: Int[np.ndarray, " clips"],
+    config: BapConfig | None = None,
+    *,
+    state: Path | None = None,
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> A3lign:
+    """Train through the steps; the same call goes on from ``state`` after an interruption.
+
+    Args:
+        model: Is changed in place. tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``).
+        frames: Cached features; each epoch draws one view of every clip.
+        state: Folder for what an interrupted run goes on from. on_progress: Called with (epochs done, of, mean loss).
+
+    Returns:
+        The model, in evaluation mode.
+    """
+    config, labels = config or BapConfig(), torch.from_numpy(np.asarray(target, dtype=np.int64))
+    total, before = sum(config.epochs), 0
+    for step, epochs in zip((1, 2, 3), config.epochs, strict=True):
+        if step == 3 and (config.epochs[0] or config.epochs[1]):
+            model.joint.take_over(model.text_dynamic, model.image_dynamic)
+        if epochs:
+            told = before
+
+            def tell(done: int, loss: float, told: int = told) -> None:
+                if on_progress:
+                    on_progress(told + done, total, loss)
+
+            _train_step(model, tower, frames, labels, config, step, state and state / f"step{step}", tell)
+        before += epochs
+    return model.eval()
+
+
+def _train_step(
+    model: A3lign,
+    tower: TextTower,
+    frames: Tensor,
+    labels: Tensor,
+    config: BapConfig,
+    step: int,
+    state: Path | None,
+    tell: Callable[[int, float], None],
+) -> None:
+    """One step, with an optimizer of its own."""
+    epochs, parts = config.epochs[step - 1], trainable(model, step)
+    optimizer = torch.optim.SGD(
+        [
+            {"params": parts[name], "lr": rate, "highest": rate}
+            for name, rate in (("tokens", config.token_rate), ("modules", config.module_rate))
+            if parts[name]
+        ],
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    chosen = {id(parameter) for group in parts.values() for parameter in group}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+    clips = digest_arrays({"frames": frames.numpy(), "target": labels.numpy()}) if state else ""
+    settings = {**asdict(config), **model.config.as_dict(), "clips": clips}
+    first = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
+    fixed = None
+    if not parts["tokens"]:
+        with torch.no_grad():
+            fixed = paragraphs_of(model, tower)
+    for epoch in range(first, epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = group["highest"] * 0.1 ** sum(epoch >= fall * epochs for fall in config.falls)
+        losses = []
+        for batch, view in _batches(len(labels), frames.shape[1], config, step, epoch):
+            model.train()
+            paragraphs = paragraphs_of(model, tower) if fixed is None else fixed
+            loss = F.cross_entropy(model(frames[batch, view], paragraphs, step=step), labels[batch])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        if state:
+            save_state(state, {"model": model}, optimizer, step=epoch + 1, settings=settings)
+        tell(epoch + 1, float(np.mean(losses)))
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
+def _batches(clips: int, views: int, config: BapConfig, step: int, epoch: int) -> Sequence[tuple[Tensor, Tensor]]:
+    """Clips and one view of each, a pure function of (seed, step, epoch); dropout, too."""
+    rng = np.random.default_rng([config.seed, step, epoch])
+    torch.manual_seed(config.seed * _STEPS_APART + step * 1000 + epoch)
+    order, view = rng.permutation(clips), rng.integers(views, size=clips)
+    return [
+        (torch.from_numpy(order[i : i + config.batch]), torch.from_numpy(view[order[i : i + config.batch]]))
+        for i in range(0, clips, config.batch)
+    ]
+
+
+@torch.inference_mode()
+def answer_clips(
+    model: A3lign, paragraphs: Float[Tensor, "classes sentences dim"], frames: Float[Tensor, "clips frames dim"]
+) -> Float[Tensor, "clips classes"]:
+    """Class scores of the finished model; neighbours in a batch do not change each other."""
+    model.eval()
+    return torch.cat([model(some, paragraphs) for some in frames.split(64)])

@@ -1,0 +1,125 @@
+"""A³lign-DFER's parts by themselves, on made-up CLIP features."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dferkit.errors import ConfigError
+from dferkit.models.a3lign import A3lign, A3lignConfig, ExportedClassifier
+
+SMALL = A3lignConfig(
+    dim=16, token_width=12, num_sentences=4, num_tokens=5, num_frames=6, heads=2, mlp_width=24, labels=tuple("abc")
+)
+
+
+def model(**changes: object) -> A3lign:
+    torch.manual_seed(0)
+    return A3lign(A3lignConfig(**{**SMALL.as_dict(), **changes})).eval()
+
+
+@pytest.fixture
+def frames() -> torch.Tensor:
+    return torch.randn(7, 6, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def paragraphs() -> torch.Tensor:
+    return torch.randn(3, 4, 16, generator=torch.Generator().manual_seed(2))
+
+
+def test_the_paper_s_sizes() -> None:
+    big = A3lignConfig(token_width=768, dim=768)
+    assert len(big.labels) * big.num_sentences * big.num_tokens * big.token_width == pytest.approx(5.5e6, rel=0.01)
+    assert (big.num_sentences, big.num_tokens, big.num_frames) == (16, 64, 16)
+    assert (big.text_layers, big.image_layers, big.joint_layers, big.shared_layers) == (2, 4, 4, 2)
+
+
+def test_the_first_step_compares_the_mean_of_the_frames(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+    net = model()
+    with torch.no_grad():
+        classes = net.text_dynamic(paragraphs)
+        expected = F.cosine_similarity(frames.mean(1)[:, None], classes[None], dim=-1) / 0.01
+        torch.testing.assert_close(net(frames, paragraphs, step=1), expected)
+        shuffled = frames[:, torch.randperm(6)]
+        torch.testing.assert_close(net(shuffled, paragraphs, step=1), expected, msg="a mean has no order")
+        assert not torch.allclose(net(shuffled, paragraphs, step=2), net(frames, paragraphs, step=2), atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["shared", "concat", "none"])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_an_answer_does_not_depend_on_the_batch(
+    mode: str, step: int, frames: torch.Tensor, paragraphs: torch.Tensor
+) -> None:
+    net = model(joint_mode=mode)
+    with torch.no_grad():
+        whole = net(frames, paragraphs, step=step)
+        alone = torch.cat([net(one[None], paragraphs, step=step) for one in frames])
+    assert whole.shape == (7, 3)
+    torch.testing.assert_close(whole, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_joint_module_begins_as_the_image_encoder_does() -> None:
+    net = model()
+    first = [{k: v.clone() for k, v in layer.state_dict().items()} for layer in net.joint.layers]
+    net.joint.take_over(net.text_dynamic, net.image_dynamic)
+    for number, layer in enumerate(net.joint.layers):
+        wanted = net.image_dynamic.layers[number].state_dict() if number < 2 else first[number]
+        assert all(torch.equal(wanted[key], value) for key, value in layer.state_dict().items()), number
+    assert torch.equal(net.joint.video.places, net.image_dynamic.sequence.places)
+    assert torch.equal(net.joint.text.gather, net.text_dynamic.sequence.gather)
+
+
+def test_without_further_layers_the_hand_over_keeps_the_answer(frames: torch.Tensor) -> None:
+    """A joint module of two layers, both taken over from an image encoder of two layers, reads a video as that did."""
+    net = model(joint_layers=2, image_layers=2)
+    net.joint.take_over(net.text_dynamic, net.image_dynamic)
+    with torch.no_grad():
+        torch.testing.assert_close(net.video_vectors(frames, step=3), net.video_vectors(frames, step=2))
+
+
+def test_together_the_video_knows_the_class(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+    net = model(joint_mode="concat")
+    with torch.no_grad():
+        video, classes = net.joint.together(frames, paragraphs)
+        other = paragraphs.clone()
+        other[2] += torch.randn(4, 16, generator=torch.Generator().manual_seed(3))
+        moved, _ = net.joint.together(frames, other)
+    assert video.shape == classes.shape == (7, 3, 16)
+    torch.testing.assert_close(video[:, :2], moved[:, :2])
+    assert not torch.allclose(video[:, 2], moved[:, 2], atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["shared", "none"])
+def test_the_exported_classifier_answers_alike(mode: str, frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+    net = model(joint_mode=mode)
+    exported = ExportedClassifier(net, paragraphs)
+    with torch.no_grad():
+        torch.testing.assert_close(exported(frames), net(frames, paragraphs), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ConfigError, match="no class vectors"):
+        ExportedClassifier(model(joint_mode="concat"), paragraphs)
+
+
+def test_sentences_meet_frames(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+    plain = model(joint_mode="none").similarity_over_time(frames, paragraphs)
+    expected = F.cosine_similarity(frames[:, None, None], paragraphs[None, :, :, None], dim=-1)
+    torch.testing.assert_close(plain, expected)
+    found = model().similarity_over_time(frames, paragraphs)
+    assert found.shape == (7, 3, 4, 6)
+    assert float(found.abs().max()) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [({"joint_mode": "both"}, "choose shared"), ({"heads": 3}, "multiple"), ({"shared_layers": 5}, "0 to 4"), ({"temperature": 0.0}, "above 0")],
+)  # fmt: skip
+def test_settings_that_make_no_model_are_refused(changes: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        model(**changes)
+
+
+def test_settings_survive_a_file() -> None:
+    import json
+
+    assert A3lignConfig.from_dict(json.loads(json.dumps(SMALL.as_dict()))) == SMALL

@@ -1,0 +1,164 @@
+"""The three steps of BAP: what learns, what stands still, and what an interruption changes (nothing)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dferkit.errors import CheckpointError, ConfigError
+from dferkit.models.a3lign import A3lign, A3lignConfig
+from dferkit.training.phases import BapConfig, answer_clips, paragraphs_of, train_a3lign, trainable
+
+CONFIG = A3lignConfig(
+    dim=16, token_width=12, num_sentences=4, num_tokens=3, num_frames=4, heads=2, mlp_width=24, labels=tuple("abc"), temperature=0.1,
+)  # fmt: skip
+SHORT = BapConfig(epochs=(2, 2, 2), batch=16)
+
+
+class Tower:
+    """A frozen text tower that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.weight = torch.randn(12, 16, generator=torch.Generator().manual_seed(5))
+        self.asked = 0
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.asked += 1
+        return torch.tanh(tokens.mean(1) * 20) @ self.weight
+
+
+def new(config: A3lignConfig = CONFIG) -> A3lign:
+    torch.manual_seed(0)
+    return A3lign(config)
+
+
+def clips(*, is_ordered: bool = False, count: int = 48) -> tuple[torch.Tensor, np.ndarray]:
+    """Clips of three classes: a direction each; with ``is_ordered`` all have the same frames, and the order alone tells."""
+    generator = torch.Generator().manual_seed(3)
+    target = np.arange(count) % 3
+    if is_ordered:
+        course = torch.randn(4, 16, generator=generator)
+        orders = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
+        frames = course[orders[torch.from_numpy(target)]]
+    else:
+        frames = torch.randn(3, 1, 16, generator=generator)[torch.from_numpy(target)].expand(-1, 4, -1)
+    return (frames + 0.1 * torch.randn(count, 4, 16, generator=generator))[:, None], target
+
+
+def weights(model: A3lign, part: str) -> torch.Tensor:
+    value = getattr(model, part)
+    return (
+        value.detach().clone()
+        if isinstance(value, torch.Tensor)
+        else torch.cat([p.detach().flatten() for p in value.parameters()])
+    )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "learns", "is_cached"),
+    [((1, 0, 1), {"mat", "text_dynamic", "joint"}, False), ((0, 1, 1), {"mat", "image_dynamic", "joint"}, False), ((0, 0, 1), {"mat", "joint"}, False)],
+)  # fmt: skip
+def test_what_learns(epochs: tuple[int, int, int], learns: set[str], is_cached: bool) -> None:
+    model, (frames, target) = new(), clips()
+    before = {part: weights(model, part) for part in ("mat", "text_dynamic", "image_dynamic", "joint")}
+    train_a3lign(model, Tower(), frames, target, replace(SHORT, epochs=epochs))
+    assert {part for part, old in before.items() if not torch.equal(old, weights(model, part))} == learns
+
+
+def test_only_its_own_parameters_get_gradients_in_each_step() -> None:
+    model, (frames, target) = new(), clips()
+    labels = torch.from_numpy(target)
+    for step, names in ((1, ("mat", "text_dynamic")), (2, ("image_dynamic",)), (3, ("mat", "joint"))):
+        chosen = {id(p) for group in trainable(model, step).values() for p in group}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
+            parameter.grad = None
+        torch.nn.functional.cross_entropy(
+            model(frames[:, 0], paragraphs_of(model, Tower()), step=step), labels
+        ).backward()
+        for name, parameter in model.named_parameters():
+            assert (parameter.grad is not None) == name.startswith(names), (step, name)
+
+
+def test_the_second_step_asks_the_text_tower_once() -> None:
+    model, (frames, target), tower = new(), clips(), Tower()
+    train_a3lign(model, tower, frames, target, replace(SHORT, epochs=(0, 5, 1)))
+    assert tower.asked == 1 + 3, "once for five epochs of step 2, and for each of the three batches of step 3"
+
+
+def test_what_is_computed_once_changes_no_weight() -> None:
+    """Step 2 on paragraphs that are computed anew for every batch."""
+    from dferkit.training.phases import _batches
+
+    (frames, target), config = clips(), replace(SHORT, epochs=(0, 3, 1))
+    cached = new()
+    train_a3lign(cached, Tower(), frames, target, config)
+    plain, labels = new(), torch.from_numpy(target)
+    optimizer = torch.optim.SGD(
+        plain.image_dynamic.parameters(), lr=config.module_rate, momentum=0.9, weight_decay=1e-4
+    )
+    for epoch in range(3):
+        optimizer.param_groups[0]["lr"] = config.module_rate * 0.1 ** sum(epoch >= fall * 3 for fall in config.falls)
+        for batch, view in _batches(len(labels), 1, config, 2, epoch):
+            loss = torch.nn.functional.cross_entropy(
+                plain(frames[batch, view], paragraphs_of(plain, Tower()), step=2), labels[batch]
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    torch.testing.assert_close(weights(cached, "image_dynamic"), weights(plain, "image_dynamic"))
+
+
+@pytest.mark.parametrize("mode", ["shared", "concat", "none"])
+def test_it_learns(mode: str) -> None:
+    config = replace(CONFIG, joint_mode=mode)
+    (frames, target), tower = clips(), Tower()
+    model = train_a3lign(new(config), tower, frames, target, BapConfig(epochs=(15, 8, 15), batch=16, token_rate=0.05))
+    with torch.no_grad():
+        answer = answer_clips(model, paragraphs_of(model, tower), frames[:, 0]).argmax(1).numpy()
+    assert (answer == target).mean() > 0.95
+
+
+def test_order_is_learned_where_order_is_all_there_is() -> None:
+    (frames, target), tower = clips(is_ordered=True, count=96), Tower()
+    model = train_a3lign(new(), tower, frames, target, BapConfig(epochs=(2, 30, 40), batch=16, token_rate=0.05))
+    with torch.no_grad():
+        paragraphs = paragraphs_of(model, tower)
+        right = (answer_clips(model, paragraphs, frames[:, 0]).argmax(1).numpy() == target).mean()
+        turned = (answer_clips(model, paragraphs, frames[:, 0].flip(1)).argmax(1).numpy() == target).mean()
+    assert right > 0.9
+    assert turned < 0.5
+
+
+def test_the_same_seed_gives_the_same_bytes_and_an_interruption_changes_nothing(tmp_path: Path) -> None:
+    frames, target = clips()
+    whole = train_a3lign(new(), Tower(), frames, target, SHORT)
+
+    class Stop(Exception):
+        pass
+
+    for stop_at in (1, 3, 5):
+        state = tmp_path / str(stop_at)
+
+        def stop(done: int, of: int, loss: float, stop_at: int = stop_at) -> None:
+            if done == stop_at:
+                raise Stop
+
+        with pytest.raises(Stop):
+            train_a3lign(new(), Tower(), frames, target, SHORT, state=state, on_progress=stop)
+        resumed = train_a3lign(new(), Tower(), frames, target, SHORT, state=state)
+        for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+            assert torch.equal(a, b), (stop_at, name)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_a3lign(new(), Tower(), frames + 1, target, SHORT, state=tmp_path / "5")
+
+
+def test_wrong_plans_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        BapConfig(epochs=(1, 1, 0))
+    with pytest.raises(ConfigError, match="batch"):
+        BapConfig(batch=0)
