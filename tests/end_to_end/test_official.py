@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from dferkit.datasets import LAYOUTS
+from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, plant_fault, write_mini_release
 from dferkit.preparation import FaceStore
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
@@ -157,8 +158,18 @@ def test_folds_one_by_one_and_then_all(run: Run, run_here: Run, stores: Path, tm
     assert not (out / "metrics.json").exists()
     checkpoint = out / "fold-1" / "checkpoints" / "grace"
     before = (checkpoint / "model.safetensors").read_bytes()
-    own = run_here("evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--out", tmp_path / "own")
-    assert own.returncode == 0
+    # Another tool that knows the truth of half of the clips, and one of none: the rest counts as wrong.
+    table = pd.read_csv(out / "fold-1" / "predictions.csv", dtype={"clip_id": str})
+    known = table.iloc[::2]
+    right = pd.get_dummies(known["true_label"]).reindex(columns=list(BASIC), fill_value=False).astype(float)
+    right.assign(video=known["clip_id"]).to_csv(tmp_path / "half.csv", index=False)
+    own = run_here(
+        "evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--out", tmp_path / "own", "--baseline", f"half={tmp_path / 'half.csv'}"
+    )  # fmt: skip
+    assert own.returncode == 0, own.stderr
+    beside = json.loads((tmp_path / "own" / "metrics.json").read_text())["baselines"]["half"]
+    assert beside["war"] == pytest.approx(len(known) / len(table))
+    assert len(pd.read_csv(tmp_path / "own" / "baselines" / "half" / "predictions.csv")) == len(table)
     scored = [json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "own", out / "fold-1")]
     assert list(scored[0]["model"]["protocol"]["clips"]) == ["1"]
     assert scored[0]["uar"] == scored[1]["uar"]

@@ -77,6 +77,23 @@ def test_units_of_a_table_make_the_caption_and_are_named(videos, brows, tmp_path
     assert "action units from" in report
 
 
+def test_explain_speaks_of_the_same_units(videos, brows, tmp_path, monkeypatch, capsys):
+    asked = (
+        "explain",
+        str(videos / "a.mp4"),
+        "--units",
+        str(brows / "a.csv"),
+        "--out",
+        str(tmp_path),
+        "--windows",
+        "1",
+    )
+    assert command(monkeypatch, *asked) == 0
+    assert "action units from OpenFace table a.csv" in capsys.readouterr().out
+    about = json.loads((tmp_path / "run.json").read_text())["settings"]
+    assert about["action_units_from"] == "OpenFace table a.csv"
+
+
 def test_a_class_table_guides_the_caption_and_is_named(videos, tmp_path):
     path = write(tmp_path / "fer.csv", "video,angry,disgust,fear,happy,sad,surprise,neutral", "a.mp4,0,0,1,0,0,0,0")
     guide = open_classifier(path, videos=[str(videos / "a.mp4")])
@@ -229,7 +246,7 @@ def test_predict_and_evaluate_take_them(clips, videos, brows, tmp_path, monkeypa
         (("predict", "{videos}/a.mp4", "--guide-labels", "x.txt"), "give --guide MODEL.onnx"),
         (("predict", "{videos}/a.mp4", "--guide", "x.onnx"), "give a file of its class names"),
         (("predict", "{videos}/a.mp4", "--guide", "{brows}/a.csv"), "no table of classes that is known"),
-        (("evaluate", "--data", "{videos}", "--baseline", "a=b.csv"), "--baseline is for clips.csv"),
+        (("explain", "{videos}/a.mp4", "--guide-labels", "x.txt"), "give --guide MODEL.onnx"),
         (("evaluate", "--data", "{clips}/clips.csv", "--baseline", "b.csv"), "expected NAME=table.csv"),
     ],
 )

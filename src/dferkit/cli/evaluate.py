@@ -41,7 +41,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--baseline",
-            help="clips.csv: another tool's answers, scored on the same clips: NAME=table.csv or NAME=model.onnx,names.txt; repeatable.",
+            help="Another tool's answers, scored on the same clips: NAME=table.csv or NAME=model.onnx,names.txt; repeatable.",
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
@@ -54,8 +54,11 @@ def evaluate(
     refuse_options(
         data,
         of_store={"--fold": fold, "--views": views, "--flip": flip, "--groups": groups},
-        of_manifest={"--face": face, "--baseline": baseline or None},
+        of_manifest={"--face": face},
     )
+    from dferkit.recipes.baselines import parse_baselines
+
+    baselines = parse_baselines(baseline or [])
     loaded = open_checkpoint(checkpoint)
     if data.is_dir():
         from dferkit.recipes.store_scoring import evaluate_store
@@ -69,16 +72,15 @@ def evaluate(
                 fold=fold or "",
                 groups=groups,
                 protocol=ProtocolConfig(times=views or 1, with_flip=flip),
+                baselines=baselines,
                 workers=workers,
                 tell=tell,
             )
         if figures is not None:
             say_scores(figures, out)
         return
-    from dferkit.recipes.baselines import parse_baselines
     from dferkit.recipes.scoring import evaluate_manifest
 
-    baselines = parse_baselines(baseline or [])
     with Stages() as tell:
         figures, predictions = evaluate_manifest(
             data,

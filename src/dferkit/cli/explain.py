@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.inputs import LandmarkerOption, NeutralOption
+from dferkit.cli.inputs import (
+    GuideLabelsOption,
+    GuideOption,
+    LandmarkerOption,
+    NeutralOption,
+    UnitsOption,
+    open_outside,
+)
 from dferkit.cli.progress import plural
 
 
@@ -25,6 +32,9 @@ def explain(
     ] = "auto",
     landmarker: LandmarkerOption = "auto",
     neutral: NeutralOption = None,
+    units: UnitsOption = None,
+    guide: GuideOption = None,
+    guide_labels: GuideLabelsOption = None,
 ) -> None:
     """Show why: which words of the description met which moving parts of the face, and whether the answer depends on them.
 
@@ -37,14 +47,23 @@ def explain(
     from dferkit.reports.notice import confidence_note
 
     started = time.monotonic()
-    with load(checkpoint, face=face, landmarker=landmarker, neutral=neutral) as model:
+    units_from, guide_from = open_outside(units, guide, guide_labels, [str(video)])
+    with load(
+        checkpoint, face=face, landmarker=landmarker, neutral=neutral, units_from=units_from, guide_from=guide_from
+    ) as model:
         explained = model.explain(video, top_k=top, max_windows=windows)
     first = explained.result.predictions[0]
     if not explained.explanations:
         if first.status == "unreadable":
             raise VideoError(first.message, code="E_UNREADABLE")
         raise DataError(f"{first.input}: {first.message}")
-    settings = {**model.settings.as_dict(), "front_end": model.front_end, "windows": windows, "top": top}
+    settings = {
+        **model.settings.as_dict(),
+        "front_end": model.front_end,
+        **model.outside_names,
+        "windows": windows,
+        "top": top,
+    }
     write_explanation(explained, out, settings=settings, seconds=time.monotonic() - started)
     for shown in explained.explanations:
         p = shown.prediction
@@ -57,5 +76,7 @@ def explain(
     left = len(explained.result.predictions) - len(explained.explanations)
     if left:
         typer.echo(f"{plural(left, 'further window')} in {out / 'predictions.csv'}, not explained")
+    for part, source in model.outside_names.items():
+        typer.echo(f"{part.replace('_', ' ')} {source}")
     confidence = confidence_note(model.provenance.calibration, model.provenance.trained_on)
     typer.echo(f"{confidence} Open {out / 'report.html'}")

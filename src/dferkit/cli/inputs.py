@@ -13,6 +13,7 @@ from dferkit.storage import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from dferkit.models.checkpoint import Checkpoint
+    from dferkit.readings import Guide, UnitTables
 
 LandmarkerOption = Annotated[
     str, typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file.")
@@ -20,6 +21,41 @@ LandmarkerOption = Annotated[
 NeutralOption = Annotated[
     Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
 ]
+UnitsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--units",
+        help="Action units that another tool measured (OpenFace, py-feat, Live Link Face, ARKit): a CSV, or a folder with one per video, named like it.",
+    ),
+]
+GuideOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--guide",
+        help="Classifier whose top classes guide the caption, instead of the coarse one: a CSV of classes, a folder of them, or an ONNX model.",
+    ),
+]
+GuideLabelsOption = Annotated[
+    Path | None, typer.Option("--guide-labels", help="Class names of the ONNX model of --guide, one per line.")
+]
+
+
+def open_outside(
+    units: Path | None, guide: Path | None, guide_labels: Path | None, videos: Sequence[str]
+) -> tuple[UnitTables | None, Guide | None]:
+    """What stands in for our own describer and coarse classifier.
+
+    Raises:
+        ConfigError: Class names without a classifier, or a file that is neither.
+    """
+    from dferkit.readings import open_classifier, open_units
+
+    if guide_labels is not None and guide is None:
+        raise ConfigError("--guide-labels names the classes of --guide; give --guide MODEL.onnx")
+    return (
+        None if units is None else open_units(units, videos),
+        None if guide is None else open_classifier(guide, guide_labels, videos=videos),
+    )
 
 
 def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[str]]:

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.inputs import LandmarkerOption, NeutralOption, expand_inputs
+from dferkit.cli.inputs import (
+    GuideLabelsOption,
+    GuideOption,
+    LandmarkerOption,
+    NeutralOption,
+    UnitsOption,
+    expand_inputs,
+    open_outside,
+)
 from dferkit.cli.progress import Stages, note, plural
 
 
@@ -32,23 +40,9 @@ def predict(
     ] = "auto",
     landmarker: LandmarkerOption = "auto",
     neutral: NeutralOption = None,
-    units: Annotated[
-        Path | None,
-        typer.Option(
-            "--units",
-            help="Action units that another tool measured (OpenFace, py-feat, Live Link Face, ARKit): a CSV, or a folder with one per video, named like it.",
-        ),
-    ] = None,
-    guide: Annotated[
-        Path | None,
-        typer.Option(
-            "--guide",
-            help="Classifier whose top classes guide the caption, instead of the coarse one: a CSV of classes, a folder of them, or an ONNX model.",
-        ),
-    ] = None,
-    guide_labels: Annotated[
-        Path | None, typer.Option("--guide-labels", help="Class names of the ONNX model of --guide, one per line.")
-    ] = None,
+    units: UnitsOption = None,
+    guide: GuideOption = None,
+    guide_labels: GuideLabelsOption = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, which shows faces.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen; only what could not be read.")
@@ -60,12 +54,10 @@ def predict(
     """
     from dferkit.errors import ConfigError
     from dferkit.pipeline import Settings, load
-    from dferkit.readings import ClassTables, open_classifier, open_units
+    from dferkit.readings import ClassTables
     from dferkit.recipes.prediction import predict_files
     from dferkit.reports.notice import confidence_note
 
-    if guide_labels is not None and guide is None:
-        raise ConfigError("--guide-labels names the classes of --guide; give --guide MODEL.onnx")
     if report and out is None:
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
@@ -79,8 +71,7 @@ def predict(
     )
     files, empty = expand_inputs(inputs)
     videos = [str(path) for path, _ in files]
-    units_from = None if units is None else open_units(units, videos)
-    guide_from = None if guide is None else open_classifier(guide, guide_labels, videos=videos)
+    units_from, guide_from = open_outside(units, guide, guide_labels, videos)
     if people == "all" and (units_from is not None or isinstance(guide_from, ClassTables)):
         raise ConfigError("a table speaks of one person; use --people largest with --units and with a table as --guide")
     model = load(checkpoint, face=face, landmarker=landmarker, units_from=units_from, guide_from=guide_from)

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from dferkit.errors import ConfigError
-from dferkit.faces import build_detector
-from dferkit.faces.clip import read_clip_faces
 from dferkit.readings import ClassTables, OnnxFrames, open_classifier
-from dferkit.schema import Record
+from dferkit.schema import FaceClip, Record
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _FORM = "NAME=table.csv, NAME=folder or NAME=model.onnx,names.txt"
@@ -60,18 +58,20 @@ def answer_baselines(
     sources: Mapping[str, ClassTables | OnnxFrames],
     records: Sequence[Record],
     *,
-    face: str,
-    num_samples: int,
+    read_clip: Callable[[Record], FaceClip | None],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Class probabilities by baseline and clip id; a clip without an answer is left out. Videos are decoded only where a model asks for pictures."""
+    """Class probabilities by baseline and clip id; a clip without an answer is left out.
+
+    Args:
+        read_clip: The faces of a clip, None without one; called only where a model asks for pictures.
+    """
     found: dict[str, dict[str, np.ndarray]] = {name: {} for name in sources}
-    has_models = any(isinstance(source, OnnxFrames) for source in sources.values())
-    detector = build_detector(face) if has_models else None
     if not sources:
         return found
+    has_models = any(isinstance(source, OnnxFrames) for source in sources.values())
     for number, record in enumerate(records):
-        clip = None if detector is None else read_clip_faces(record, detector, num_samples=num_samples).clip
+        clip = read_clip(record) if has_models else None
         for name, source in sources.items():
             if isinstance(source, ClassTables):
                 answer = source.answer(record.clip_id)

@@ -16,13 +16,15 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.errors import CheckpointError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.evaluation.summary import summarize
+from dferkit.faces import build_detector
+from dferkit.faces.clip import read_clip_faces
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import Grace
 from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
 from dferkit.reports.scored_table import write_scored
 from dferkit.reports.tables import Provenance, clean_json, own_version
-from dferkit.schema import ClipStatus, Prediction, Record
+from dferkit.schema import ClipStatus, FaceClip, Prediction, Record
 from dferkit.storage import write_json
 from dferkit.training.captioned import caption_unseen
 from dferkit.training.features import FeatureConfig, Features, extract_features
@@ -182,11 +184,7 @@ def write_scores(
 
 
 def score_baselines(
-    sources: Mapping[str, ClassTables | OnnxFrames],
-    answers: Mapping[str, Mapping[str, np.ndarray]],
-    records: Sequence[Record],
-    labels: tuple[str, ...],
-    out: Path,
+    sources: Mapping[str, ClassTables | OnnxFrames], scored: Mapping[str, ScoredClips], out: Path
 ) -> dict[str, dict[str, Any]]:
     """Figures of each outside classifier on the same clips, with ``source`` and ``notes``; its own tables go to ``baselines/NAME/``.
 
@@ -201,8 +199,7 @@ def score_baselines(
             calibration="UNKNOWN",
             trained_on="not known; another tool's classifier may have seen these clips",
         )
-        clips = scored_clips(records, answers[name], labels)
-        rows[name] = {**write_scores(out / BASELINES / name, clips, provenance, about=about), **about}
+        rows[name] = {**write_scores(out / BASELINES / name, scored[name], provenance, about=about), **about}
     return rows
 
 
@@ -257,8 +254,13 @@ def evaluate_manifest(
         "version": own_version(),
         "face": face,
     }
-    found = answer_baselines(sources, records, face=face, num_samples=config.num_samples, on_progress=on_baselines)
-    beside = score_baselines(sources, found, records, checkpoint.labels, out)
+    detector = build_detector(face)
+
+    def read_clip(record: Record) -> FaceClip | None:
+        return read_clip_faces(record, detector, num_samples=config.num_samples).clip
+
+    found = answer_baselines(sources, records, read_clip=read_clip, on_progress=on_baselines)
+    beside = score_baselines(sources, {n: scored_clips(records, a, checkpoint.labels) for n, a in found.items()}, out)
     figures = write_scores(
         out, clips, provenance_of(checkpoint), statuses=features.statuses, about=about, baselines=beside
     )

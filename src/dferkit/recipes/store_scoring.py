@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as dist
 
 from dferkit.datasets import with_groups
@@ -16,16 +17,19 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
 from dferkit.evaluation.gather import gather_clips
-from dferkit.evaluation.scored import join
+from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.preparation import FaceStore
+from dferkit.readings import ClassTables, OnnxFrames
+from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
 from dferkit.recipes.fold_run import Report, answer_clips, sampling_facts
-from dferkit.recipes.scoring import provenance_of, write_scores
+from dferkit.recipes.scoring import provenance_of, score_baselines, scored_clips, write_scores
 from dferkit.reports.tables import own_version
-from dferkit.schema import Fold, Release
+from dferkit.schema import FaceClip, Fold, Record, Release
 from dferkit.training.protocol import ProtocolConfig, choose_folds
 from dferkit.training.selection import NOT_RECORDED, RULE_TEXT
-from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+from dferkit.training.stored_tokens import TokenConfig, encode_store, look, open_tokens
+from dferkit.training.views import clip_views
 
 _LONGEST_WAIT = timedelta(days=2)
 
@@ -78,6 +82,7 @@ def evaluate_store(
     fold: str = "",
     protocol: ProtocolConfig,
     groups: Path | None = None,
+    baselines: Sequence[Baseline] = (),
     workers: int | None = None,
     tell: Report | None = None,
 ) -> dict[str, Any] | None:
@@ -88,6 +93,7 @@ def evaluate_store(
     Args:
         fold: Name of a fold, or ``all``; by default the one that the checkpoint was trained for, else all.
         groups: CSV of attributes by clip, for scores by group (``datasets.with_groups``).
+        baselines: Other classifiers, scored on the same clips by the first process.
 
     Returns:
         The figures; None in processes other than the first.
@@ -104,6 +110,8 @@ def evaluate_store(
         )
     folds = choose_folds(release, fold or _own_fold(checkpoint, release))
     _check_unseen(checkpoint, release, folds)
+    tested = {clip_id for one in folds for clip_id in one.test}
+    sources = open_baselines(baselines, [r for r in release.records if r.clip_id in tested], checkpoint.labels)
     config = TokenConfig.for_protocol(
         protocol, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
     )
@@ -155,4 +163,38 @@ def evaluate_store(
         },
     }
     statuses = tokens.features.statuses
-    return write_scores(out, clips, provenance_of(checkpoint), statuses=statuses, about=about, selection=selection)
+    beside = _score_beside(sources, faces, folds, release, checkpoint.labels, out, report)
+    return write_scores(
+        out, clips, provenance_of(checkpoint), statuses=statuses, about=about, selection=selection, baselines=beside
+    )
+
+
+def _score_beside(
+    sources: Mapping[str, ClassTables | OnnxFrames],
+    faces: FaceStore,
+    folds: Sequence[Fold],
+    release: Release,
+    labels: tuple[str, ...],
+    out: Path,
+    report: Report,
+) -> dict[str, dict[str, Any]]:
+    """Figures of the baselines on the test clips, fold by fold as the model's."""
+
+    def read_clip(record: Record) -> FaceClip | None:
+        count = faces.num_frames(record.clip_id)
+        return look(faces, record.clip_id, clip_views(count, TokenConfig().num_samples)[0]) if count else None
+
+    by_id = {record.clip_id: record for record in release.records}
+    records = [by_id[clip_id] for clip_id in dict.fromkeys(clip_id for one in folds for clip_id in one.test)]
+    answers = answer_baselines(
+        sources, records, read_clip=read_clip, on_progress=lambda a, b: report("baselines", a, b, "")
+    )
+
+    def scored(of_clip: Mapping[str, np.ndarray]) -> ScoredClips:
+        parts = [
+            scored_clips([by_id[i] for i in one.test], of_clip, labels, fold=one.name, among=release.records)
+            for one in folds
+        ]
+        return join(parts)
+
+    return score_baselines(sources, {name: scored(of_clip) for name, of_clip in answers.items()}, out)
