@@ -9,6 +9,7 @@ import sys
 import typer
 
 from dferkit.cli import (
+    bench,
     calibrate,
     compare,
     data,
@@ -49,6 +50,7 @@ for verb in (
     train.train,
     evaluate.evaluate,
     calibrate.calibrate,
+    bench.bench,
     compare.compare,
     transfer.transfer,
     predict.predict,

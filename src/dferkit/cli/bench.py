@@ -1,0 +1,52 @@
+"""``dferkit bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dferkit.cli.progress import Stages
+
+_DEFAULT = "class_prior,mean_pooled,text_only,vision_only,grace"
+
+
+def bench(
+    data: Annotated[
+        Path, typer.Option("--data", help="clips.csv with a column split (train, test), or a store of dferkit prepare.")
+    ],
+    models: Annotated[
+        str,
+        typer.Option("--models", help="Names with commas between them, or all; an unknown one lists what there is."),
+    ] = _DEFAULT,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for answers, figures and tables.")] = Path(
+        "runs/bench"
+    ),
+    clip: Annotated[str | None, typer.Option("--clip", help="CLIP folder, for the models that read CLIP.")] = None,
+    videomae: Annotated[
+        str, typer.Option("--videomae", help="VideoMAE folder; by default a small random one, which knows nothing.")
+    ] = "videomae",
+    fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each model with so many seeds.")] = 1,
+    face: Annotated[str, typer.Option("--face", help="clips.csv: face detector.")] = "haar",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: grace.epochs=5, bap.epochs=[4,3,3] (repeat).")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+) -> None:
+    """Compare models on one data set: same clips, same protocol, one table with intervals, and what the order of frames is worth.
+
+    The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on.
+    """
+    from dferkit.recipes.bench_run import BenchRun, run_bench
+    from dferkit.training.contenders import CONTENDERS
+
+    chosen = tuple(CONTENDERS) if models == "all" else tuple(name.strip() for name in models.split(","))
+    run = BenchRun(
+        models=chosen, clip=clip, videomae=videomae, fold=fold, seeds=seeds, face=face, settings=tuple(settings or ())
+    )
+    with Stages() as tell:
+        table = run_bench(data, out, run, workers=workers, tell=tell)
+    typer.echo(table)
+    typer.echo(f"{len(chosen)} models: {out / 'results.md'}, frame order {out / 'order.md'}")

@@ -1,0 +1,185 @@
+"""``dferkit bench``: a list of models on one data set, in one protocol and one table, with the frame-order test beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dferkit.datasets import check_disjoint, choose_split, read_manifest
+from dferkit.encoders.clip_model import ClipEncoder
+from dferkit.errors import ConfigError, ManifestError
+from dferkit.evaluation.metrics import confusion_matrix, uar
+from dferkit.evaluation.scored import ScoredClips, join
+from dferkit.labels import BASIC
+from dferkit.preparation import FaceStore
+from dferkit.recipes.provenance import UNCALIBRATED, claim_run
+from dferkit.recipes.scoring import scored_clips, write_scores
+from dferkit.recipes.training_run import apply_settings
+from dferkit.reports.results_table import markdown_rows, results_table, write_results
+from dferkit.reports.tables import Provenance, own_version
+from dferkit.schema import Record
+from dferkit.storage import digest_file, read_json, write_json, write_text
+from dferkit.training.contenders import BenchConfig, Lesson, find_contender, in_order
+from dferkit.training.features import FeatureConfig, extract_features, one_thread
+from dferkit.training.protocol import ProtocolConfig, choose_folds
+from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+from dferkit.training.table import ClipSet, clip_set
+
+Report = Callable[[str, int, int, str], None]
+ORDERS = ("normal", "random", "reversed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """One fold: its clips as one encoder sees them. ``records``: all test clips, also those without a face."""
+
+    name: str
+    train: ClipSet
+    test: ClipSet
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchRun:
+    """What is compared.
+
+    Attributes:
+        clip, videomae: Where contenders get their encoder; VideoMAE is a small random one by default, which knows nothing.
+        fold: Of a store: a name, or ``all``. seeds: Each model is trained with seeds 0, 1, ….
+    """
+
+    models: tuple[str, ...]
+    clip: str | None = None
+    videomae: str = "videomae"
+    fold: str = "all"
+    seeds: int = 1
+    face: str = "haar"
+    settings: tuple[str, ...] = ()
+
+    def encoder_of(self, reads: str) -> str:
+        """Name of the visual encoder of a contender."""
+        return {"clip": f"clip:{self.clip}", "videomae": self.videomae}.get(reads, "box")
+
+
+def run_bench(
+    data: Path | str, out: Path | str, run: BenchRun, *, workers: int | None = None, tell: Report | None = None
+) -> str:
+    """Train and test every model; write ``MODEL/seed-N/`` (answers and figures), ``results.*``, ``order.md`` and ``bench.json``.
+
+    What is finished is kept: the same call goes on after an interruption.
+
+    Returns:
+        The table, as Markdown.
+
+    Raises:
+        ConfigError: An unknown model or setting, CLIP models without a CLIP folder, or a folder that holds another comparison.
+    """
+    data, out, report = Path(data), Path(out), tell or (lambda stage, done, of, note: None)
+    config: BenchConfig = apply_settings(BenchConfig(), run.settings)
+    contenders = {name: find_contender(name) for name in run.models}
+    needy = [name for name, contender in contenders.items() if contender.reads == "clip"]
+    if needy and run.clip is None:
+        raise ConfigError(f"{', '.join(needy)} read CLIP: give its folder with --clip")
+    towers = ClipEncoder(run.clip) if run.clip is not None and needy else None
+    known = FaceStore.open(data).release.annotation_digest if data.is_dir() else digest_file(data)
+    asked = {key: value for key, value in asdict(run).items() if key not in ("models", "seeds")}
+    claim_run(out, {**asked, "data": known, "clip_digest": towers.digest if towers else ""})
+    sides: dict[str, tuple[Split, ...]] = {}
+    rows: dict[str, Mapping[str, Any]] = {}
+    orders: dict[str, dict[str, float]] = {}
+    jobs = [(name, seed) for name in run.models for seed in range(run.seeds)]
+    for number, (name, seed) in enumerate(jobs):
+        report("models", number, len(jobs), name)
+        folder, reads = out / name / f"seed-{seed}", contenders[name].reads
+        if not (folder / "order.json").is_file():
+            encoder = run.encoder_of(reads)
+            if encoder not in sides:
+                sides[encoder] = _splits(data, out, encoder, run, workers, report)
+            with one_thread():
+                _compete(name, folder, sides[encoder], config.with_seed(seed), towers)
+        title = name if run.seeds == 1 else f"{name}, seed {seed}"
+        rows[title], orders[title] = read_json(folder / "metrics.json"), read_json(folder / "order.json")
+    report("models", len(jobs), len(jobs), "")
+    write_results(out, rows)
+    write_text(out / "order.md", order_table(orders))
+    about = {"version": own_version(), "config": asdict(config), "models": {n: c.what for n, c in contenders.items()}}
+    write_json(out / "bench.json", {**about, "order": orders})
+    return results_table(rows)
+
+
+def order_table(orders: Mapping[str, Mapping[str, float]]) -> str:
+    """UAR with the frames in their order, in a random one and backwards (the paper's Table 5)."""
+    lines = [
+        [name, f"{uars['normal']:.3f}", *(f"{uars[o]:.3f} ({uars[o] - uars['normal']:+.3f})" for o in ORDERS[1:])]
+        for name, uars in orders.items()
+    ]
+    return markdown_rows(("model", "UAR, frames in order", "random order", "reversed"), lines)
+
+
+def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConfig, towers: ClipEncoder | None) -> None:
+    """Train and test one model on every fold; ``order.json`` is written last."""
+    parts: dict[str, list[ScoredClips]] = {order: [] for order in ORDERS}
+    for split in splits:
+        answer = find_contender(name).learn(Lesson(train=split.train, test=split.test, config=config, clip=towers))
+        for order in ORDERS:
+            told = answer(in_order(split.test, order))
+            answered = dict(zip(split.test.clip_ids, told, strict=True))
+            parts[order].append(scored_clips(split.records, answered, split.train.labels, fold=split.name))
+    provenance = Provenance(
+        model=name, calibration=UNCALIBRATED, trained_on="the training side of each fold", weights_sha256=""
+    )
+    write_scores(folder, join(parts["normal"]), provenance, about={"model": name}, selection="last")
+    write_json(folder / "order.json", {order: _uar(join(found)) for order, found in parts.items()})
+
+
+def _uar(clips: ScoredClips) -> float:
+    """UAR; a clip without an answer is wrong."""
+    said = np.where(clips.has_answer, np.nan_to_num(clips.probabilities).argmax(1), -1)
+    wrong = (clips.true + 1) % len(clips.labels)
+    return float(uar(confusion_matrix(clips.true, np.where(said < 0, wrong, said), len(clips.labels))))
+
+
+def _splits(
+    data: Path, out: Path, encoder: str, run: BenchRun, workers: int | None, report: Report
+) -> tuple[Split, ...]:
+    """Every fold of the data, as the encoder sees it."""
+    if data.is_dir():
+        faces, config = (
+            FaceStore.open(data),
+            TokenConfig.for_protocol(ProtocolConfig(select="last"), encoder=encoder, motion="tokens"),
+        )
+        encode_store(
+            faces.path, config, workers=workers, verify=False, on_progress=lambda a, b: report("tokens", a, b, "")
+        )
+        tokens, release = open_tokens(faces, config), faces.release
+        by_id = {record.clip_id: record for record in release.records}
+        return tuple(
+            Split(
+                name=fold.name,
+                train=clip_set(tokens.features.take(tokens.rows(fold.train)), release.labels),
+                test=clip_set(tokens.features.take(tokens.rows(fold.test)), release.labels),
+                records=tuple(by_id[clip_id] for clip_id in fold.test),
+            )
+            for fold in choose_folds(release, run.fold)
+        )  # fmt: skip
+    records = read_manifest(data, labels=BASIC)
+    check_disjoint(records)
+    sides = {name: choose_split(records, name) for name in ("train", "test")}
+    if any(r.split is None for r in records) or not all(sides.values()):
+        raise ManifestError(f"{data.name} needs a column split with rows train and test, or nothing can be compared")
+    features = {
+        name: extract_features(
+            chosen,
+            out / "cache" / f"{encoder.replace('/', '_').replace(':', '-')}-{name}",
+            FeatureConfig(face=run.face, encoder=encoder),
+            workers=workers,
+            on_progress=lambda a, b, name=name: report(f"faces and tokens, {name}", a, b, ""),  # type: ignore[misc]
+        )
+        for name, chosen in sides.items()
+    }
+    train, test = (clip_set(features[name], BASIC) for name in ("train", "test"))
+    return (Split(name="test", train=train, test=test, records=tuple(sides["test"])),)

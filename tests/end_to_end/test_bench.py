@@ -1,0 +1,121 @@
+"""``dferkit bench``: every model in one protocol and one table, on clips and on an official store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.mini_release import MiniConfig, write_mini_release
+from dferkit.synthetic import BenchmarkConfig, render_benchmark
+from dferkit.training.contenders import CONTENDERS, described
+
+Run = Callable[..., CompletedProcess[str]]
+QUICK = ("--set", "grace.epochs=1", "--set", "bap.epochs=[1,1,1]", "--set", "sentences=2", "--set", "tokens=3", "--set", "head_epochs=2")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP that knows nothing, with the tokenizer of the box."""
+    path = tmp_path_factory.mktemp("clip")
+    vocabulary = json.loads((BOX_FOLDER / "text" / "tokenizer.json").read_text())["model"]["vocab"]
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = CLIPConfig(
+        text_config=CLIPTextConfig(
+            **tower, vocab_size=len(vocabulary), max_position_embeddings=77, bos_token_id=vocabulary["[CLS]"], eos_token_id=vocabulary["[SEP]"],
+            pad_token_id=vocabulary["[PAD]"],
+        ).to_dict(),
+        vision_config=CLIPVisionConfig(**tower, image_size=48, patch_size=16).to_dict(),
+        projection_dim=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(path)
+    shutil.copy(BOX_FOLDER / "text" / "tokenizer.json", path)
+    (path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    render_benchmark(BenchmarkConfig(clips=60, seed=11), folder, workers=1)
+    return folder
+
+
+def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path, tmp_path: Path) -> None:
+    names = ["class_prior", "mean_pooled", "vision_only", "clip_zero_shot_units", "clip_temporal", "a3lign"]
+    out = tmp_path / "bench"
+    asked = ("bench", "--data", clips / "clips.csv", "--models", ",".join(names), "--clip", clip_folder, "--out", out, *QUICK)  # fmt: skip
+    done = run_here(*asked, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out / "results.csv")
+    assert table["run"].tolist() == names
+    assert (table["uar_low"] <= table["uar"]).all()
+    assert (table["uar"] <= table["uar_high"]).all()
+    manifest = pd.read_csv(clips / "clips.csv")
+    test = manifest[manifest["split"] == "test"]
+    assert set(table["num_clips"]) == {len(test)}
+    # One class for all clips: the recall of that class is 1, of every other 0.
+    assert table["uar"][0] == pytest.approx(1 / test["label"].nunique())
+    order = json.loads((out / "bench.json").read_text())["order"]
+    for name in ("class_prior", "mean_pooled", "clip_zero_shot_units"):
+        assert len(set(order[name].values())) == 1, "what takes means over time cannot see their order"
+    assert "A³lign" not in done.stderr
+    # The same command finds everything done, and a further model joins the table.
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("seed-0/metrics.json")}
+    again = run_here(*asked[:4], "class_prior,a3lign,a3lign_no_jas", *asked[5:])
+    assert again.returncode == 0, again.stderr
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+    assert pd.read_csv(out / "results.csv")["run"].tolist() == ["class_prior", "a3lign", "a3lign_no_jas"]
+    other = run_here(*asked[:-2], "--set", "head_epochs=3")
+    assert other.returncode == 2
+    assert "holds another run" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--models", "a3ling"), "did you mean 'a3lign'"),
+        (("--models", "a3lign"), "give its folder with --clip"),
+        (("--set", "bap.epoch=3"), "did you mean 'epochs'"),
+        (("--models", "a3lign", "--clip", "nowhere"), "no CLIP model"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    run_here: Run, clips: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    done = run_here("bench", "--data", clips / "clips.csv", "--out", tmp_path, *arguments)
+    assert done.returncode in (2, 4), done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["dfew", "ferv39k", "mafw-single"])
+def test_all_models_on_a_mini_release_of_each_set(
+    run_here: Run, clip_folder: Path, tmp_path: Path, layout: str
+) -> None:
+    config = MiniConfig(layout=layout, clips_per_class=2, num_frames=12, size=64, media=("faces",))
+    write_mini_release(config, tmp_path / "release", workers=2)
+    store, out = tmp_path / "store", tmp_path / "bench"
+    assert run_here("prepare", layout, tmp_path / "release", "--out", store).returncode == 0
+    done = run_here("bench", "--data", store, "--models", "all", "--clip", clip_folder, "--out", out, *QUICK)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out / "results.csv")
+    assert table["run"].tolist() == list(CONTENDERS)
+    assert np.isfinite(table["uar"]).all()
+
+
+def test_descriptions_do_not_name_the_class() -> None:
+    for label in ("anger", "fear", "happiness", "sadness", "surprise", "disgust"):
+        assert label not in described(label)
+        assert len(described(label)) > 30
