@@ -13,6 +13,7 @@ from dferkit.encoders.landmarks import save_landmark_net
 from dferkit.errors import ConfigError
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, Profile
+from dferkit.training.clip_pretraining import ClipPretrainingConfig, pretrain_clip
 from dferkit.training.face_shards import FaceShard, read_shards, render_shards
 from dferkit.training.landmark_pretraining import LANDMARK_TRAINING, pretrain_landmarks
 from dferkit.training.network_loop import NetworkTrainingConfig
@@ -156,6 +157,39 @@ def pretrain(
     )
     build_heads(faces, box, work, config, on_progress=tell)
     return box
+
+
+def pretrain_small_clip(
+    out: Path | str,
+    config: PretrainConfig | None = None,
+    clip: ClipPretrainingConfig | None = None,
+    *,
+    landmarker: Path | str,
+    workers: int | None = None,
+    on_progress: Report | None = None,
+) -> tuple[Path, dict[str, float]]:
+    """Render the networks' faces (shared with ``pretrain`` in the same folder) and train a small CLIP on them.
+
+    Returns:
+        ``clip/`` in the folder, and the UAR of a linear probe on its frame features by profile.
+    """
+    config, out = config or PretrainConfig(), Path(out)
+    tell = on_progress or (lambda stage, done, of, note: None)
+    paths = render_shards(
+        out / "work" / "network",
+        face_sets(config)["network"],
+        landmarker=landmarker,
+        workers=workers or os.cpu_count() or 1,
+        on_progress=lambda a, b: tell("faces, network", a, b, ""),
+    )
+    figures = pretrain_clip(
+        read_shards(paths),
+        out / "clip",
+        out / "work" / "clip",
+        clip,
+        on_progress=lambda a, b, note: tell("small CLIP", a, b, note),
+    )
+    return out / "clip", figures
 
 
 def _train_networks(

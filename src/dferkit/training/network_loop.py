@@ -123,7 +123,7 @@ def train_network(
     cv2.setNumThreads(1)
     torch.manual_seed(config.seed)
     folder = Path(folder)
-    use_bfloat16 = _has_fast_bfloat16() if config.use_bfloat16 is None else config.use_bfloat16
+    use_bfloat16 = has_fast_bfloat16() if config.use_bfloat16 is None else config.use_bfloat16
     net, average = build(), build()
     if start is not None:
         net.load_state_dict(start.state_dict())
@@ -166,7 +166,8 @@ def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
         slow.lerp_(fast, 1 - decay)
 
 
-def _has_fast_bfloat16() -> bool:
+def has_fast_bfloat16() -> bool:
+    """The processor has AMX tiles."""
     check = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(check and check())
 
@@ -178,12 +179,12 @@ def _rate(step: int, config: NetworkTrainingConfig) -> float:
         is_last = number == len(config.cycles) - 1 or end >= config.steps
         if is_last or step < end:
             last = config.steps if is_last else end
-            return highest * _schedule((step - start) / (last - start), config.warmup_share)
+            return highest * rate_of_cycle((step - start) / (last - start), config.warmup_share)
         start = end
     raise ConfigError("give at least one cycle of the learning rate")
 
 
-def _schedule(progress: float, warmup: float) -> float:
+def rate_of_cycle(progress: float, warmup: float) -> float:
     """Linear rise, then cosine to a hundredth."""
     if progress < warmup:
         return max(progress / warmup, 0.02)
