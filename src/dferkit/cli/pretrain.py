@@ -16,7 +16,7 @@ def pretrain(
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", min=1, help="Training steps of the video network; 13700 from random weights, 3500 from the box."
+            "--steps", min=1, help="Training steps of the video network; 13700 from random weights, 4500 from the box."
         ),
     ] = None,
     start: Annotated[

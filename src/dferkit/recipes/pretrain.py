@@ -54,7 +54,7 @@ class PretrainConfig:
     visual_steps: int = VISUAL_TRAINING.steps
     landmark_steps: int = LANDMARK_TRAINING.steps
     text_steps: int = 1200
-    head_epochs: int = 12
+    head_epochs: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:

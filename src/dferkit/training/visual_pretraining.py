@@ -31,7 +31,7 @@ VISUAL_TRAINING = NetworkTrainingConfig(
     full_strength_step=2500,
 )
 # Going on from trained weights: no easy start, and lower steps.
-FINE_TUNING = NetworkTrainingConfig(steps=3500, cycles=((3500, 8e-4),), batch=20)
+FINE_TUNING = NetworkTrainingConfig(steps=4500, cycles=((4500, 8e-4),), batch=20)
 
 
 def augment(crops: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
