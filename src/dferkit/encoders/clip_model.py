@@ -85,7 +85,7 @@ class ClipEncoder:
         """One token per frame; clips have 16."""
         result = []
         for clip in clips:
-            values = self._features(self._frames(clip))
+            values = self.features(self._frames(clip))
             result.append(
                 VisualTokens(
                     values=values[:, None],
@@ -101,12 +101,13 @@ class ClipEncoder:
         """The same tokens with the way back to the pixels of each frame."""
 
         def forward(video: Tensor) -> tuple[Tensor, Tensor]:
-            values = self._features(video[0])
+            values = self.features(video[0])
             return values[:, None], values
 
         return trace_pixels(forward, self._frames(clip), steps=self.num_frames, grid=self.grid)
 
-    def _features(self, frames: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:
+    def features(self, frames: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:
+        """Features of frames in [0, 1], of a size that the model takes."""
         pixels = (frames - self._mean) / self._std
         output = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=self.size == "interpolate")
         features: Tensor = self.model.visual_projection(output.pooler_output)
