@@ -693,7 +693,7 @@ class Model:
             def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
                 model = reading.head.checkpoint.model
                 output = model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
-                return output.logits.log_softmax(-1)[0, target]
+                return (output.logits / reading.head.checkpoint.temperature).log_softmax(-1)[0, target]
 
             return owed_to_cells(reading.head.encoder.trace(reading.clip), score)
 

@@ -75,7 +75,11 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
     again = run_here(*asked[:4], "class_prior,a3lign,a3lign_no_jas", *asked[5:])
     assert again.returncode == 0, again.stderr
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
-    assert pd.read_csv(out / "results.csv")["run"].tolist() == ["class_prior", "a3lign", "a3lign_no_jas"]
+    assert pd.read_csv(out / "results.csv")["run"].tolist() == [*names, "a3lign_no_jas"]
+    # One that reads no CLIP joins without --clip.
+    joined = run_here("bench", "--data", clips / "clips.csv", "--models", "text_only", "--out", out, *QUICK, "--workers", 1)  # fmt: skip
+    assert joined.returncode == 0, joined.stderr
+    assert set(pd.read_csv(out / "results.csv")["run"]) == {*names, "a3lign_no_jas", "text_only"}
     other = run_here(*asked[:-2], "--set", "head_epochs=3")
     assert other.returncode == 2
     assert "holds another run" in other.stderr
@@ -88,6 +92,9 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
         (("--models", "a3lign"), "give its folder with --clip"),
         (("--set", "bap.epoch=3"), "did you mean 'epochs'"),
         (("--models", "a3lign", "--clip", "nowhere"), "no CLIP model"),
+        (("--set", "bap.epochs=[4,3"), "cannot be read"),
+        (("--set", "bap.epochs=[4,3,2.5]"), "give three numbers"),
+        (("--set", "tokens=0"), "at least 1"),
     ],
 )
 def test_wrong_use_is_one_sentence(
@@ -119,3 +126,5 @@ def test_descriptions_do_not_name_the_class() -> None:
     for label in ("anger", "fear", "happiness", "sadness", "surprise", "disgust"):
         assert label not in described(label)
         assert len(described(label)) > 30
+    assert described("neutral") == "a still face"
+    assert "lip corner puller" not in described("sadness"), "what speaks against a class does not describe it"

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -62,7 +63,7 @@ class ClipEncoder:
                 str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
             )
             model, report = loaded
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 f"no CLIP model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
             ) from error
@@ -213,6 +214,9 @@ def _normalisation(folder: Path) -> tuple[Tensor, Tensor]:
     """Mean and spread of the channels: the folder's own, or OpenAI's."""
     path, mean, std = folder / "preprocessor_config.json", _MEAN, _STD
     if path.is_file():
-        about = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path.name} of {folder.name} cannot be read: {error}") from error
         mean, std = about.get("image_mean", mean), about.get("image_std", std)
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

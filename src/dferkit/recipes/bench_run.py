@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from dferkit.datasets import check_disjoint, choose_split, read_manifest
 from dferkit.encoders.clip_model import ClipEncoder
-from dferkit.errors import ConfigError, ManifestError
+from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.labels import BASIC
@@ -22,10 +22,10 @@ from dferkit.recipes.training_run import apply_settings
 from dferkit.reports.results_table import markdown_rows, results_table, write_results
 from dferkit.reports.tables import Provenance, own_version
 from dferkit.schema import Record
-from dferkit.storage import digest_file, read_json, write_json, write_text
-from dferkit.training.contenders import BenchConfig, Lesson, find_contender, in_order
-from dferkit.training.features import FeatureConfig, extract_features, one_thread
-from dferkit.training.protocol import ProtocolConfig, choose_folds
+from dferkit.storage import digest_file, natural_key, read_json, write_json, write_text
+from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, find_contender, in_order
+from dferkit.training.features import FeatureConfig, Features, extract_features, one_thread
+from dferkit.training.protocol import ProtocolConfig, choose_folds, inner_groups
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
 from dferkit.training.table import ClipSet, clip_set
 
@@ -86,11 +86,12 @@ def run_bench(
         raise ConfigError(f"{', '.join(needy)} read CLIP: give its folder with --clip")
     towers = ClipEncoder(run.clip) if run.clip is not None and needy else None
     known = FaceStore.open(data).release.annotation_digest if data.is_dir() else digest_file(data)
-    asked = {key: value for key, value in asdict(run).items() if key not in ("models", "seeds")}
-    claim_run(out, {**asked, "data": known, "clip_digest": towers.digest if towers else ""})
+    claim_run(out, {"fold": run.fold, "face": run.face, "settings": sorted(run.settings), "data": known})
+    for name, contender in contenders.items():
+        encoder = "" if contender.reads == "nothing" else run.encoder_of(contender.reads)
+        digest = towers.digest if towers is not None and contender.reads == "clip" else ""
+        claim_run(out / name, {"encoder": encoder, "encoder_digest": digest})
     sides: dict[str, tuple[Split, ...]] = {}
-    rows: dict[str, Mapping[str, Any]] = {}
-    orders: dict[str, dict[str, float]] = {}
     jobs = [(name, seed) for name in run.models for seed in range(run.seeds)]
     for number, (name, seed) in enumerate(jobs):
         report("models", number, len(jobs), name)
@@ -101,30 +102,42 @@ def run_bench(
                 sides[encoder] = _splits(data, out, encoder, run, workers, report)
             with one_thread():
                 _compete(name, folder, sides[encoder], config.with_seed(seed), towers)
-        title = name if run.seeds == 1 else f"{name}, seed {seed}"
-        rows[title], orders[title] = read_json(folder / "metrics.json"), read_json(folder / "order.json")
     report("models", len(jobs), len(jobs), "")
+    return _write_tables(out, config)
+
+
+def _write_tables(out: Path, config: BenchConfig) -> str:
+    """Tables of every model that is finished in this folder, in the order of the list of models."""
+    rows: dict[str, Mapping[str, Any]] = {}
+    orders: dict[str, dict[str, float]] = {}
+    for name in CONTENDERS:
+        done = sorted((out / name).glob("seed-*/order.json"), key=lambda path: natural_key(path.parent.name))
+        for path in done:
+            title = name if len(done) == 1 else f"{name}, {path.parent.name.replace('-', ' ')}"
+            rows[title], orders[title] = read_json(path.parent / "metrics.json"), read_json(path)
     write_results(out, rows)
     write_text(out / "order.md", order_table(orders))
-    about = {"version": own_version(), "config": asdict(config), "models": {n: c.what for n, c in contenders.items()}}
-    write_json(out / "bench.json", {**about, "order": orders})
+    models = {name: contender.what for name, contender in CONTENDERS.items() if (out / name).is_dir()}
+    write_json(out / "bench.json", {"version": own_version(), "config": asdict(config), "models": models, "order": orders})  # fmt: skip
     return results_table(rows)
 
 
 def order_table(orders: Mapping[str, Mapping[str, float]]) -> str:
-    """UAR with the frames in their order, in a random one and backwards (the paper's Table 5)."""
+    """UAR with the encoder's time steps in their order, in a random one and backwards (after the paper's Table 5, which shuffles frames)."""
     lines = [
         [name, f"{uars['normal']:.3f}", *(f"{uars[o]:.3f} ({uars[o] - uars['normal']:+.3f})" for o in ORDERS[1:])]
         for name, uars in orders.items()
     ]
-    return markdown_rows(("model", "UAR, frames in order", "random order", "reversed"), lines)
+    return markdown_rows(("model", "UAR, time steps in order", "random order", "reversed"), lines)
 
 
 def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConfig, towers: ClipEncoder | None) -> None:
     """Train and test one model on every fold; ``order.json`` is written last."""
     parts: dict[str, list[ScoredClips]] = {order: [] for order in ORDERS}
     for split in splits:
-        answer = find_contender(name).learn(Lesson(train=split.train, test=split.test, config=config, clip=towers))
+        state = folder / "state" / split.name
+        lesson = Lesson(train=split.train, test=split.test, config=config, clip=towers, state=state)
+        answer = find_contender(name).learn(lesson)
         for order in ORDERS:
             told = answer(in_order(split.test, order))
             answered = dict(zip(split.test.clip_ids, told, strict=True))
@@ -158,11 +171,12 @@ def _splits(
         tokens, release = open_tokens(faces, config), faces.release
         by_id = {record.clip_id: record for record in release.records}
         return tuple(
-            Split(
-                name=fold.name,
-                train=clip_set(tokens.features.take(tokens.rows(fold.train)), release.labels),
-                test=clip_set(tokens.features.take(tokens.rows(fold.test)), release.labels),
-                records=tuple(by_id[clip_id] for clip_id in fold.test),
+            _split(
+                fold.name,
+                tokens.features.take(tokens.rows(fold.train)),
+                tokens.features.take(tokens.rows(fold.test)),
+                [by_id[clip_id] for clip_id in fold.test],
+                release.labels,
             )
             for fold in choose_folds(release, run.fold)
         )  # fmt: skip
@@ -181,5 +195,17 @@ def _splits(
         )
         for name, chosen in sides.items()
     }
-    train, test = (clip_set(features[name], BASIC) for name in ("train", "test"))
-    return (Split(name="test", train=train, test=test, records=tuple(sides["test"])),)
+    return (_split("test", features["train"], features["test"], sides["test"], BASIC),)
+
+
+def _split(name: str, train: Features, test: Features, records: Sequence[Record], labels: tuple[str, ...]) -> Split:
+    """One fold; where people are not named, neighbours of the training side count as one person (``inner_groups``).
+
+    Raises:
+        DataError: A side without a usable clip.
+    """
+    for side, features in (("training", train), ("test", test)):
+        if not features.records:
+            raise DataError(f"fold {name} has no usable {side} clip: none has a face")
+    learned = replace(clip_set(train, labels), subjects=inner_groups(train.records))
+    return Split(name=name, train=learned, test=clip_set(test, labels), records=tuple(records))

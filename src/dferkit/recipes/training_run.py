@@ -52,7 +52,13 @@ def apply_settings(config: Any, settings: Sequence[str]) -> Any:
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting!r}: give key=value, such as training.epochs=50")
-        config = _set(config, key.strip().split("."), yaml.safe_load(text), key)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"--set {setting!r}: the value cannot be read; write a number, a word or [a, list]"
+            ) from error
+        config = _set(config, key.strip().split("."), value, key)
     return config
 
 

@@ -25,7 +25,7 @@ from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.box_net import BoxNet
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.models.coarse import fit_coarse, unit_statistics
-from dferkit.storage import read_json, write_json
+from dferkit.storage import digest_arrays, read_json, write_json
 from dferkit.training.face_shards import NETWORK_SIZE, PROFILES, FaceShard
 from dferkit.training.network_loop import has_fast_bfloat16, rate_of_cycle, split_subjects
 from dferkit.training.state import load_state, save_state
@@ -120,7 +120,8 @@ def pretrain_clip(
         new_clip(config, folder), config, _maps(teacher, torch.zeros(1, 3, NETWORK_SIZE, NETWORK_SIZE)).shape[-1]
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    settings = asdict(config)
+    known = digest_arrays({"label": data.label, "subject": data.subject, "au": data.au})
+    settings = {**asdict(config), "faces": known}
     step = load_state(work, {"model": model}, optimizer, settings=settings)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     train, held = split_subjects(data)

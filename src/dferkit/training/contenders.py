@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
@@ -15,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dferkit.captions.prompts import cue_line
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
+from dferkit.facs import load_facs
 from dferkit.labels import nearest_name
 from dferkit.losses import class_weights_effective, weighted_focal
 from dferkit.models.a3lign import A3lign, A3lignConfig, DynamicEncoder
@@ -51,6 +52,11 @@ class BenchConfig:
     head_epochs: int = 40
     head_rate: float = 1e-3
 
+    def __post_init__(self) -> None:
+        for name in ("sentences", "tokens", "head_epochs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
+
     def with_seed(self, seed: int) -> BenchConfig:
         """The same settings with another seed everywhere."""
         return replace(self, grace=replace(self.grace, seed=seed), bap=replace(self.bap, seed=seed))
@@ -58,12 +64,17 @@ class BenchConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """What a contender learns from. ``test`` is there for what must be known before an answer (captions); its classes are never read."""
+    """What a contender learns from. ``test`` is there for what must be known before an answer (captions); its classes are never read.
+
+    Attributes:
+        state: Where a long training keeps what it goes on from after an interruption.
+    """
 
     train: ClipSet
     test: ClipSet
     config: BenchConfig
     clip: ClipEncoder | None = None
+    state: Path | None = None
 
     @property
     def towers(self) -> ClipEncoder:
@@ -161,7 +172,7 @@ def _a3lign(mode: str = "shared", *, has_bap: bool = True) -> Callable[[Lesson],
             bap = replace(bap, epochs=(0, 0, sum(bap.epochs)))
         torch.manual_seed(bap.seed)
         model = A3lign(_a3lign_config(lesson, mode))
-        train_a3lign(model, towers.encode_embeddings, _frames(train)[:, None], train.target, bap)
+        train_a3lign(model, towers.encode_embeddings, _frames(train)[:, None], train.target, bap, state=lesson.state)
         with torch.no_grad():
             paragraphs = paragraphs_of(model, towers.encode_embeddings)
         return lambda clips: answer_clips(model, paragraphs, _frames(clips)).double().softmax(1).numpy()
@@ -170,8 +181,13 @@ def _a3lign(mode: str = "shared", *, has_bap: bool = True) -> Callable[[Lesson],
 
 
 def described(label: str) -> str:
-    """A class by the movements that it usually shows, and not by its name."""
-    return "a face: " + cue_line(label).split(": ", 1)[1]
+    """A class by the movements that it usually shows, and not by its name; by its name where the FACS tables do not know it."""
+    facs = load_facs()
+    rule = facs.classes.get(label)
+    if rule is None:
+        return f"a face showing {label}"
+    titles = [facs.action_units[unit].title for unit in rule.core if unit in facs.action_units]
+    return f"a face: {', '.join(titles)}" if titles else "a still face"
 
 
 CONTENDERS: Mapping[str, Contender] = MappingProxyType(
@@ -225,12 +241,14 @@ def _frames(clips: ClipSet) -> Tensor:
 
 def _a3lign_config(lesson: Lesson, mode: str) -> A3lignConfig:
     towers, config = lesson.towers, lesson.config
+    if config.tokens > towers.max_tokens:
+        raise ConfigError(f"tokens is {config.tokens}; {towers.name} takes sentences of up to {towers.max_tokens}")
     return A3lignConfig(
         dim=towers.dim,
         token_width=towers.token_width,
         labels=lesson.train.labels,
         num_sentences=config.sentences,
-        num_tokens=min(config.tokens, towers.max_tokens),
+        num_tokens=config.tokens,
         num_frames=lesson.train.visual.shape[1],
         mlp_width=2 * towers.dim,
         joint_mode=mode,

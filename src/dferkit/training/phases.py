@@ -46,7 +46,11 @@ class BapConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.epochs) != 3 or min(self.epochs) < 0 or not self.epochs[2]:
+        if any(not isinstance(value, int | float) or not 0 < value < 1 for value in self.falls):
+            raise ConfigError(f"falls are {self.falls}; give shares of a step, between 0 and 1")
+        if any(not isinstance(value, int) for value in self.epochs) or not (
+            len(self.epochs) == 3 and min(self.epochs) >= 0 and self.epochs[2]
+        ):
             raise ConfigError(
                 f"epochs are {self.epochs}; give three numbers of 0 or more, the last (the finished model) at least 1"
             )
