@@ -25,7 +25,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.shipped import HEADS, head_folder
 from dferkit.parallel import run_parallel
-from dferkit.pipeline import Answer, Model, Reading, Settings
+from dferkit.pipeline import Answer, Model, Reading, Settings, evidence_map
 from dferkit.schema import DeletionTest, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
@@ -53,9 +53,8 @@ def test_deletion(model: Model, answer: Answer) -> Tested:
     shown = model.explain_answer(answer)
     assert shown.deletion is not None
     assert answer.reading is not None
-    support = np.maximum(shown.word_weights, 0) if (shown.word_weights > 0).any() else np.ones(len(shown.words))
-    steps = len(answer.reading.visual.timestamps)
-    words = np.tensordot(support, shown.transport, axes=1).reshape(steps, -1, *shown.transport.shape[2:]).mean(1)
+    maps = shown.transport.reshape(len(shown.words), len(answer.reading.visual.timestamps), -1, *GRID).mean(2)
+    words = evidence_map(maps, shown.word_weights, np.ones(maps.shape[1:]))
     return {"deletion": shown.deletion, "deletion_by_words": model.check_ranking(answer.reading, words)}
 
 

@@ -33,7 +33,6 @@ from dferkit.training.table import ClipSet, base_config, caption_split, train_ro
 
 Answer = Callable[[ClipSet], np.ndarray]
 """Clips → class probabilities (clips, classes)."""
-READS = ("nothing", "box", "videomae", "clip")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +84,7 @@ class Lesson:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """One model of a comparison. ``reads``: whose tokens; ``what``: one line for a reader of the table."""
+    """One model of a comparison. ``reads``: whose tokens (``nothing``, ``box``, ``videomae``, ``clip``); ``what``: one line for a reader of the table."""
 
     reads: str
     what: str
@@ -165,9 +164,8 @@ def _a3lign(mode: str = "shared", *, has_bap: bool = True) -> Callable[[Lesson],
     def learn(lesson: Lesson) -> Answer:
         bap, train, towers = lesson.config.bap, lesson.train, lesson.towers
         if mode == "none":
-            bap = replace(
-                bap, epochs=(0, 0, bap.epochs[0] + bap.epochs[2])
-            )  # without modules step 2 has nothing to train
+            # Without modules step 2 has nothing to train.
+            bap = replace(bap, epochs=(0, 0, bap.epochs[0] + bap.epochs[2]))
         elif not has_bap:
             bap = replace(bap, epochs=(0, 0, sum(bap.epochs)))
         torch.manual_seed(bap.seed)
