@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -83,3 +84,10 @@ def epoch_batches(
         yield collate(
             visual[index], [texts[i] for i in chosen], target[index], summary=whole, motion=moving, shares=soft
         )
+
+
+def rate_of_cycle(progress: float, warmup: float) -> float:
+    """Share of the highest learning rate: a linear rise, then a cosine to a hundredth. ``progress`` and ``warmup`` are shares of the cycle."""
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

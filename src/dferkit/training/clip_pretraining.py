@@ -26,8 +26,9 @@ from dferkit.encoders.box_net import BoxNet
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.models.coarse import fit_coarse, unit_statistics
 from dferkit.storage import digest_arrays, read_json, write_json
+from dferkit.training.batches import rate_of_cycle
 from dferkit.training.face_shards import NETWORK_SIZE, PROFILES, FaceShard
-from dferkit.training.network_loop import has_fast_bfloat16, rate_of_cycle, split_subjects
+from dferkit.training.network_loop import has_fast_bfloat16, split_subjects
 from dferkit.training.state import load_state, save_state
 from dferkit.training.visual_pretraining import augment, network_input
 

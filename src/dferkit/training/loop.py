@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from dferkit.losses import class_weights_effective
 from dferkit.models.grace import Grace, GraceConfig, GraceOutput
 from dferkit.schema import TextTokens
 from dferkit.storage import digest_arrays
-from dferkit.training.batches import collate, epoch_batches
+from dferkit.training.batches import collate, epoch_batches, rate_of_cycle
 from dferkit.training.selection import EpochSelection
 from dferkit.training.state import load_notes, load_state, save_state
 from dferkit.training.token_rows import TokenRows, digest_rows, not_finite
@@ -159,7 +158,7 @@ def train_grace(
             torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
             progress = (epoch + number / steps_per_epoch) / config.epochs
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(min(progress, 1.0), config.warmup_share)
+                group["lr"] = config.learning_rate * rate_of_cycle(min(progress, 1.0), config.warmup_share)
             whole = None if batch.summary is None else _add_noise(batch.summary, (1,), config)
             output = model(
                 _disturb(batch.visual, config),
@@ -271,12 +270,6 @@ def check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None
         raise ConfigError(
             f"dim is {config.dim}, but the joint space of the box has width {width}; leave model.dim at {width}"
         )
-
-
-def _schedule(progress: float, warmup: float) -> float:
-    if progress < warmup:
-        return max(progress / warmup, 0.02)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def _disturb(visual: Tensor, config: TrainingConfig) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
+from dferkit.training.batches import rate_of_cycle
 from dferkit.training.face_shards import PROFILES, FaceShard
 from dferkit.training.state import load_state, save_state
 
@@ -182,10 +182,3 @@ def _rate(step: int, config: NetworkTrainingConfig) -> float:
             return highest * rate_of_cycle((step - start) / (last - start), config.warmup_share)
         start = end
     raise ConfigError("give at least one cycle of the learning rate")
-
-
-def rate_of_cycle(progress: float, warmup: float) -> float:
-    """Linear rise, then cosine to a hundredth."""
-    if progress < warmup:
-        return max(progress / warmup, 0.02)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
