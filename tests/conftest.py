@@ -37,7 +37,10 @@ def _random_state() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A job with a GPU sets DFERKIT_NEEDS_GPU: there a missing device is a failure, elsewhere the test is skipped."""
+    """More time for slow tests. A job with a GPU sets DFERKIT_NEEDS_GPU: there a missing device is a failure, elsewhere the test is skipped."""
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.timeout(3600))
     if torch.cuda.is_available() or os.environ.get("DFERKIT_NEEDS_GPU"):
         return
     for item in items:

@@ -202,19 +202,28 @@ def is_running(group: int) -> bool:
 def test_an_interruption_ends_the_folds_at_once(stores: Path, tmp_path: Path) -> None:
     """SIGINT to the whole group, as a terminal sends it: no fold is finished first, nothing is left running, and the command says how to go on."""
     command = [sys.executable, "-m", "dferkit.cli.main", "train", "grace", "--data", str(stores / "dfew"), "--out", str(tmp_path / "run"), "--set", "training.epochs=5000", "--workers", "2"]  # fmt: skip
+    # A shell's background job is deaf to SIGINT, and so would be what it starts.
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while not list((tmp_path / "run").glob("fold-*/state/grace/state.json")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=180)  # five thousand epochs would take many more minutes
-    assert process.returncode == 130
-    assert "the same command goes on" in told
-    for _ in range(200):
-        if not is_running(process.pid):
-            return
-        time.sleep(0.05)
-    pytest.fail("workers outlived their command")
+    signal.signal(signal.SIGINT, deaf)
+    try:
+        deadline = time.monotonic() + 240
+        while not list((tmp_path / "run").glob("fold-*/state/grace/state.json")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no epoch was finished"
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=180)  # five thousand epochs would take many more minutes
+        assert process.returncode == 130
+        assert "the same command goes on" in told
+        deadline = time.monotonic() + 10
+        while (is_left := is_running(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_left, "workers outlived their command"
+    finally:
+        if is_running(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def test_two_processes_score_once(stores: Path, run: Run, tmp_path: Path) -> None:

@@ -145,8 +145,8 @@ def _prepare(faces: Faces, out: Path, shard: tuple[int, int]) -> None:
 
 
 def test_processes_share_a_folder(faces: Faces, store: Path, tmp_path: Path) -> None:
-    context = get_context("fork")
-    for _ in range(3):
+    context = get_context("spawn")
+    for _ in range(2):
         out = tmp_path / "s"
         runs = [context.Process(target=_prepare, args=(faces, out, (i, 3))) for i in range(3)]
         for one in runs:

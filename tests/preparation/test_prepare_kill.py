@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from dferkit.schema import Release
 
 SMALL = PrepareConfig(size=SIDE)
 Faces = tuple[Release, Path]
+KilledAt = Callable[..., tuple[bool, int]]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def _count_down(limit: int, *, is_after: bool) -> list[int]:
     return seen
 
 
-def _killed_at(limit: int, faces: Faces, out: Path, *, is_after: bool = False) -> tuple[bool, int]:
+def _killed_at(limit: int, faces: Faces, out: Path, is_after: bool) -> tuple[bool, int]:
     """Run in a child that dies at an operation. Returns whether it died, and how many operations it counted otherwise."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -75,10 +79,33 @@ def _killed_at(limit: int, faces: Faces, out: Path, *, is_after: bool = False) -
     return os.WIFSIGNALED(status), int(told or 0)
 
 
-def _check(limits: range, faces: Faces, whole: dict[str, bytes], folder: Path) -> None:
+def _serve(questions: Connection) -> None:
+    """A process that does nothing but fork: a fork of the tests' own process, which has threads, may hang."""
+    shards.CLIPS_PER_SHARD = 4
+    while (asked := questions.recv()) is not None:
+        questions.send(_killed_at(*asked))
+
+
+@pytest.fixture(scope="module")
+def killed_at() -> Iterator[KilledAt]:
+    here, there = Pipe()
+    process = get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
+    process.start()
+
+    def ask(limit: int, faces: Faces, out: Path, *, is_after: bool = False) -> tuple[bool, int]:
+        here.send((limit, faces, out, is_after))
+        found: tuple[bool, int] = here.recv()
+        return found
+
+    yield ask
+    here.send(None)
+    process.join(60)
+
+
+def _check(killed_at: KilledAt, limits: range, faces: Faces, whole: dict[str, bytes], folder: Path) -> None:
     for limit in limits:
         out = folder / str(limit)
-        died, _ = _killed_at(limit, faces, out, is_after=limit % 2 == 0)
+        died, _ = killed_at(limit, faces, out, is_after=limit % 2 == 0)
         assert died
         assert not (out / "store.json").exists() or files(out)["store.json"] == whole["store.json"]
         prepare_faces(*faces, out, SMALL, workers=1)
@@ -87,27 +114,29 @@ def _check(limits: range, faces: Faces, whole: dict[str, bytes], folder: Path) -
         shutil.rmtree(out)
 
 
-def test_killed_at_every_operation(faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
-    died, operations = _killed_at(0, faces, tmp_path / "counted")
+def test_killed_at_every_operation(killed_at: KilledAt, faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
+    died, operations = killed_at(0, faces, tmp_path / "counted")
     assert not died
     assert operations > 30
     assert files(tmp_path / "counted") == whole
-    _check(range(1, operations + 1), faces, whole, tmp_path)
+    _check(killed_at, range(1, operations + 1), faces, whole, tmp_path)
 
 
-def test_killed_again_and_again(faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_killed_again_and_again(killed_at: KilledAt, faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
     """Every run dies a few operations further on; what was made is never lost."""
     out = tmp_path / "store"
     for limit in (9, 12, 15, 15, 15):
-        _killed_at(limit, faces, out)
+        killed_at(limit, faces, out)
     prepare_faces(*faces, out, SMALL, workers=1)
     assert files(out) == whole
 
 
-def test_a_part_half_on_the_disk_is_made_again(faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_part_half_on_the_disk_is_made_again(
+    killed_at: KilledAt, faces: Faces, whole: dict[str, bytes], tmp_path: Path
+) -> None:
     """After a power cut a renamed file may be empty or cut: parts are not flushed."""
     out = tmp_path / "store"
-    _killed_at(12, faces, out)
+    killed_at(12, faces, out)
     parts = sorted(out.glob("parts/*/*.safetensors"))
     assert len(parts) > 2
     parts[0].write_bytes(b"")
@@ -174,10 +203,10 @@ def test_twenty_real_kills(faces: Faces, whole: dict[str, bytes], tmp_path: Path
     _kill_runs(20, faces, whole, tmp_path)
 
 
-def test_one_shard_of_two_killed(faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_one_shard_of_two_killed(killed_at: KilledAt, faces: Faces, whole: dict[str, bytes], tmp_path: Path) -> None:
     """The other process's unfinished files are left alone."""
     out = tmp_path / "store"
-    _killed_at(30, faces, out)
+    killed_at(30, faces, out)
     others = {p: p.read_bytes() for p in out.glob("parts/faces-00001/*")}
     assert others
     temporary = next(iter(others)).with_name(".0009.1.0123abcd.tmp.safetensors")

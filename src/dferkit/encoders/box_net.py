@@ -49,7 +49,7 @@ class BoxNetConfig:
         return asdict(self)
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Two 3 × 3 convolutions with group normalisation and a skip connection."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -83,8 +83,8 @@ class BoxNet(nn.Module):
         self.config = config = config or BoxNetConfig()
         rows, columns = config.grid
         self.stem = nn.Sequential(nn.Conv2d(3, config.stem, 5, 2, 2), nn.GroupNorm(8, config.stem), nn.SiLU())
-        self.early = _Block(config.stem, config.early, 2)
-        self.late = nn.Sequential(_Block(2 * config.early, config.width, 2), _Block(config.width, config.width, 1))
+        self.early = Block(config.stem, config.early, 2)
+        self.late = nn.Sequential(Block(2 * config.early, config.width, 2), Block(config.width, config.width, 1))
         self.position = nn.Parameter(torch.zeros(1, config.width, rows, columns))
         self.reduce = nn.Conv2d(config.width, config.reduced, 1)
         self.per_frame = nn.Sequential(nn.Linear(config.reduced * rows * columns, config.hidden), nn.SiLU())

@@ -54,12 +54,15 @@ class ClipEncoder:
         """
         if size not in SIZES:
             raise ConfigError(f"size is {size!r}; choose {', '.join(SIZES)}")
-        from transformers import CLIPModel
+        from transformers import CLIPConfig
         from transformers.utils import logging
+
+        from dferkit.encoders.conv_stem import clip_class
 
         logging.set_verbosity_error()
         try:
-            loaded: Any = CLIPModel.from_pretrained(
+            config = CLIPConfig.from_pretrained(str(source), local_files_only=True)
+            loaded: Any = clip_class(config).from_pretrained(
                 str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
             )
             model, report = loaded

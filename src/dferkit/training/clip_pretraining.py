@@ -1,8 +1,8 @@
 """A small CLIP of transformers' own class, trained on rendered faces and words, so that systems on CLIP can be tried without a download.
 
 A vision transformer learns nothing of faces from a contrastive loss alone within an hour of a laptop. Three more things make it learn: its patches
-predict the early maps of the box's network, its image vector predicts the action units, and the difference of two frames of a clip predicts how
-they changed (the person's own face is the zero).
+come from convolutions that start as the box's network begins, its image vector predicts the action units, and the difference of two frames of a
+clip predicts how they changed (the person's own face is the zero).
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
-from dferkit.encoders.box_net import BoxNet
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.models.coarse import fit_coarse, unit_statistics
 from dferkit.storage import digest_arrays, read_json, write_json
@@ -44,25 +43,26 @@ class ClipPretrainingConfig:
 
     Attributes:
         width, layers, heads: Of the vision tower. text_width, text_layers: Of the text tower. dim: Of the common space.
-        clips, frames: Clips of a step, and frames of each.
-        weight_units, weight_change, weight_maps, weight_words: Of the four losses.
+        patch: Side in pixels, a multiple of 8. clips, frames: Clips of a step, and frames of each.
+        easy_steps: So long only posed clips are shown: weak displays teach nothing to a network that knows nothing.
+        weight_units, weight_change, weight_words: Of the three losses.
     """
 
-    width: int = 128
+    width: int = 192
     layers: int = 4
     heads: int = 4
-    patch: int = 8
+    patch: int = 16
     text_width: int = 64
     text_layers: int = 2
     dim: int = 128
     steps: int = 4500
     clips: int = 24
     frames: int = 4
+    easy_steps: int = 500
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     weight_units: float = 8.0
     weight_change: float = 16.0
-    weight_maps: float = 1.0
     weight_words: float = 0.3
     seed: int = 0
     threads: int = 1
@@ -72,17 +72,18 @@ class ClipPretrainingConfig:
 class _Student(nn.Module):
     """CLIP and what is thrown away after training: linear layers from its vectors to the truth."""
 
-    def __init__(self, clip: nn.Module, config: ClipPretrainingConfig, map_width: int) -> None:
+    def __init__(self, clip: nn.Module, config: ClipPretrainingConfig) -> None:
         super().__init__()
         self.clip = clip
         self.units = nn.Linear(config.dim, len(AU_NAMES))
         self.change = nn.Linear(config.dim, len(AU_NAMES), bias=False)
-        self.maps = nn.Linear(config.width, map_width)
 
 
 def new_clip(config: ClipPretrainingConfig, folder: Path) -> Any:
     """An untrained CLIP with the tokenizer of the box; ``folder`` gets the tokenizer's files."""
-    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+    from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
+    from dferkit.encoders.conv_stem import STEM_WIDTHS, StemmedClip
 
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(BOX_FOLDER / "text" / "tokenizer.json", folder)
@@ -98,7 +99,16 @@ def new_clip(config: ClipPretrainingConfig, folder: Path) -> Any:
         vocab_size=len(words), bos_token_id=words["[CLS]"], eos_token_id=words["[SEP]"], pad_token_id=words["[PAD]"],
     )  # fmt: skip
     torch.manual_seed(config.seed)
-    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=config.dim))
+    clip = StemmedClip(
+        CLIPConfig(
+            text_config=text.to_dict(),
+            vision_config=vision.to_dict() | {"conv_stem": list(STEM_WIDTHS)},
+            projection_dim=config.dim,
+        )
+    )
+    stem: Any = clip.vision_model.embeddings.patch_embedding
+    stem.start_from(BoxEncoder(BOX_FOLDER).net)
+    return clip
 
 
 def pretrain_clip(
@@ -116,26 +126,25 @@ def pretrain_clip(
     """
     config = config or ClipPretrainingConfig()
     torch.set_num_threads(config.threads)
-    teacher = BoxEncoder(BOX_FOLDER).net
-    model = _Student(
-        new_clip(config, folder), config, _maps(teacher, torch.zeros(1, 3, NETWORK_SIZE, NETWORK_SIZE)).shape[-1]
-    )
+    model = _Student(new_clip(config, folder), config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     known = digest_arrays({"label": data.label, "subject": data.subject, "au": data.au})
     settings = {**asdict(config), "faces": known}
     step = load_state(work, {"model": model}, optimizer, settings=settings)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     train, held = split_subjects(data)
+    posed = np.intersect1d(train, data.of_profile("posed"))
     use_bfloat16, losses = has_fast_bfloat16(), []
     while step < config.steps:
         rng = np.random.default_rng([config.seed, step])
+        shown = posed if step < config.easy_steps and len(posed) >= config.clips else train
         torch.manual_seed(config.seed * _STEPS_APART + step)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * rate_of_cycle(step / config.steps, 0.05)
-        video, units = _frames(data, rng.choice(train, config.clips, replace=False), config, rng)
+        video, units = _frames(data, rng.choice(shown, config.clips, replace=False), config, rng)
         model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
-            loss = _loss(model, teacher, video, units, tokenizer, config, rng)
+            loss = _loss(model, video, units, tokenizer, config, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -167,7 +176,6 @@ def _frames(
 
 def _loss(
     model: _Student,
-    teacher: BoxNet,
     video: Tensor,
     units: Tensor,
     tokenizer: Tokenizer,
@@ -182,27 +190,10 @@ def _loss(
     direct = ((model.units(vectors) - units).square() * weight).mean()
     change, truth = vectors - vectors.mean(1, keepdim=True), units - units.mean(1, keepdim=True)
     moved = ((model.change(change) - truth).square() * weight).mean()
-    with torch.no_grad():
-        wanted = _maps(teacher, frames).float()
-    copied = (model.maps(seen.last_hidden_state[:, 1:]).float() - wanted).square().mean() / wanted.var().clamp_min(1e-6)
     texts = [tell(frame, rng) for frame in units.flatten(0, 1).numpy()]
     told = clip.text_projection(clip.text_model(input_ids=_ids(texts, tokenizer)).pooler_output).float()
     matched = _contrast(vectors.flatten(0, 1), told, texts, clip.logit_scale.exp().clamp(max=100.0))
-    return (
-        config.weight_units * direct
-        + config.weight_change * moved
-        + config.weight_maps * copied
-        + config.weight_words * matched
-    )
-
-
-def _maps(teacher: BoxNet, frames: Float[Tensor, "frames 3 size size"]) -> Float[Tensor, "frames patches width"]:
-    """Early maps of the box's network, before any look at other frames, standardised by channel, as many patches as CLIP has."""
-    maps = teacher.early(teacher.stem(frames))
-    maps = F.group_norm(maps.float(), maps.shape[1])
-    return reduce(
-        maps, "b c (r h) (q w) -> b (r q) c h w", "mean", r=NETWORK_SIZE // 8, q=NETWORK_SIZE // 8, h=2, w=2
-    ).flatten(2)
+    return config.weight_units * direct + config.weight_change * moved + config.weight_words * matched
 
 
 def tell(units: Float[np.ndarray, " aus"], rng: np.random.Generator) -> str:
