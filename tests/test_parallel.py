@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+from dferkit import parallel
 from dferkit.errors import BackendError
 from dferkit.parallel import run_parallel
 
@@ -92,6 +95,36 @@ def test_other_processes_do_the_work() -> None:
 def test_an_error_ends_it(workers: int) -> None:
     with pytest.raises(ValueError, match="five"):
         list(run_parallel(fail_at_five, range(100), workers))
+
+
+def large(_: int) -> bytes:
+    return bytes(30_000_000)
+
+
+def test_leaving_early_never_waits_for_half_a_result() -> None:
+    """Workers are ended while they write results larger than a pipe holds."""
+    for _ in range(3):
+        results = run_parallel(large, range(100), 2, in_order=False)
+        assert len(next(results)) == 30_000_000
+        results.close()
+
+
+def die_while_writing(number: int) -> int:
+    """Half of the result's first bytes leave this process, and then it is gone."""
+
+    def cut(connection: Connection, data: bytes) -> None:
+        os.write(connection.fileno(), bytes(data)[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Connection._send = cut  # type: ignore[attr-defined]
+    return number
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_worker_that_dies_while_it_writes_is_one_sentence(in_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_LOOK_SECONDS", 0.5)
+    with pytest.raises(BackendError, match="a worker process died"):
+        list(run_parallel(die_while_writing, range(4), 2, in_order=in_order))
 
 
 def test_a_dead_worker_is_one_sentence() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dferkit.errors import BackendError
 
@@ -22,6 +22,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 5.0
 
 
 def run_parallel(
@@ -54,8 +55,7 @@ def run_parallel(
     try:
         _refill(pool, function, drawn, pending, in_flight or 4 * workers)
         while pending:
-            if not in_order:
-                _finished_first(pending)
+            _wait_for_one(pool, pending, in_order=in_order)
             result = pending.popleft().result()
             # One slot stays free for the result that is handed out now: the caller still holds it.
             _refill(pool, function, drawn, pending, (in_flight or 4 * workers) - 1)
@@ -66,10 +66,8 @@ def run_parallel(
             "a worker process died, mostly because the memory was full: use fewer workers, the same command goes on from here"
         ) from error
     finally:
-        # An interrupted command must not wait for jobs that nobody will read; what they write is whole or not there.
         if pending:
-            for process in list((getattr(pool, "_processes", None) or {}).values()):
-                process.terminate()
+            _stop(pool)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -89,13 +87,41 @@ def _refill(
             pending.append(pool.submit(function, job))
 
 
-def _finished_first(pending: deque[Future[Result]]) -> None:
-    """Bring one that is finished to the front."""
-    finished = wait(pending, return_when=FIRST_COMPLETED).done
+def _wait_for_one(pool: ProcessPoolExecutor, pending: deque[Future[Result]], *, in_order: bool) -> None:
+    """Until the first is finished, or, where the order is free, any: that one is brought to the front.
+
+    A pool never notices a worker that died in the middle of writing a result, so its processes are looked at now and then.
+
+    Raises:
+        BrokenProcessPool: Such a worker.
+    """
+    asked = [pending[0]] if in_order else pending
+    is_dead = False
+    while not (finished := wait(asked, _LOOK_SECONDS, return_when=FIRST_COMPLETED).done):
+        if is_dead:
+            raise BrokenProcessPool("a worker died while it wrote a result")
+        is_dead = not all(process.is_alive() for process in _processes(pool))
     chosen = next(i for i, future in enumerate(pending) if future in finished)
     future = pending[chosen]
     del pending[chosen]
     pending.appendleft(future)
+
+
+def _processes(pool: ProcessPoolExecutor) -> list[Any]:
+    return list((getattr(pool, "_processes", None) or {}).values())
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once: an interrupted command must not wait for jobs that nobody will read; what they write is whole or not there.
+
+    A worker that dies while it writes a result leaves half of it, and the pool would wait for the rest as long as anybody holds the pipe's other end:
+    this process does.
+    """
+    for process in _processes(pool):
+        process.terminate()
+    queue = getattr(pool, "_result_queue", None)
+    if queue is not None:
+        queue._writer.close()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ video → frames → faces → action units → caption and tokens → alignment
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -39,14 +40,16 @@ from dferkit.faces import FaceLandmarker, build_detector, open_landmarker
 from dferkit.faces.read import LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
 from dferkit.judgement import Thresholds, find_doubts, judge
 from dferkit.labels import BASIC
+from dferkit.models.a3lign import A3lignReader
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.coarse import unit_statistics
-from dferkit.models.grace import GraceOutput
+from dferkit.models.grace import Grace, GraceOutput
 from dferkit.models.shipped import NAMES, head_folder
 from dferkit.motion import measure_motion
 from dferkit.readings import NOTHING, Guide, Outside, UnitTables, read_outside
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
 from dferkit.schema import (
+    PARAGRAPH,
     ActionUnits,
     Caption,
     CoarsePrediction,
@@ -97,6 +100,16 @@ class Reading:
     text: TextTokens
     output: GraceOutput
     motion: torch.Tensor | None = None
+
+    @property
+    def told(self) -> Caption:
+        """The text whose words the model aligned: the caption, or the paragraph that A³lign-DFER learned for its answer."""
+        model = self.head.checkpoint.model
+        if isinstance(model, Grace):
+            return self.caption
+        label = model.config.labels[int(self.output.logits[0].argmax())].replace(" ", "_")
+        names = [f"{label}-{number + 1}" for number in range(model.config.num_sentences)]
+        return Caption(text=" ".join(names), phrases=(), source=PARAGRAPH)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -491,7 +504,7 @@ class Model:
 
     def _motion(self, clips: Sequence[FaceClip], head: Head) -> torch.Tensor | None:
         """Measured motion weights, for a model that reads them."""
-        source, encoder = head.checkpoint.model.config.motion_source, head.encoder
+        source, encoder = head.checkpoint.model.motion_source, head.encoder
         if source == "tokens":
             return None
         return measure_motion(clips, source, encoder.encode, grid=encoder.grid, num_steps=encoder.num_frames)
@@ -629,9 +642,15 @@ class Model:
         if reading is None:
             raise DataError(f"{answer.prediction.input}: {answer.prediction.message}")
         visual, frames = reading.visual, len(reading.visual.timestamps)
-        words, spans, word_of_piece = merge_pieces(reading.caption.text, reading.text.spans)
+        told, model = reading.told, reading.head.checkpoint.model
+        pieces = (
+            [match.span() for match in re.finditer(r"\S+", told.text)]
+            if told.source == PARAGRAPH
+            else reading.text.spans
+        )
+        words, spans, word_of_piece = merge_pieces(told.text, pieces)
         alignment = reading.output.alignment
-        if alignment is None or alignment.plan.shape[1] != len(reading.text.pieces):
+        if alignment is None or alignment.plan.shape[1] != len(pieces):
             raise DataError(
                 "this model aligns no words with the video; explain a model with text tokens, such as grace"
             )
@@ -651,6 +670,10 @@ class Model:
         def with_words(keep: np.ndarray) -> np.ndarray:
             # Punctuation belongs to no word and always stays, so that no version is without text.
             pieces = np.where(word_of_piece >= 0, keep[:, np.maximum(word_of_piece, 0)], True)
+            if isinstance(model, A3lignReader):
+                frames = visual.values[None, :, 0]
+                logits = model.without_sentences(frames, target, torch.from_numpy(pieces))
+                return reading.head.checkpoint.probabilities(logits)[:, target]
             return self._probability(
                 reading.head,
                 self._forward(reading.head, [visual], reading.text, reading.motion, text_mask=torch.from_numpy(pieces)),
@@ -663,7 +686,7 @@ class Model:
         return Explanation(
             prediction=answer.prediction,
             face_clip=reading.clip,
-            caption=reading.caption,
+            caption=told,
             action_units=reading.action_units,
             words=words,
             word_spans=spans,
@@ -718,9 +741,8 @@ class Model:
 
     @property
     def can_explain(self) -> bool:
-        """The model aligns the words of a caption with the video."""
-        config = self.checkpoint.model.config
-        return config.use_visual and config.text in ("tokens", "phrases")
+        """The model aligns words with the video: those of a caption, or the sentences that it learned."""
+        return self.checkpoint.model.aligns_words
 
     def about(self) -> dict[str, object]:
         """What reports say of the model."""

@@ -306,9 +306,12 @@ class Phrase:
     is_stressed: bool = False
 
 
+PARAGRAPH = "learned paragraph"  # source of a caption of learned sentences, which hold no words
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caption:
-    """A description of what moved. ``source`` is ``template``, ``user`` or a language model's name."""
+    """A description of what moved. ``source`` is ``template``, ``user``, a language model's name or ``PARAGRAPH``."""
 
     text: str
     phrases: tuple[Phrase, ...]

@@ -15,6 +15,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from dferkit.encoders.box import BOX_FOLDER
+from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, write_mini_release
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 from dferkit.training.contenders import CONTENDERS, described
@@ -80,9 +81,43 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
     joined = run_here("bench", "--data", clips / "clips.csv", "--models", "text_only", "--out", out, *QUICK, "--workers", 1)  # fmt: skip
     assert joined.returncode == 0, joined.stderr
     assert set(pd.read_csv(out / "results.csv")["run"]) == {*names, "a3lign_no_jas", "text_only"}
+    # What was trained is kept: it reads a video, and says which of its learned sentences met which frame.
+    kept, video = out / "a3lign" / "seed-0" / "checkpoints" / "test", clips / test["video"].iloc[0]
+    told = run_here("predict", video, "--checkpoint", kept, "--out", tmp_path / "predicted")
+    assert told.returncode == 0, told.stderr
+    answers = pd.read_csv(out / "a3lign" / "seed-0" / "predictions.csv")
+    mine, row = (
+        pd.read_csv(tmp_path / "predicted" / "predictions.csv").iloc[0],
+        answers[answers["input"].str.endswith(video.name)].iloc[0],
+    )
+    np.testing.assert_allclose(mine[list(BASIC)].astype(float), row[list(BASIC)].astype(float), atol=1e-4)
+    why = run_here("explain", video, "--checkpoint", kept, "--out", tmp_path / "why")
+    assert why.returncode == 0, why.stderr
+    assert "learned sentences" in why.stdout
+    met = pd.read_csv(tmp_path / "why" / "alignments.csv")
+    answer = mine[list(BASIC)].astype(float).idxmax()
+    assert set(met["word"]) == {f"{answer}-1", f"{answer}-2"}
+    assert set(met["region"]) <= {"face", "rest"}
+    np.testing.assert_allclose(met.groupby("word")["weight"].sum(), 1, atol=1e-6)
+    assert (tmp_path / "why" / "over_time.png").stat().st_size > 5000
     other = run_here(*asked[:-2], "--set", "head_epochs=3")
     assert other.returncode == 2
     assert "holds another run" in other.stderr
+
+
+def test_classes_of_the_user_and_the_direction_of_time(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:
+    """The order probe has classes of its own, which the table counts; what takes means over time gives both directions one answer."""
+    made = run_here("synth", tmp_path / "order", "--clips", 40, "--probe", "order")
+    assert made.returncode == 0, made.stderr
+    asked = ("bench", "--data", tmp_path / "order" / "clips.csv", "--labels", "onset,offset", "--models", "a3lign_no_jas,clip_temporal", "--clip", clip_folder, *QUICK, "--workers", 1)  # fmt: skip
+    done = run_here(*asked, "--out", tmp_path / "bench")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "bench" / "a3lign_no_jas" / "seed-0" / "metrics.json").read_text())
+    assert metrics["uar"] == pytest.approx(0.5)
+    assert (tmp_path / "bench" / "clip_temporal" / "seed-0" / "metrics.json").is_file()
+    wrong = run_here(*asked, "--labels", "onset", "--out", tmp_path / "other")
+    assert wrong.returncode == 2
+    assert "offset" in wrong.stderr
 
 
 @pytest.mark.parametrize(

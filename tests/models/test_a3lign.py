@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from dferkit.errors import ConfigError
-from dferkit.models.a3lign import A3lign, A3lignConfig, ExportedClassifier
+from dferkit.models.a3lign import A3lign, A3lignConfig, A3lignReader
+from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dferkit.models.coarse import fit_coarse
 
 SMALL = A3lignConfig(
     dim=16, token_width=12, num_sentences=4, num_tokens=5, num_frames=6, heads=2, mlp_width=24, labels=tuple("abc")
@@ -91,23 +96,63 @@ def test_together_the_video_knows_the_class(frames: torch.Tensor, paragraphs: to
     assert not torch.allclose(video[:, 2], moved[:, 2], atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["shared", "none"])
-def test_the_exported_classifier_answers_alike(mode: str, frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+@pytest.mark.parametrize("mode", ["shared", "concat", "none"])
+def test_what_is_kept_answers_as_the_whole_model(mode: str, frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
     net = model(joint_mode=mode)
-    exported = ExportedClassifier(net, paragraphs)
+    reader = A3lignReader.of(net, paragraphs)
     with torch.no_grad():
-        torch.testing.assert_close(exported(frames), net(frames, paragraphs), atol=1e-5, rtol=1e-5)
-    with pytest.raises(ConfigError, match="no class vectors"):
-        ExportedClassifier(model(joint_mode="concat"), paragraphs)
+        torch.testing.assert_close(reader.scores(frames), net(frames, paragraphs), atol=1e-5, rtol=1e-5)
+        called = reader(frames[:, :, None])
+    torch.testing.assert_close(called.logits, reader.scores(frames))
+    assert not [name for name, _ in reader.named_parameters() if "mat" in name]
+
+
+@pytest.mark.parametrize("mode", ["shared", "concat", "none"])
+def test_a_checkpoint_of_it_answers_to_the_last_bit(
+    mode: str, frames: torch.Tensor, paragraphs: torch.Tensor, tmp_path: Path
+) -> None:
+    reader = A3lignReader.of(model(joint_mode=mode), paragraphs)
+    names = SMALL.labels
+    coarse = fit_coarse(np.random.default_rng(0).standard_normal((12, 5)), np.arange(12) % len(names), labels=names)
+    save_checkpoint(Checkpoint(model=reader, coarse=coarse, about={"name": "a3lign"}), tmp_path)
+    again = load_checkpoint(tmp_path)
+    assert again.labels == names
+    with torch.no_grad():
+        assert torch.equal(again.model(frames[:, :, None]).logits, reader(frames[:, :, None]).logits)
 
 
 def test_sentences_meet_frames(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
-    plain = model(joint_mode="none").similarity_over_time(frames, paragraphs)
+    plain = A3lignReader.of(model(joint_mode="none"), paragraphs).similarity_over_time(frames)
     expected = F.cosine_similarity(frames[:, None, None], paragraphs[None, :, :, None], dim=-1)
     torch.testing.assert_close(plain, expected)
-    found = model().similarity_over_time(frames, paragraphs)
+    reader = A3lignReader.of(model(), paragraphs)
+    with torch.no_grad():
+        found = reader.similarity_over_time(frames)
+        output = reader(frames[:, :, None])
     assert found.shape == (7, 3, 4, 6)
     assert float(found.abs().max()) <= 1 + 1e-5
+    assert output.alignment is not None
+    plan = output.alignment.plan
+    assert plan.shape == (7, 4, 6)
+    torch.testing.assert_close(plan.sum(2), torch.full((7, 4), 0.25))
+    # The frame that a sentence is nearest to has the largest share.
+    best = found[torch.arange(7), output.logits.argmax(1)].argmax(2)
+    assert torch.equal(plan.argmax(2), best)
+
+
+@pytest.mark.parametrize("mode", ["shared", "concat", "none"])
+def test_leaving_sentences_out(mode: str, frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+    """With all sentences kept nothing changes; with one left out the class scores as if the paragraph held its mean there; other classes stay."""
+    net = model(joint_mode=mode)
+    reader = A3lignReader.of(net, paragraphs)
+    keep = torch.tensor([[True] * 4, [True, False, True, True]])
+    changed = paragraphs.clone()
+    changed[1, 1] = paragraphs[1].mean(0)
+    with torch.no_grad():
+        found = reader.without_sentences(frames[:1], 1, keep)
+        torch.testing.assert_close(found[0], reader.scores(frames[:1])[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found[1, 1], net(frames[:1], changed)[0, 1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found[1, [0, 2]], found[0, [0, 2]])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dferkit.explain import alignment_table
 from dferkit.labels import BASIC
 from dferkit.reports import page
 from dferkit.reports.clip_page import clip_section, deletion_section, verdict_text
-from dferkit.reports.figures import write_confusion, write_explanation
+from dferkit.reports.figures import write_confusion, write_explanation, write_over_time
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.schema import DeletionTest, Evaluation, Explanation
 
@@ -237,6 +237,7 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
     assert "Check of the explanation" not in text
     assert len(alignment_table(bare)) == 0
     write_explanation(tmp_path / "e.png", bare)
+    write_over_time(tmp_path / "o.png", bare)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,8 @@ def test_numbers_read_well():
 def test_figures_are_png_files(tmp_path: Path, explanation: Explanation):
     write_confusion(tmp_path / "confusion.png", _evaluation(), title="grace")
     write_explanation(tmp_path / "explanation.png", explanation, faces="blur", num_words=2, num_frames=3)
-    for name in ("confusion.png", "explanation.png"):
+    write_over_time(tmp_path / "over_time.png", explanation)
+    for name in ("confusion.png", "explanation.png", "over_time.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError):
         write_explanation(tmp_path / "x.png", explanation, faces="none")

@@ -11,7 +11,7 @@ import torch
 
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.models.a3lign import A3lign, A3lignConfig
-from dferkit.training.phases import BapConfig, answer_clips, paragraphs_of, train_a3lign, trainable
+from dferkit.training.phases import BapConfig, paragraphs_of, train_a3lign, trainable
 
 CONFIG = A3lignConfig(
     dim=16, token_width=12, num_sentences=4, num_tokens=3, num_frames=4, heads=2, mlp_width=24, labels=tuple("abc"), temperature=0.1,
@@ -119,7 +119,7 @@ def test_it_learns(mode: str) -> None:
     (frames, target), tower = clips(), Tower()
     model = train_a3lign(new(config), tower, frames, target, BapConfig(epochs=(15, 8, 15), batch=16, token_rate=0.05))
     with torch.no_grad():
-        answer = answer_clips(model, paragraphs_of(model, tower), frames[:, 0]).argmax(1).numpy()
+        answer = model(frames[:, 0], paragraphs_of(model, tower)).argmax(1).numpy()
     assert (answer == target).mean() > 0.95
 
 
@@ -128,8 +128,8 @@ def test_order_is_learned_where_order_is_all_there_is() -> None:
     model = train_a3lign(new(), tower, frames, target, BapConfig(epochs=(2, 30, 40), batch=16, token_rate=0.05))
     with torch.no_grad():
         paragraphs = paragraphs_of(model, tower)
-        right = (answer_clips(model, paragraphs, frames[:, 0]).argmax(1).numpy() == target).mean()
-        turned = (answer_clips(model, paragraphs, frames[:, 0].flip(1)).argmax(1).numpy() == target).mean()
+        right = (model(frames[:, 0], paragraphs).argmax(1).numpy() == target).mean()
+        turned = (model(frames[:, 0].flip(1), paragraphs).argmax(1).numpy() == target).mean()
     assert right > 0.9
     assert turned < 0.5
 

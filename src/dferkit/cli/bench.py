@@ -24,10 +24,20 @@ def bench(
         "runs/bench"
     ),
     clip: Annotated[str | None, typer.Option("--clip", help="CLIP folder, for the models that read CLIP.")] = None,
+    clip_size: Annotated[
+        str, typer.Option("--clip-size", help="upsample crops to CLIP's size, or interpolate its places to the crop's.")
+    ] = "upsample",
     videomae: Annotated[
         str, typer.Option("--videomae", help="VideoMAE folder; by default a small random one, which knows nothing.")
     ] = "videomae",
     fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            help="clips.csv with classes of its own: their names with commas between them, such as onset,offset.",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each model with so many seeds.")] = 1,
     face: Annotated[str, typer.Option("--face", help="clips.csv: face detector.")] = "haar",
     settings: Annotated[
@@ -39,13 +49,19 @@ def bench(
 
     The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on.
     """
+    from dferkit.errors import ConfigError
+    from dferkit.labels import BASIC
     from dferkit.recipes.bench_run import BenchRun, run_bench
     from dferkit.training.contenders import CONTENDERS
 
+    classes = BASIC if labels is None else tuple(name.strip() for name in labels.split(","))
     chosen = tuple(CONTENDERS) if models == "all" else tuple(name.strip() for name in models.split(","))
     run = BenchRun(
-        models=chosen, clip=clip, videomae=videomae, fold=fold, seeds=seeds, face=face, settings=tuple(settings or ())
-    )
+        models=chosen, clip=clip, clip_size=clip_size, videomae=videomae, fold=fold, seeds=seeds, face=face, settings=tuple(settings or ()),
+        labels=classes,
+    )  # fmt: skip
+    if labels is not None and data.is_dir():
+        raise ConfigError("--labels is for clips.csv; a store knows its own classes")
     with Stages() as tell:
         table = run_bench(data, out, run, workers=workers, tell=tell)
     typer.echo(table)

@@ -22,7 +22,7 @@ from dferkit.cli.progress import plural
 def explain(
     video: Annotated[Path, typer.Argument(help="One video file.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for report.html, explanation.png and the tables.")
+        Path, typer.Option("--out", "-o", help="Folder for report.html, explanation.png, over_time.png and the tables.")
     ] = Path("explanation"),
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
     top: Annotated[int, typer.Option("--top", min=1, help="Cells listed per word in alignments.csv.")] = 5,
@@ -45,6 +45,7 @@ def explain(
     from dferkit.recipes.prediction import write_explanation
     from dferkit.reports.clip_page import deletion_verdict
     from dferkit.reports.notice import confidence_note
+    from dferkit.schema import PARAGRAPH
 
     started = time.monotonic()
     units_from, guide_from = open_outside(units, guide, guide_labels, [str(video)])
@@ -70,7 +71,8 @@ def explain(
         typer.echo(
             f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s: apparent expression {p.label or 'none (abstained)'} ({p.confidence:.2f})"
         )
-        typer.echo(f"  movements seen: {shown.caption.text}")
+        what = "learned sentences that the video met" if shown.caption.source == PARAGRAPH else "movements seen"
+        typer.echo(f"  {what}: {shown.caption.text}")
         if shown.deletion is not None:
             typer.echo(f"  deletion test: {deletion_verdict(shown.deletion)}")
     left = len(explained.result.predictions) - len(explained.explanations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +49,10 @@ def pretrain(
     if what == "clip":
         from dferkit.training.clip_pretraining import ClipPretrainingConfig
 
-        clip = ClipPretrainingConfig(seed=seed, steps=steps or ClipPretrainingConfig().steps)
+        if start != "none":
+            raise ConfigError("--start is for the box; the small CLIP begins with the box's convolutions")
+        sizes = ClipPretrainingConfig()
+        clip = replace(sizes, seed=seed, steps=steps or sizes.steps, threads=workers or os.cpu_count() or 1)
         with Stages() as tell:
             folder, figures = pretrain_small_clip(
                 out, PretrainConfig(seed=seed), clip, landmarker=landmarker_file(landmarker), workers=workers, on_progress=tell

@@ -60,6 +60,7 @@ class ClipEncoder:
         from dferkit.encoders.conv_stem import clip_class
 
         logging.set_verbosity_error()
+        logging.disable_progress_bar()
         try:
             config = CLIPConfig.from_pretrained(str(source), local_files_only=True)
             loaded: Any = clip_class(config).from_pretrained(
@@ -74,14 +75,15 @@ class ClipEncoder:
             raise CheckpointError(
                 f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"
             )
-        self.name, self.folder, self.size = f"clip:{Path(source).name}", Path(source), size
+        kind = "clip" if size == "upsample" else "clip-interpolate"
+        self.name, self.folder, self.size = f"{kind}:{Path(source).name}", Path(source), size
         self.model: Any = model.eval().requires_grad_(False)
         text, vision = model.config.text_config, model.config.vision_config
         self.dim = self.summary_dim = model.config.projection_dim
         self.token_width, self.max_tokens = text.hidden_size, text.max_position_embeddings - 2
         self._side, self._patch = vision.image_size, vision.patch_size
         self._start, self._end = _ends(text)
-        self._mean, self._std = _normalisation(self.folder)
+        self._mean, self._std = _normalisation(str(source))
         self.digest = digest_arrays({key: value.cpu().numpy() for key, value in model.state_dict().items()})
 
     @torch.inference_mode()
@@ -213,13 +215,17 @@ def _ends(config: Any) -> tuple[int, int]:
     return int(config.bos_token_id), int(config.eos_token_id)
 
 
-def _normalisation(folder: Path) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the channels: the folder's own, or OpenAI's."""
-    path, mean, std = folder / "preprocessor_config.json", _MEAN, _STD
-    if path.is_file():
+def _normalisation(source: str) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the channels: the model's own, or OpenAI's."""
+    from transformers.utils import cached_file
+
+    mean, std = _MEAN, _STD
+    name = "preprocessor_config.json"
+    found = cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+    if found is not None:
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = json.loads(Path(found).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path.name} of {folder.name} cannot be read: {error}") from error
+            raise CheckpointError(f"{name} of {Path(source).name} cannot be read: {error}") from error
         mean, std = about.get("image_mean", mean), about.get("image_std", std)
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

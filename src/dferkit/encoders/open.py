@@ -9,9 +9,13 @@ from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.encoders.protocols import VisualEncoder
 
+CLIP_SIZES = {"clip": "upsample", "clip-interpolate": "interpolate"}
+"""How CLIP gets pictures of its size, by the name of the encoder."""
+
 
 def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER) -> VisualEncoder:
-    """``box``, ``landmarks``, ``box+landmarks``, ``videomae`` (a small random one), ``clip:`` and a CLIP folder or hub-cache name, or a VideoMAE one.
+    """``box``, ``landmarks``, ``box+landmarks``, ``videomae`` (a small random one), ``clip:`` or ``clip-interpolate:`` and a CLIP folder or hub-cache
+    name, or a VideoMAE one.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -23,10 +27,11 @@ def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER) -> VisualEnc
             return LandmarkEncoder(box)
         case "box+landmarks":
             return CombinedEncoder(box)
-    if spec.startswith("clip:"):
+    kind, _, source = spec.partition(":")
+    if kind in CLIP_SIZES:
         from dferkit.encoders.clip_model import ClipEncoder
 
-        return ClipEncoder(spec.removeprefix("clip:"))
+        return ClipEncoder(source, size=CLIP_SIZES[kind])
     from dferkit.encoders.videomae import VideoMAEEncoder
 
     return VideoMAEEncoder(None if spec == "videomae" else spec)

@@ -41,6 +41,7 @@ class VideoMAEEncoder:
         from transformers.utils import logging
 
         logging.set_verbosity_error()
+        logging.disable_progress_bar()
         if source is None:
             state = torch.get_rng_state()
             torch.manual_seed(seed)

@@ -3,6 +3,7 @@
 from dferkit.explain.evidence import (
     ALIGNMENT_COLUMNS,
     MEASURED,
+    OUTSIDE,
     REGION_SOURCE,
     REGIONS,
     alignment_table,
@@ -19,6 +20,7 @@ from dferkit.explain.faithfulness import deletion_test, summarise_deletion, word
 __all__ = [
     "ALIGNMENT_COLUMNS",
     "MEASURED",
+    "OUTSIDE",
     "REGIONS",
     "REGION_SOURCE",
     "alignment_table",

@@ -17,6 +17,7 @@ from dferkit.schema import Explanation, Phrase
 
 REGION_SOURCE = "crop fractions"
 OUTSIDE = "outside"
+WHOLE = "face"  # of an encoder that sees a frame as one
 REST = "rest"
 
 ALIGNMENT_COLUMNS = (
@@ -39,7 +40,7 @@ _BOXES = (
     ("chin", 0.81, 1.00, 0.27, 0.73),
 )
 _READ_AT_MARGIN = 0.15
-REGIONS = ("forehead", "brow", "glabella", "eyes", "nose", "cheeks", "mouth", "chin", OUTSIDE)
+REGIONS = ("forehead", "brow", "glabella", "eyes", "nose", "cheeks", "mouth", "chin", OUTSIDE, WHOLE)
 
 _SAMPLES = 12
 _LEAST_COVER = 0.25
@@ -59,6 +60,8 @@ def region_grid(rows: int, columns: int) -> tuple[tuple[str, ...], ...]:
     """
     if rows < 1 or columns < 1:
         raise DataError(f"a grid has at least 1 row and 1 column, got {rows} and {columns}")
+    if rows == columns == 1:
+        return ((WHOLE,),)
     return tuple(tuple(_region_of_cell(r, c, rows, columns) for c in range(columns)) for r in range(rows))
 
 

@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dferkit.errors import ConfigError
 from dferkit.labels import BASIC
+from dferkit.models.grace import GraceOutput
+from dferkit.motion import motion_weights
+from dferkit.schema import Alignment
 
 JOINT_MODES = ("shared", "concat", "none")
 STEPS = (1, 2, 3)
@@ -208,40 +211,117 @@ class A3lign(nn.Module):
         video, classes = self.video_vectors(frames, step=step), self.class_vectors(paragraphs, step=step)
         return F.normalize(video, dim=-1) @ F.normalize(classes, dim=-1).T / self.config.temperature
 
+
+class A3lignReader(nn.Module):
+    """The finished model as a checkpoint holds it: what reads the video, the paragraphs' features, and one vector per class. It needs no text tower.
+
+    It is called as GRACE is; captions are taken and not read, because its words are the sentences that it learned.
+    """
+
+    paragraphs: Tensor
+    classes: Tensor
+    motion_source = "tokens"
+    aligns_words = True
+
+    def __init__(self, config: A3lignConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.joint = None if config.joint_mode == "none" else JointDynamicAlignmentSynchronizer(config)
+        self.register_buffer("paragraphs", torch.zeros(len(config.labels), config.num_sentences, config.dim))
+        self.register_buffer("classes", torch.zeros(len(config.labels), config.dim))
+
+    @classmethod
+    def of(cls, model: A3lign, paragraphs: Float[Tensor, "classes sentences dim"]) -> A3lignReader:
+        """From a trained model and CLIP's text features of its paragraphs."""
+        reader = cls(model.config)
+        if reader.joint is not None:
+            reader.joint.load_state_dict(model.joint.state_dict())
+        with torch.no_grad():
+            reader.paragraphs.copy_(paragraphs)
+            if model.config.joint_mode != "concat":  # there a class has no vector without a video
+                reader.classes.copy_(F.normalize(model.class_vectors(paragraphs, step=3), dim=-1))
+        return reader.eval()
+
+    def scores(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch classes"]:
+        """Class scores, as the full model's."""
+        return self._compare(frames.float())[1]
+
+    def forward(
+        self,
+        visual: Float[Tensor, "batch frames patches dim"],
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        sentence: Tensor | None = None,
+        *,
+        summary: Tensor | None = None,
+        phrases: Tensor | None = None,
+        motion: Tensor | None = None,
+        visual_keep: Tensor | None = None,
+    ) -> GraceOutput:
+        """Class scores, and how the sentences of the most probable class met the frames; of the arguments only ``visual`` is read."""
+        frames = visual[:, :, 0].float()
+        video, logits = self._compare(frames)
+        found = logits.argmax(1)
+        plan = self.sentences_over_frames(frames)[torch.arange(len(frames)), found]
+        return GraceOutput(
+            logits=logits,
+            visual_logits=logits,
+            alignment=Alignment(
+                plan=plan / plan.shape[1],
+                score=logits.max(1).values * self.config.temperature,
+                visual_index=torch.arange(frames.shape[1]).expand(len(frames), -1),
+                method="similarity",
+            ),
+            motion=motion_weights(F.layer_norm(visual.float(), visual.shape[-1:])),
+            fused=video,
+            text_pooled=self.classes[found],
+            visual_pooled=video,
+        )
+
     def similarity_over_time(
-        self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
+        self, frames: Float[Tensor, "batch frames dim"]
     ) -> Float[Tensor, "batch classes sentences frames"]:
         """Which sentence of a class's paragraph meets which frame: cosine similarity where both leave the joint module."""
-        video, text = frames.float(), paragraphs
-        if self.config.joint_mode != "none":
-            video, text = (
-                self.joint.run(side(values))[:, 1:]
-                for side, values in ((self.joint.video, video), (self.joint.text, text))
-            )
+        video, text = frames.float(), self.paragraphs
+        if self.joint is not None:
+            video, text = self.joint.run(self.joint.video(video))[:, 1:], self.joint.run(self.joint.text(text))[:, 1:]
         return torch.einsum("btd,csd->bcst", F.normalize(video, dim=-1), F.normalize(text, dim=-1))
 
+    def sentences_over_frames(
+        self, frames: Float[Tensor, "batch frames dim"]
+    ) -> Float[Tensor, "batch classes sentences frames"]:
+        """Share of each frame in what a sentence meets: similarities as sharp as the model compares classes; sums to 1 over the frames."""
+        return (self.similarity_over_time(frames) / self.config.temperature).softmax(-1)
 
-class ExportedClassifier(nn.Module):
-    """The finished model without a text tower: what reads the video, and one vector per class."""
+    @torch.no_grad()
+    def without_sentences(
+        self, frames: Float[Tensor, "one frames dim"], label: int, keep: Bool[Tensor, "versions sentences"]
+    ) -> Float[Tensor, "versions classes"]:
+        """Class scores of one clip when sentences of a class, marked False, are replaced by the mean of its paragraph."""
+        video, logits = self._compare(frames.float())
+        paragraph = self.paragraphs[label]
+        versions = torch.where(keep[..., None], paragraph, paragraph.mean(0))
+        result = logits.expand(len(keep), -1).clone()
+        if self.joint is None:
+            result[:, label] = self._cosine(video, versions.mean(1))
+        elif self.config.joint_mode == "concat":
+            for row, version in enumerate(versions):
+                own, text = self.joint.together(frames.float(), version[None])
+                result[row, label] = self._cosine(own[:, 0], text[:, 0])[0]
+        else:
+            result[:, label] = self._cosine(video, self.joint.run(self.joint.text(versions))[:, 0])
+        return result
 
-    classes: Tensor
+    def _compare(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Vector of the video (without a joint module the mean of its frames) and class scores."""
+        if self.joint is None:
+            video = frames.mean(1)
+        elif self.config.joint_mode == "concat":
+            videos, classes = self.joint.together(frames, self.paragraphs)
+            return videos.mean(1), F.cosine_similarity(videos, classes, dim=-1) / self.config.temperature
+        else:
+            video = self.joint.run(self.joint.video(frames))[:, 0]
+        return video, F.normalize(video, dim=-1) @ self.classes.T / self.config.temperature
 
-    def __init__(self, model: A3lign, paragraphs: Float[Tensor, "classes sentences dim"]) -> None:
-        """Build from a trained model and the text features of its paragraphs.
-
-        Raises:
-            ConfigError: The model reads video and paragraphs together; then there is no vector per class.
-        """
-        super().__init__()
-        if model.config.joint_mode == "concat":
-            raise ConfigError(
-                "a model with joint_mode concat has no class vectors of its own; export one with joint_mode shared"
-            )
-        self.model = model.eval()
-        with torch.no_grad():
-            self.register_buffer("classes", F.normalize(model.class_vectors(paragraphs, step=3), dim=-1))
-
-    def forward(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch classes"]:
-        """Class scores, as the full model's."""
-        video = F.normalize(self.model.video_vectors(frames.float(), step=3), dim=-1)
-        return video @ self.classes.T / self.model.config.temperature
+    def _cosine(self, video: Tensor, classes: Tensor) -> Tensor:
+        return F.cosine_similarity(video, classes, dim=-1) / self.config.temperature

@@ -17,13 +17,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dferkit.errors import CheckpointError
+from dferkit.models.a3lign import A3lignConfig, A3lignReader
 from dferkit.models.coarse import CoarseClassifier
 from dferkit.models.grace import Grace, GraceConfig
 from dferkit.storage import atomic_path, digest_file, write_json
 
 WEIGHTS, SETTINGS, COARSE = "model.safetensors", "model.json", "coarse.safetensors"
 _PARTS = {"encoder_digest": "visual encoder", "box_digest": "box", "text_encoder_digest": "text encoder"}
-FORMAT = 2  # 1 had no joint space
+FORMAT = 3  # 1 had no joint space, 2 another summary of the video
+
+TrainedModel = Grace | A3lignReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +39,7 @@ class Checkpoint:
         digest: SHA-256 of the weights, empty before saving.
     """
 
-    model: Grace
+    model: TrainedModel
     coarse: CoarseClassifier
     about: Mapping[str, Any]
     digest: str = ""
@@ -80,7 +83,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
     checkpoint.coarse.save(folder / COARSE)
     settings = {
         "format": FORMAT,
-        "grace": checkpoint.model.config.as_dict(),
+        _kind(checkpoint.model): checkpoint.model.config.as_dict(),
         "about": dict(checkpoint.about),
         "sha256": {WEIGHTS: digest_file(folder / WEIGHTS), COARSE: digest_file(folder / COARSE)},
     }
@@ -116,7 +119,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
                 raise CheckpointError(
                     f"{folder.name}: {name} differs from its recorded digest; nothing was loaded, copy it again"
                 )
-        model = Grace(GraceConfig.from_dict(settings["grace"]))
+        model = _untrained(settings)
         weights = load_file(folder / WEIGHTS)
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             raise CheckpointError(f"{folder.name}: the weights hold NaN or infinity; train the model again")
@@ -136,3 +139,14 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         raise CheckpointError(
             f"{folder.name} cannot be read as a checkpoint: {error or type(error).__name__}"
         ) from error
+
+
+def _kind(model: TrainedModel) -> str:
+    return "grace" if isinstance(model, Grace) else "a3lign"
+
+
+def _untrained(settings: Mapping[str, Any]) -> TrainedModel:
+    """A model of the kind and shape that a settings file describes."""
+    if "a3lign" in settings:
+        return A3lignReader(A3lignConfig.from_dict(settings["a3lign"]))
+    return Grace(GraceConfig.from_dict(settings["grace"]))

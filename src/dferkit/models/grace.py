@@ -133,7 +133,7 @@ class GraceOutput:
 
 
 class VisualSummary(nn.Module):
-    """The video as one vector: steps in time weighted by their motion, their mean and maximum.
+    """The video as one vector: mean (steps in time weighted by their motion) and maximum of its steps, then one layer.
 
     With ``summary_dim`` 0 a step is the mean of its weighted tokens, as in E9. Deviation: with an encoder that has a vector of its own
     per step (``VisualTokens.summary``), that is used instead, because a mean of patches forgets which of them moved.
@@ -142,17 +142,15 @@ class VisualSummary(nn.Module):
     def __init__(self, config: GraceConfig) -> None:
         super().__init__()
         width = config.summary_dim or config.visual_dim
-        self.step = nn.Sequential(
-            nn.LayerNorm(width), nn.Dropout(config.dropout), nn.Linear(width, config.dim), nn.GELU()
-        )
-        self.out = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(2 * config.dim, config.dim), nn.GELU())
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(2 * width, config.dim), nn.GELU())
 
     def forward(
         self, steps: Float[Tensor, "batch frames width"], weights: Float[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch out"]:
         """``weights`` have mean 1 per clip."""
-        hidden = self.step(steps)
-        return self.out(torch.cat([(hidden * weights[..., None]).mean(1), hidden.amax(1)], -1))
+        steps = self.norm(steps)
+        return self.out(torch.cat([(steps * weights[..., None]).mean(1), steps.amax(1)], -1))
 
 
 def pool_phrases(
@@ -203,6 +201,16 @@ class Grace(nn.Module):
         self.head = nn.Linear(dim, len(config.labels))
         self.visual_head = nn.Linear(dim, len(config.labels))
         self.temperature = nn.Parameter(torch.tensor(0.1))
+
+    @property
+    def motion_source(self) -> str:
+        """Where motion weights come from."""
+        return self.config.motion_source
+
+    @property
+    def aligns_words(self) -> bool:
+        """It aligns the words of a caption with the video, and can be explained by them."""
+        return self.config.use_visual and self.config.text in ("tokens", "phrases")
 
     def forward(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 from dferkit.datasets import check_disjoint, choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
-from dferkit.errors import DataError, ManifestError
+from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.compare import Comparison, Difference, compare
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import evaluation_figures
@@ -83,7 +83,9 @@ def adapt_manifest(
     rows = training_rows(records, manifest.name)
     check_not_trained_on(start, manifest)
     check_fits(start, box=BOX_FOLDER)
-    config = FeatureConfig(face=face, encoder=str(start.about["encoder"]), motion=start.model.config.motion_source)
+    if not isinstance(start.model, Grace):
+        raise ConfigError(f"{start.about['name']} cannot be adapted: --from takes box or a GRACE checkpoint")
+    config = FeatureConfig(face=face, encoder=str(start.about["encoder"]), motion=start.model.motion_source)
     features = extract_features(
         rows,
         out / "cache" / "train",

@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from dferkit.datasets import check_disjoint, choose_split, read_manifest
+from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.clip_model import ClipEncoder
+from dferkit.encoders.open import CLIP_SIZES, open_visual_encoder
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.labels import BASIC
+from dferkit.models.checkpoint import Checkpoint, TrainedModel, save_checkpoint
+from dferkit.models.coarse import CoarseClassifier
 from dferkit.preparation import FaceStore
-from dferkit.recipes.provenance import UNCALIBRATED, claim_run
+from dferkit.recipes.provenance import UNCALIBRATED, about_checkpoint, claim_run
 from dferkit.recipes.scoring import scored_clips, write_scores
 from dferkit.recipes.training_run import apply_settings
 from dferkit.reports.results_table import markdown_rows, results_table, write_results
 from dferkit.reports.tables import Provenance, own_version
 from dferkit.schema import Record
-from dferkit.storage import digest_file, natural_key, read_json, write_json, write_text
+from dferkit.storage import atomic_path, digest_file, natural_key, read_json, write_json, write_text
 from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, find_contender, in_order
 from dferkit.training.features import FeatureConfig, Features, extract_features, one_thread
 from dferkit.training.protocol import ProtocolConfig, choose_folds, inner_groups
@@ -30,17 +35,19 @@ from dferkit.training.stored_tokens import TokenConfig, encode_store, open_token
 from dferkit.training.table import ClipSet, clip_set
 
 Report = Callable[[str, int, int, str], None]
+_ANSWERS = "answers.safetensors"
 ORDERS = ("normal", "random", "reversed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """One fold: its clips as one encoder sees them. ``records``: all test clips, also those without a face."""
+    """One fold: its clips as one encoder sees them. ``records``: all test clips, also those without a face. ``about``: Facts of its data for a checkpoint."""
 
     name: str
     train: ClipSet
     test: ClipSet
     records: tuple[Record, ...]
+    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,21 +55,28 @@ class BenchRun:
     """What is compared.
 
     Attributes:
-        clip, videomae: Where contenders get their encoder; VideoMAE is a small random one by default, which knows nothing.
-        fold: Of a store: a name, or ``all``. seeds: Each model is trained with seeds 0, 1, ….
+        clip, videomae: Where contenders get their encoder; clip_size: ``upsample`` or ``interpolate`` (see ``ClipEncoder``); VideoMAE is a small random one by default, which knows nothing.
+        fold: Of a store: a name, or ``all``. labels: Classes of a ``clips.csv``; a store knows its own. seeds: Each model is trained with seeds 0, 1, ….
     """
 
     models: tuple[str, ...]
     clip: str | None = None
+    clip_size: str = "upsample"
     videomae: str = "videomae"
     fold: str = "all"
+    labels: tuple[str, ...] = BASIC
     seeds: int = 1
     face: str = "haar"
     settings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.clip_size not in CLIP_SIZES.values():
+            raise ConfigError(f"clip size is {self.clip_size!r}; choose {', '.join(CLIP_SIZES.values())}")
+
     def encoder_of(self, reads: str) -> str:
         """Name of the visual encoder of a contender."""
-        return {"clip": f"clip:{self.clip}", "videomae": self.videomae}.get(reads, "box")
+        clip = next(kind for kind, size in CLIP_SIZES.items() if size == self.clip_size)
+        return {"clip": f"{clip}:{self.clip}", "videomae": self.videomae}.get(reads, "box")
 
 
 def run_bench(
@@ -84,13 +98,32 @@ def run_bench(
     needy = [name for name, contender in contenders.items() if contender.reads == "clip"]
     if needy and run.clip is None:
         raise ConfigError(f"{', '.join(needy)} read CLIP: give its folder with --clip")
-    towers = ClipEncoder(run.clip) if run.clip is not None and needy else None
+    towers = ClipEncoder(run.clip, size=run.clip_size) if run.clip is not None and needy else None
+    if not data.exists():
+        raise ManifestError(f"no {data.name}: give a clips.csv with a column split, or a store of dferkit prepare")
     known = FaceStore.open(data).release.annotation_digest if data.is_dir() else digest_file(data)
-    claim_run(out, {"fold": run.fold, "face": run.face, "settings": sorted(run.settings), "data": known})
+    claim_run(
+        out,
+        {
+            "fold": run.fold,
+            "face": run.face,
+            "settings": sorted(run.settings),
+            "data": known,
+            "labels": list(run.labels),
+        },
+    )
+    digests: dict[str, str] = {}
     for name, contender in contenders.items():
         encoder = "" if contender.reads == "nothing" else run.encoder_of(contender.reads)
-        digest = towers.digest if towers is not None and contender.reads == "clip" else ""
-        claim_run(out / name, {"encoder": encoder, "encoder_digest": digest})
+        if encoder and encoder not in digests:
+            digests[encoder] = (
+                towers.digest
+                if towers is not None and contender.reads == "clip"
+                else open_visual_encoder(encoder).digest
+            )
+        claim_run(
+            out / name, {"encoder": encoder, "encoder_digest": digests.get(encoder, ""), "version": own_version()}
+        )
     sides: dict[str, tuple[Split, ...]] = {}
     jobs = [(name, seed) for name in run.models for seed in range(run.seeds)]
     for number, (name, seed) in enumerate(jobs):
@@ -132,15 +165,29 @@ def order_table(orders: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConfig, towers: ClipEncoder | None) -> None:
-    """Train and test one model on every fold; ``order.json`` is written last."""
+    """Train and test one model on every fold; a fold's answers are kept, ``order.json`` is written last."""
     parts: dict[str, list[ScoredClips]] = {order: [] for order in ORDERS}
     for split in splits:
         state = folder / "state" / split.name
-        lesson = Lesson(train=split.train, test=split.test, config=config, clip=towers, state=state)
-        answer = find_contender(name).learn(lesson)
+        if not (state / _ANSWERS).is_file():
+
+            def keep(model: TrainedModel, coarse: CoarseClassifier, split: Split = split) -> None:
+                about = about_checkpoint(
+                    name, box=BOX_FOLDER, trained_on=f"{split.about['layout']}, training side of fold {split.name} ({len(split.train.target)} clips)",
+                    seed=config.bap.seed, fold=split.name, **split.about,
+                )  # fmt: skip
+                save_checkpoint(
+                    Checkpoint(model=model, coarse=coarse, about=about), folder / "checkpoints" / split.name
+                )
+
+            lesson = Lesson(train=split.train, test=split.test, config=config, clip=towers, state=state, keep=keep)
+            answer = find_contender(name).learn(lesson)
+            told = {order: answer(in_order(split.test, order)) for order in ORDERS}
+            with atomic_path(state / _ANSWERS) as temporary:
+                save_file(told, temporary)
+        told = load_file(state / _ANSWERS)
         for order in ORDERS:
-            told = answer(in_order(split.test, order))
-            answered = dict(zip(split.test.clip_ids, told, strict=True))
+            answered = dict(zip(split.test.clip_ids, told[order], strict=True))
             parts[order].append(scored_clips(split.records, answered, split.train.labels, fold=split.name))
     provenance = Provenance(
         model=name, calibration=UNCALIBRATED, trained_on="the training side of each fold", weights_sha256=""
@@ -177,10 +224,11 @@ def _splits(
                 tokens.features.take(tokens.rows(fold.test)),
                 [by_id[clip_id] for clip_id in fold.test],
                 release.labels,
+                {"layout": release.layout, "annotation_digest": release.annotation_digest, "encoder": encoder},
             )
             for fold in choose_folds(release, run.fold)
         )  # fmt: skip
-    records = read_manifest(data, labels=BASIC)
+    records = read_manifest(data, labels=run.labels)
     check_disjoint(records)
     sides = {name: choose_split(records, name) for name in ("train", "test")}
     if any(r.split is None for r in records) or not all(sides.values()):
@@ -195,10 +243,26 @@ def _splits(
         )
         for name, chosen in sides.items()
     }
-    return (_split("test", features["train"], features["test"], sides["test"], BASIC),)
+    return (
+        _split(
+            "test",
+            features["train"],
+            features["test"],
+            sides["test"],
+            run.labels,
+            {"layout": data.name, "data_digest": digest_file(data), "encoder": encoder},
+        ),
+    )
 
 
-def _split(name: str, train: Features, test: Features, records: Sequence[Record], labels: tuple[str, ...]) -> Split:
+def _split(
+    name: str,
+    train: Features,
+    test: Features,
+    records: Sequence[Record],
+    labels: tuple[str, ...],
+    about: Mapping[str, Any],
+) -> Split:
     """One fold; where people are not named, neighbours of the training side count as one person (``inner_groups``).
 
     Raises:
@@ -208,4 +272,10 @@ def _split(name: str, train: Features, test: Features, records: Sequence[Record]
         if not features.records:
             raise DataError(f"fold {name} has no usable {side} clip: none has a face")
     learned = replace(clip_set(train, labels), subjects=inner_groups(train.records))
-    return Split(name=name, train=learned, test=clip_set(test, labels), records=tuple(records))
+    return Split(
+        name=name,
+        train=learned,
+        test=clip_set(test, labels),
+        records=tuple(records),
+        about={**about, "encoder_digest": train.encoder_digest},
+    )

@@ -103,9 +103,7 @@ def calibrate_manifest(
         check_not_trained_on(checkpoint, manifest)
     check_fits(checkpoint, box=BOX_FOLDER)
     _check_enough(chosen, len(chosen))
-    config = FeatureConfig(
-        face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
-    )
+    config = FeatureConfig(face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source)
     features = extract_features(chosen, out / "cache", config, workers=workers, on_progress=on_progress)
     _check_enough(features.records, len(chosen))
     with one_thread():

@@ -16,9 +16,9 @@ from dferkit.errors import DataError
 from dferkit.evaluation.prediction_file import LEAKY_MARK
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.evaluation.summary import summarize
-from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dferkit.models.checkpoint import Checkpoint, TrainedModel, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier
-from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import joint_space_of
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.recipes.scoring import answer_features, provenance_of, scored_clips, write_scores
@@ -63,7 +63,7 @@ class TrainedFold:
     """Models of one fold. ``checkpoint`` is that of the chosen epoch, ``last`` that of the last one; ``scores`` are UAR on the held-out clips after each epoch."""
 
     checkpoint: Checkpoint
-    last: Grace
+    last: TrainedModel
     epoch: int
     scores: tuple[float, ...]
 
@@ -215,7 +215,7 @@ def _selection(
     described = describe_all(side.units, side.timestamps, side.au_names, "box")
     texts = refine_all(described, test_guides(coarse, side.units), text_encoder, for_training=False)
 
-    def predict(model: Grace) -> np.ndarray:
+    def predict(model: TrainedModel) -> np.ndarray:
         return predict_probabilities(model, side.visual, texts.tokens, summary=side.summary, motion=side.motion)
 
     key = digest_json(
@@ -246,7 +246,7 @@ def answer_clips(
     *,
     fold: str,
     text_encoder: TextEncoder,
-    models: Sequence[Grace] = (),
+    models: Sequence[TrainedModel] = (),
 ) -> list[ScoredClips]:
     """Answers of all clips, by the checkpoint and by other weights of the same run.
 

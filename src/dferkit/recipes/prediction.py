@@ -72,6 +72,7 @@ def write_explanation(
 ) -> None:
     """The explained windows of one video: page, picture and tables. ``settings`` and ``seconds`` stand in ``run.json``."""
     from dferkit.reports.figures import write_explanation as write_picture
+    from dferkit.reports.figures import write_over_time
 
     out = Path(out)
     result = explained.result
@@ -79,6 +80,7 @@ def write_explanation(
         out / "report.html", explained.explanations, about=explained.about, predictions=result.predictions
     )
     write_picture(out / "explanation.png", explained.explanations[0])
+    write_over_time(out / "over_time.png", explained.explanations[0])
     write_tables(
         out,
         result.predictions,

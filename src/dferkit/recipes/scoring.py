@@ -18,8 +18,7 @@ from dferkit.evaluation.scored import ScoredClips
 from dferkit.evaluation.summary import summarize
 from dferkit.faces import build_detector
 from dferkit.faces.clip import read_clip_faces
-from dferkit.models.checkpoint import Checkpoint
-from dferkit.models.grace import Grace
+from dferkit.models.checkpoint import Checkpoint, TrainedModel
 from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
 from dferkit.reports.scored_table import write_scored
@@ -47,7 +46,7 @@ def provenance_of(checkpoint: Checkpoint) -> Provenance:
 
 
 def answer_features(
-    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[Grace] = ()
+    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[TrainedModel] = ()
 ) -> np.ndarray:
     """Class probabilities (clips, classes) of cached clips, captions included, at the checkpoint's temperature.
 
@@ -63,7 +62,7 @@ def answer_features(
 
 
 def feature_logits(
-    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[Grace] = ()
+    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[TrainedModel] = ()
 ) -> Tensor:
     """Class scores (1 + models, clips, classes), float64, of cached clips, captions included.
 
@@ -233,9 +232,7 @@ def evaluate_manifest(
             f"{Path(manifest).name} has a split column, but no row with split test; give one, or leave the column out"
         )
     sources = open_baselines(baselines, records, checkpoint.labels)
-    config = FeatureConfig(
-        face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
-    )
+    config = FeatureConfig(face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source)
     features = extract_features(
         records,
         out / "cache",

@@ -113,7 +113,7 @@ def evaluate_store(
     tested = {clip_id for one in folds for clip_id in one.test}
     sources = open_baselines(baselines, [r for r in release.records if r.clip_id in tested], checkpoint.labels)
     config = TokenConfig.for_protocol(
-        protocol, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.config.motion_source
+        protocol, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source
     )
     text_encoder = TextEncoder(BOX_FOLDER / "text")
     with processes() as (rank, world):

@@ -111,9 +111,7 @@ def _test(
     workers: int | None,
     tell: Report,
 ) -> dict[str, Any]:
-    config = TokenConfig.for_protocol(
-        protocol, encoder=str(model.about["encoder"]), motion=model.model.config.motion_source
-    )
+    config = TokenConfig.for_protocol(protocol, encoder=str(model.about["encoder"]), motion=model.model.motion_source)
     encode_store(
         store.path, config, workers=workers, verify=False, on_progress=lambda a, b: tell(f"tokens of {name}", a, b, "")
     )

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from dferkit.errors import ConfigError
-from dferkit.explain import REGIONS, alignment_table, region_shares
+from dferkit.explain import OUTSIDE, REGIONS, alignment_table, region_shares
 from dferkit.facs import load_facs
 from dferkit.reports import charts
 from dferkit.reports.page import FACES, escape, image_uri, number, percent, table
-from dferkit.schema import DeletionTest, Explanation, Prediction
+from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, Prediction
 
 _MAX_THUMBNAILS = 16
 _STATUS = {
@@ -178,7 +178,7 @@ def _why(explanation: Explanation, shown: Sequence[int], faces: str, quality: in
         "the word is left out); a dashed word speaks against the answer. Point at a word, tap it or reach it with the "
         "Tab key: its patches light up. Point at a patch: its words are framed.</p>"
         f'<p class="caption">{_caption(explanation)}</p>'
-        f'<p class="small">The description of the movements comes from: {escape(explanation.caption.source)}. '
+        f'<p class="small">{_origin(explanation)} '
         f"Method: {escape(explanation.method.replace('_', ' '))}.{hidden[faces]}</p>"
         '<div class="overlays" role="group" aria-label="What lights up"><button type="button" data-overlay="word" '
         'aria-pressed="true">words</button>'
@@ -187,6 +187,12 @@ def _why(explanation: Explanation, shown: Sequence[int], faces: str, quality: in
         '<button type="button" data-overlay="none" aria-pressed="false">nothing</button></div>'
         f'<p class="readout" aria-live="polite"></p><div class="strip">{"".join(figures)}</div>'
     )
+
+
+def _origin(explanation: Explanation) -> str:
+    if explanation.caption.source == PARAGRAPH:
+        return "These are the sentences that the model learned for its answer; they hold no words that could be read."
+    return f"The description of the movements comes from: {escape(explanation.caption.source)}."
 
 
 def _caption(explanation: Explanation) -> str:
@@ -334,7 +340,7 @@ def _maps_json(explanation: Explanation, shown: Sequence[int]) -> str:
     frames = list(shown)
     maps = np.asarray(explanation.transport, dtype=np.float64)
     names = [str(name) for name in REGIONS]
-    grid = [names.index(name) if name in names else len(names) - 1 for row in explanation.regions for name in row]
+    grid = [names.index(name if name in names else OUTSIDE) for row in explanation.regions for name in row]
     data = {
         "rows": maps.shape[2],
         "columns": maps.shape[3],

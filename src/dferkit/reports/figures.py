@@ -114,6 +114,7 @@ def write_explanation(
     figure = Figure(figsize=(1.15 * len(shown) + 1.0, 1.2 * (len(maps) + 1) + 0.9), layout="constrained")
     grid = figure.subplots(len(maps) + 1, len(shown), squeeze=False)
     size = explanation.face_clip.images.shape[1]
+    strongest = 0.8 if explanation.motion[0].size > 1 else 0.4  # one cell that covers the whole face must not hide it
     for column, frame in enumerate(shown):
         picture = veil(explanation.face_clip.images[frame], faces, explanation.regions)
         grid[0, column].set_title(f"{explanation.face_clip.timestamps[frame]:.2f} s", fontsize=8)
@@ -125,7 +126,7 @@ def write_explanation(
             # Only what is above an even spread is drawn, as in the page.
             above = np.clip((values[frame] - values.mean()) / max(float(values.max() - values.mean()), 1e-12), 0, 1)
             axes.imshow(
-                above, cmap=colours, vmin=0, vmax=1, alpha=0.8 * above**0.75, extent=(0, size, size, 0),
+                above, cmap=colours, vmin=0, vmax=1, alpha=strongest * above**0.75, extent=(0, size, size, 0),
                 interpolation="nearest",
             )  # fmt: skip
     for axes, name in zip(
@@ -135,6 +136,36 @@ def write_explanation(
     text = explanation.caption.text
     text = text if len(text) <= 110 else text[:107] + "…"
     figure.suptitle(f"{verdict_text(explanation.prediction)}\n{text}", fontsize=9)
+    _save(figure, path)
+
+
+def write_over_time(path: Path | str, explanation: Explanation, *, num_words: int = 24) -> None:
+    """Draw when each word met the face: its mass over time as a multiple of an even spread, with motion and evidence below.
+
+    Args:
+        num_words: The first words that have mass.
+    """
+    from matplotlib.figure import Figure
+
+    mass = np.asarray(explanation.transport, dtype=np.float64).sum((2, 3))
+    rows = np.flatnonzero(mass.sum(1) > 0)[:num_words]
+    times = explanation.face_clip.timestamps
+    figure = Figure(figsize=(7.2, 2.6 + 0.24 * len(rows)), layout="constrained")
+    words, below = figure.subplots(2, 1, height_ratios=(max(len(rows), 4), 4), sharex=True)
+    places = np.arange(len(times))
+    if len(rows):
+        image = words.imshow(mass[rows] * len(times), cmap="viridis", aspect="auto", vmin=0, interpolation="nearest")
+        figure.colorbar(image, ax=words, label="× even spread")
+    words.set_yticks(range(len(rows)), [explanation.words[i] for i in rows], fontsize=8)
+    for name, values in (("motion", explanation.motion), ("evidence", explanation.evidence)):
+        course = np.asarray(values, dtype=np.float64).sum((1, 2))
+        total = course.mean()
+        below.plot(places, course / total if total > 0 else course, label=name)
+    below.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+    below.set_xticks(places[:: max(len(places) // 8, 1)], [f"{t:.2f}" for t in times[:: max(len(places) // 8, 1)]])
+    below.set(xlabel="seconds", ylabel="× mean", ylim=(0, None))
+    below.legend(fontsize=8, frameon=False)
+    words.set_title(verdict_text(explanation.prediction), fontsize=9)
     _save(figure, path)
 
 

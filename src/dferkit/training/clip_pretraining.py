@@ -55,7 +55,7 @@ class ClipPretrainingConfig:
     text_width: int = 64
     text_layers: int = 2
     dim: int = 128
-    steps: int = 4500
+    steps: int = 9000
     clips: int = 24
     frames: int = 4
     easy_steps: int = 500
@@ -158,7 +158,7 @@ def pretrain_clip(
     clip: Any = model.clip.eval()
     clip.save_pretrained(folder)
     figures = probe(clip, data, train, held)
-    write_json(work / "clip.json", {**settings, **figures, "clips": len(train)})
+    write_json(folder / "card.json", {**settings, **figures, "clips": len(train)})
     return figures
 
 

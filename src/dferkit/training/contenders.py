@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
@@ -23,16 +24,21 @@ from dferkit.errors import ConfigError
 from dferkit.facs import load_facs
 from dferkit.labels import nearest_name
 from dferkit.losses import class_weights_effective, weighted_focal
-from dferkit.models.a3lign import A3lign, A3lignConfig, DynamicEncoder
+from dferkit.models.a3lign import A3lign, A3lignConfig, A3lignReader, DynamicEncoder
 from dferkit.models.build import VARIANTS
-from dferkit.models.coarse import fit_coarse
+from dferkit.models.checkpoint import TrainedModel
+from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.joint_space import joint_space_of
 from dferkit.training.loop import TrainingConfig, predict_probabilities
-from dferkit.training.phases import BapConfig, answer_clips, paragraphs_of, train_a3lign
+from dferkit.training.phases import BapConfig, paragraphs_of, train_a3lign
 from dferkit.training.table import ClipSet, base_config, caption_split, train_row
+
+_AT_ONCE = 64
 
 Answer = Callable[[ClipSet], np.ndarray]
 """Clips → class probabilities (clips, classes)."""
+Keep = Callable[[TrainedModel, CoarseClassifier], None]
+"""Takes a model that can be used without its training data, and the coarse classifier that guides its captions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +72,8 @@ class Lesson:
     """What a contender learns from. ``test`` is there for what must be known before an answer (captions); its classes are never read.
 
     Attributes:
-        state: Where a long training keeps what it goes on from after an interruption.
+        state: Where a long training keeps what it goes on from after an interruption. keep: Called with the trained model of contenders that
+            ``predict`` and ``explain`` can use.
     """
 
     train: ClipSet
@@ -74,6 +81,7 @@ class Lesson:
     config: BenchConfig
     clip: ClipEncoder | None = None
     state: Path | None = None
+    keep: Keep = lambda model, coarse: None
 
     @property
     def towers(self) -> ClipEncoder:
@@ -110,6 +118,7 @@ def _grace(name: str) -> Callable[[Lesson], Answer]:
         sides = caption_split(train, lesson.test, encoder)
         base, budget = base_config(train, encoder, has_joint=joint is not None), lesson.config.grace
         row = train_row(name, train, lesson.test, sides.train.tokens, sides.test.tokens, base, budget, joint=joint)
+        lesson.keep(row.model, sides.coarse)
         # The captions are the test clips', in their order; a look at the same frames in another order keeps them.
         return lambda clips: predict_probabilities(row.model, clips.visual, sides.test.tokens, summary=clips.summary)
 
@@ -170,10 +179,20 @@ def _a3lign(mode: str = "shared", *, has_bap: bool = True) -> Callable[[Lesson],
             bap = replace(bap, epochs=(0, 0, sum(bap.epochs)))
         torch.manual_seed(bap.seed)
         model = A3lign(_a3lign_config(lesson, mode))
-        train_a3lign(model, towers.encode_embeddings, _frames(train)[:, None], train.target, bap, state=lesson.state)
+        tower = partial(towers.encode_embeddings, use_bfloat16=bap.use_bfloat16)
+        train_a3lign(model, tower, _frames(train)[:, None], train.target, bap, state=lesson.state)
         with torch.no_grad():
-            paragraphs = paragraphs_of(model, towers.encode_embeddings)
-        return lambda clips: answer_clips(model, paragraphs, _frames(clips)).double().softmax(1).numpy()
+            reader = A3lignReader.of(model, paragraphs_of(model, towers.encode_embeddings))
+        lesson.keep(
+            reader, fit_coarse(unit_statistics(train.units.astype(np.float64)), train.target, labels=train.labels)
+        )
+
+        @torch.inference_mode()
+        def answer(clips: ClipSet) -> np.ndarray:
+            scores = torch.cat([reader.scores(some) for some in _frames(clips).split(_AT_ONCE)])
+            return scores.double().softmax(1).numpy()
+
+        return answer
 
     return learn
 

@@ -28,9 +28,9 @@ _STILL = 0.05  # an intensity that changes less is held through the clip
 class JointPretrainingConfig:
     """How long and how fast. ``token_noise``: standard deviation of the noise on visual tokens, in units of theirs."""
 
-    epochs: int = 3
+    epochs: int = 20
     batch: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     token_noise: float = 0.2
     seed: int = 0

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dferkit.errors import ConfigError, DataError
 from dferkit.losses import class_weights_effective
+from dferkit.models.checkpoint import TrainedModel
 from dferkit.models.grace import Grace, GraceConfig, GraceOutput
 from dferkit.schema import TextTokens
 from dferkit.storage import digest_arrays
@@ -288,7 +289,7 @@ def _add_noise(values: Tensor, axes: tuple[int, ...], config: TrainingConfig) ->
 
 @torch.inference_mode()
 def predict_outputs(
-    model: Grace,
+    model: TrainedModel,
     visual: Tensor | TokenRows,
     texts: Sequence[TextTokens],
     *,
@@ -316,7 +317,7 @@ def predict_outputs(
 
 
 def predict_logits(
-    model: Grace,
+    model: TrainedModel,
     visual: Tensor | TokenRows,
     texts: Sequence[TextTokens],
     *,
@@ -330,7 +331,7 @@ def predict_logits(
 
 
 def predict_probabilities(
-    model: Grace,
+    model: TrainedModel,
     visual: Tensor | TokenRows,
     texts: Sequence[TextTokens],
     *,
@@ -343,7 +344,7 @@ def predict_probabilities(
 
 
 def predict_plans(
-    model: Grace,
+    model: TrainedModel,
     visual: Tensor,
     texts: Sequence[TextTokens],
     *,

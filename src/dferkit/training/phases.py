@@ -34,6 +34,7 @@ class BapConfig:
         epochs: Of the three steps; a step with 0 is left out. Without the first two, all is trained together from the start ("no BAP").
         token_rate, module_rate: Learning rates of the paragraphs' tokens and of the dynamic modules (DFER-CLIP's).
         falls: Shares of a step after which the rates fall to a tenth.
+        use_bfloat16: Run the text tower in half the memory in steps 1 and 3; an answer then differs in the third digit.
     """
 
     epochs: tuple[int, int, int] = (40, 30, 30)
@@ -43,6 +44,7 @@ class BapConfig:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     falls: tuple[float, ...] = (0.6, 0.8)
+    use_bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -172,12 +174,3 @@ def _batches(clips: int, views: int, config: BapConfig, step: int, epoch: int) -
         (torch.from_numpy(order[i : i + config.batch]), torch.from_numpy(view[order[i : i + config.batch]]))
         for i in range(0, clips, config.batch)
     ]
-
-
-@torch.inference_mode()
-def answer_clips(
-    model: A3lign, paragraphs: Float[Tensor, "classes sentences dim"], frames: Float[Tensor, "clips frames dim"]
-) -> Float[Tensor, "clips classes"]:
-    """Class scores of the finished model; neighbours in a batch do not change each other."""
-    model.eval()
-    return torch.cat([model(some, paragraphs) for some in frames.split(64)])
