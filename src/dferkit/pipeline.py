@@ -6,7 +6,6 @@ video → frames → faces → action units → caption and tokens → alignment
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -643,14 +642,15 @@ class Model:
             raise DataError(f"{answer.prediction.input}: {answer.prediction.message}")
         visual, frames = reading.visual, len(reading.visual.timestamps)
         told, model = reading.told, reading.head.checkpoint.model
-        pieces = (
-            [match.span() for match in re.finditer(r"\S+", told.text)]
-            if told.source == PARAGRAPH
-            else reading.text.spans
-        )
-        words, spans, word_of_piece = merge_pieces(told.text, pieces)
+        if told.source == PARAGRAPH:  # each sentence is a word of its own
+            words = tuple(told.text.split(" "))
+            ends = np.cumsum([len(word) + 1 for word in words])
+            spans = tuple((int(end) - 1 - len(word), int(end) - 1) for word, end in zip(words, ends, strict=True))
+            word_of_piece = np.arange(len(words))
+        else:
+            words, spans, word_of_piece = merge_pieces(told.text, reading.text.spans)
         alignment = reading.output.alignment
-        if alignment is None or alignment.plan.shape[1] != len(pieces):
+        if alignment is None or alignment.plan.shape[1] != len(word_of_piece):
             raise DataError(
                 "this model aligns no words with the video; explain a model with text tokens, such as grace"
             )

@@ -393,7 +393,7 @@ class Alignment:
         plan: Non-negative weights; rows of live words sum to the text mass (1 / number of live words by default).
         score: Similarity of text and video per batch element, higher is closer.
         visual_index: Position (frame · patches + patch) of each visual column, -1 for padding; tokens may have been selected.
-        method: ``transport``, ``cosine`` or ``cross_attention``.
+        method: ``transport``, ``cosine``, ``cross_attention``, or ``similarity`` (A³lign-DFER: a row is spread over the frames).
     """
 
     plan: Float[Tensor, "batch words visual"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,17 @@ def test_half_precision_is_close(encoder: ClipEncoder) -> None:
         full, half = encoder.encode_embeddings(tokens), encoder.encode_embeddings(tokens, use_bfloat16=True)
     assert half.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(full, half).min() > 0.995
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("preprocessor_config.json", '{"image_mean": 3}'), ("preprocessor_config.json", '{"image_mean": [0.5]}'), ("preprocessor_config.json", "[]"), ("config.json", "[1]"), ("config.json", "{")],
+)  # fmt: skip
+def test_a_damaged_folder_is_one_sentence(folder: Path, tmp_path: Path, name: str, text: str) -> None:
+    shutil.copytree(folder, tmp_path / "clip")
+    (tmp_path / "clip" / name).write_text(text)
+    with pytest.raises(CheckpointError):
+        ClipEncoder(tmp_path / "clip")
 
 
 def test_other_sizes_are_enlarged_or_the_places_interpolated(folder: Path, clip: FaceClip) -> None:

@@ -100,6 +100,24 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
     assert set(met["region"]) <= {"face", "rest"}
     np.testing.assert_allclose(met.groupby("word")["weight"].sum(), 1, atol=1e-6)
     assert (tmp_path / "why" / "over_time.png").stat().st_size > 5000
+    scored = run_here("evaluate", "--data", clips / "clips.csv", "--checkpoint", kept, "--out", tmp_path / "scored")
+    assert scored.returncode == 0, scored.stderr
+    uars = [
+        json.loads((folder / "metrics.json").read_text())["uar"] for folder in (tmp_path / "scored", kept.parents[1])
+    ]
+    assert uars[0] == pytest.approx(uars[1])
+    refused = run_here("train", "--data", clips / "clips.csv", "--from", kept, "--out", tmp_path / "adapted")
+    assert refused.returncode == 2
+    assert "cannot be adapted" in refused.stderr
+    # A fold that was answered is not learned again; one of other clips is.
+    metrics = kept.parents[1] / "metrics.json"
+    figures = metrics.read_bytes()
+    (kept.parents[1] / "order.json").unlink()
+    (kept / "model.json").unlink()
+    assert run_here(*asked[:4], "a3lign", *asked[5:]).returncode == 0
+    assert metrics.read_bytes() == figures
+    assert not (kept / "model.json").exists()
+    assert not list(out.rglob("state/test/step*")), "what a training goes on from is not needed any more"
     other = run_here(*asked[:-2], "--set", "head_epochs=3")
     assert other.returncode == 2
     assert "holds another run" in other.stderr
@@ -115,7 +133,7 @@ def test_classes_of_the_user_and_the_direction_of_time(run_here: Run, clip_folde
     metrics = json.loads((tmp_path / "bench" / "a3lign_no_jas" / "seed-0" / "metrics.json").read_text())
     assert metrics["uar"] == pytest.approx(0.5)
     assert (tmp_path / "bench" / "clip_temporal" / "seed-0" / "metrics.json").is_file()
-    wrong = run_here(*asked, "--labels", "onset", "--out", tmp_path / "other")
+    wrong = run_here(*asked, "--labels", "onset,peak", "--out", tmp_path / "other")
     assert wrong.returncode == 2
     assert "offset" in wrong.stderr
 
@@ -130,6 +148,9 @@ def test_classes_of_the_user_and_the_direction_of_time(run_here: Run, clip_folde
         (("--set", "bap.epochs=[4,3"), "cannot be read"),
         (("--set", "bap.epochs=[4,3,2.5]"), "give three numbers"),
         (("--set", "tokens=0"), "at least 1"),
+        (("--labels", "onset,"), "two or more different names"),
+        (("--labels", "onset,onset"), "two or more different names"),
+        (("--clip-size", "shrink"), "choose upsample, interpolate"),
     ],
 )
 def test_wrong_use_is_one_sentence(

@@ -121,11 +121,25 @@ def test_a_checkpoint_of_it_answers_to_the_last_bit(
         assert torch.equal(again.model(frames[:, :, None]).logits, reader(frames[:, :, None]).logits)
 
 
-def test_sentences_meet_frames(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+def test_together_a_sentence_meets_frames_that_know_its_class(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+    """Read as one sequence, the frames beside one class do not move when another class's paragraph does; apart they never do."""
+    net = model(joint_mode="concat")
+    other = paragraphs.clone()
+    other[2] += torch.randn(4, 16, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        before, after = (A3lignReader.of(net, some).similarity_over_time(frames) for some in (paragraphs, other))
+        apart = A3lignReader.of(model(joint_mode="shared"), paragraphs).similarity_over_time(frames)
+    torch.testing.assert_close(before[:, :2], after[:, :2])
+    assert not torch.allclose(before[:, 2], after[:, 2], atol=1e-3)
+    assert not torch.allclose(before, apart, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["shared", "concat", "none"])
+def test_sentences_meet_frames(mode: str, frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
     plain = A3lignReader.of(model(joint_mode="none"), paragraphs).similarity_over_time(frames)
     expected = F.cosine_similarity(frames[:, None, None], paragraphs[None, :, :, None], dim=-1)
     torch.testing.assert_close(plain, expected)
-    reader = A3lignReader.of(model(), paragraphs)
+    reader = A3lignReader.of(model(joint_mode=mode), paragraphs)
     with torch.no_grad():
         found = reader.similarity_over_time(frames)
         output = reader(frames[:, :, None])

@@ -91,6 +91,7 @@ def killed_at() -> Iterator[KilledAt]:
     here, there = Pipe()
     process = get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
     process.start()
+    there.close()  # if it dies, the next answer fails at once
 
     def ask(limit: int, faces: Faces, out: Path, *, is_after: bool = False) -> tuple[bool, int]:
         here.send((limit, faces, out, is_after))

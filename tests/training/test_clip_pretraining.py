@@ -1,4 +1,4 @@
-"""The small CLIP: what it is told, and that it comes out as transformers' own class. That it learns is a benchmark's matter."""
+"""The small CLIP: what it is told, and that it comes back from its folder. That it learns is a benchmark's matter."""
 
 from __future__ import annotations
 

@@ -49,19 +49,15 @@ def bench(
 
     The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on.
     """
-    from dferkit.errors import ConfigError
-    from dferkit.labels import BASIC
     from dferkit.recipes.bench_run import BenchRun, run_bench
     from dferkit.training.contenders import CONTENDERS
 
-    classes = BASIC if labels is None else tuple(name.strip() for name in labels.split(","))
+    classes = None if labels is None else tuple(name.strip() for name in labels.split(","))
     chosen = tuple(CONTENDERS) if models == "all" else tuple(name.strip() for name in models.split(","))
     run = BenchRun(
         models=chosen, clip=clip, clip_size=clip_size, videomae=videomae, fold=fold, seeds=seeds, face=face, settings=tuple(settings or ()),
         labels=classes,
     )  # fmt: skip
-    if labels is not None and data.is_dir():
-        raise ConfigError("--labels is for clips.csv; a store knows its own classes")
     with Stages() as tell:
         table = run_bench(data, out, run, workers=workers, tell=tell)
     typer.echo(table)

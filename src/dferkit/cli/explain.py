@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,17 @@ from dferkit.cli.inputs import (
     open_outside,
 )
 from dferkit.cli.progress import plural
+
+if TYPE_CHECKING:
+    from dferkit.schema import Explanation
+
+_NAMED = 3
+
+
+def strongest(explanation: Explanation) -> list[str]:
+    """The words that the answer owes most to, the most important first."""
+    order = sorted(range(len(explanation.words)), key=lambda i: -float(explanation.word_weights[i]))
+    return [explanation.words[i] for i in order[:_NAMED] if explanation.word_weights[i] > 0]
 
 
 def explain(
@@ -71,8 +82,10 @@ def explain(
         typer.echo(
             f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s: apparent expression {p.label or 'none (abstained)'} ({p.confidence:.2f})"
         )
-        what = "learned sentences that the video met" if shown.caption.source == PARAGRAPH else "movements seen"
-        typer.echo(f"  {what}: {shown.caption.text}")
+        if shown.caption.source == PARAGRAPH:
+            typer.echo(f"  learned sentences that the answer owes most to: {', '.join(strongest(shown))}")
+        else:
+            typer.echo(f"  movements seen: {shown.caption.text}")
         if shown.deletion is not None:
             typer.echo(f"  deletion test: {deletion_verdict(shown.deletion)}")
     left = len(explained.result.predictions) - len(explained.explanations)

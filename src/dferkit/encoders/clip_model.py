@@ -67,9 +67,9 @@ class ClipEncoder:
                 str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
             )
             model, report = loaded
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
-                f"no CLIP model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
+                f"no CLIP model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
             ) from error
         if unfilled := sorted(report["missing_keys"]):
             raise CheckpointError(
@@ -219,13 +219,20 @@ def _normalisation(source: str) -> tuple[Tensor, Tensor]:
     """Mean and spread of the channels: the model's own, or OpenAI's."""
     from transformers.utils import cached_file
 
-    mean, std = _MEAN, _STD
+    mean: tuple[float, ...] = _MEAN
+    std: tuple[float, ...] = _STD
     name = "preprocessor_config.json"
     found = cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
     if found is not None:
         try:
             about = json.loads(Path(found).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            mean, std = (
+                tuple(map(float, about.get(key, known))) for key, known in (("image_mean", mean), ("image_std", std))
+            )
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{name} of {Path(source).name} cannot be read: {error}") from error
-        mean, std = about.get("image_mean", mean), about.get("image_std", std)
+        if len(mean) != 3 or len(std) != 3:
+            raise CheckpointError(
+                f"{name} of {Path(source).name} gives {len(mean)} and {len(std)} channels; expected 3"
+            )
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

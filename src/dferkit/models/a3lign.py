@@ -144,6 +144,13 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
         self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
     ) -> tuple[Float[Tensor, "batch classes dim"], Float[Tensor, "batch classes dim"]]:
         """Every video beside every paragraph as one sequence: class-specific vectors of the video and of the classes."""
+        video, text = self.pairs(frames, paragraphs)
+        return video[:, :, 0], text[:, :, 0]
+
+    def pairs(
+        self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
+    ) -> tuple[Float[Tensor, "batch classes video dim"], Float[Tensor, "batch classes text dim"]]:
+        """Both parts of every such sequence, each with its first token, as they leave the layers."""
         batch, classes = len(frames), len(paragraphs)
         video, text = self.video(frames), self.text(paragraphs)
         pairs = torch.cat(
@@ -154,7 +161,7 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
             1,
         )
         hidden = self.run(pairs).unflatten(0, (batch, classes))
-        return hidden[:, :, 0], hidden[:, :, video.shape[1]]
+        return hidden[:, :, : video.shape[1]], hidden[:, :, video.shape[1] :]
 
 
 class A3lign(nn.Module):
@@ -244,7 +251,7 @@ class A3lignReader(nn.Module):
 
     def scores(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch classes"]:
         """Class scores, as the full model's."""
-        return self._compare(frames.float())[1]
+        return self._compare(frames.float())[2]
 
     def forward(
         self,
@@ -260,7 +267,7 @@ class A3lignReader(nn.Module):
     ) -> GraceOutput:
         """Class scores, and how the sentences of the most probable class met the frames; of the arguments only ``visual`` is read."""
         frames = visual[:, :, 0].float()
-        video, logits = self._compare(frames)
+        video, classes, logits = self._compare(frames)
         found = logits.argmax(1)
         plan = self.sentences_over_frames(frames)[torch.arange(len(frames)), found]
         return GraceOutput(
@@ -274,15 +281,21 @@ class A3lignReader(nn.Module):
             ),
             motion=motion_weights(F.layer_norm(visual.float(), visual.shape[-1:])),
             fused=video,
-            text_pooled=self.classes[found],
+            text_pooled=classes[torch.arange(len(frames)), found],
             visual_pooled=video,
         )
 
     def similarity_over_time(
         self, frames: Float[Tensor, "batch frames dim"]
     ) -> Float[Tensor, "batch classes sentences frames"]:
-        """Which sentence of a class's paragraph meets which frame: cosine similarity where both leave the joint module."""
+        """Which sentence of a class's paragraph meets which frame: cosine similarity where both leave the joint module.
+
+        Deviation: the paper shows no such map. The answer reads the first token of each sequence; this is what those tokens gathered from.
+        """
         video, text = frames.float(), self.paragraphs
+        if self.joint is not None and self.config.joint_mode == "concat":
+            seen, told = (F.normalize(part[:, :, 1:], dim=-1) for part in self.joint.pairs(video, text))
+            return torch.einsum("bctd,bcsd->bcst", seen, told)
         if self.joint is not None:
             video, text = self.joint.run(self.joint.video(video))[:, 1:], self.joint.run(self.joint.text(text))[:, 1:]
         return torch.einsum("btd,csd->bcst", F.normalize(video, dim=-1), F.normalize(text, dim=-1))
@@ -298,7 +311,7 @@ class A3lignReader(nn.Module):
         self, frames: Float[Tensor, "one frames dim"], label: int, keep: Bool[Tensor, "versions sentences"]
     ) -> Float[Tensor, "versions classes"]:
         """Class scores of one clip when sentences of a class, marked False, are replaced by the mean of its paragraph."""
-        video, logits = self._compare(frames.float())
+        video, _, logits = self._compare(frames.float())
         paragraph = self.paragraphs[label]
         versions = torch.where(keep[..., None], paragraph, paragraph.mean(0))
         result = logits.expand(len(keep), -1).clone()
@@ -312,16 +325,17 @@ class A3lignReader(nn.Module):
             result[:, label] = self._cosine(video, self.joint.run(self.joint.text(versions))[:, 0])
         return result
 
-    def _compare(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Vector of the video (without a joint module the mean of its frames) and class scores."""
+    def _compare(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vector of the video (without a joint module the mean of its frames), of the classes beside each video, and class scores."""
         if self.joint is None:
             video = frames.mean(1)
         elif self.config.joint_mode == "concat":
             videos, classes = self.joint.together(frames, self.paragraphs)
-            return videos.mean(1), F.cosine_similarity(videos, classes, dim=-1) / self.config.temperature
+            return videos.mean(1), classes, F.cosine_similarity(videos, classes, dim=-1) / self.config.temperature
         else:
             video = self.joint.run(self.joint.video(frames))[:, 0]
-        return video, F.normalize(video, dim=-1) @ self.classes.T / self.config.temperature
+        classes = self.classes.expand(len(frames), -1, -1)
+        return video, classes, F.normalize(video, dim=-1) @ self.classes.T / self.config.temperature
 
     def _cosine(self, video: Tensor, classes: Tensor) -> Tensor:
         return F.cosine_similarity(video, classes, dim=-1) / self.config.temperature

@@ -79,12 +79,12 @@ def adapt_manifest(
     """
     manifest, out, tell = Path(manifest), Path(out), on_progress or (lambda stage, done, of, note: None)
     run: AdaptationRun = apply_settings(AdaptationRun(training=AdaptationConfig(seed=seed)), settings)
+    if not isinstance(start.model, Grace):
+        raise ConfigError(f"{start.about['name']} cannot be adapted: --from takes box or a GRACE checkpoint")
     records = read_manifest(manifest, labels=start.labels)
     rows = training_rows(records, manifest.name)
     check_not_trained_on(start, manifest)
     check_fits(start, box=BOX_FOLDER)
-    if not isinstance(start.model, Grace):
-        raise ConfigError(f"{start.about['name']} cannot be adapted: --from takes box or a GRACE checkpoint")
     config = FeatureConfig(face=face, encoder=str(start.about["encoder"]), motion=start.model.motion_source)
     features = extract_features(
         rows,

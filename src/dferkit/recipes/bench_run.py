@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from dferkit.datasets import check_disjoint, choose_split, read_manifest
@@ -27,7 +29,16 @@ from dferkit.recipes.training_run import apply_settings
 from dferkit.reports.results_table import markdown_rows, results_table, write_results
 from dferkit.reports.tables import Provenance, own_version
 from dferkit.schema import Record
-from dferkit.storage import atomic_path, digest_file, natural_key, read_json, write_json, write_text
+from dferkit.storage import (
+    atomic_path,
+    digest_arrays,
+    digest_file,
+    digest_json,
+    natural_key,
+    read_json,
+    write_json,
+    write_text,
+)
 from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, find_contender, in_order
 from dferkit.training.features import FeatureConfig, Features, extract_features, one_thread
 from dferkit.training.protocol import ProtocolConfig, choose_folds, inner_groups
@@ -41,13 +52,19 @@ ORDERS = ("normal", "random", "reversed")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """One fold: its clips as one encoder sees them. ``records``: all test clips, also those without a face. ``about``: Facts of its data for a checkpoint."""
+    """One fold: its clips as one encoder sees them.
+
+    Attributes:
+        records: All test clips, also those without a face. about: Facts of its data for a checkpoint.
+        digest: Of its clips and what the encoder made of them.
+    """
 
     name: str
     train: ClipSet
     test: ClipSet
     records: tuple[Record, ...]
     about: Mapping[str, Any]
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +73,7 @@ class BenchRun:
 
     Attributes:
         clip, videomae: Where contenders get their encoder; clip_size: ``upsample`` or ``interpolate`` (see ``ClipEncoder``); VideoMAE is a small random one by default, which knows nothing.
-        fold: Of a store: a name, or ``all``. labels: Classes of a ``clips.csv``; a store knows its own. seeds: Each model is trained with seeds 0, 1, ….
+        fold: Of a store: a name, or ``all``. labels: Classes of a ``clips.csv`` other than the seven; a store knows its own. seeds: Each model is trained with seeds 0, 1, ….
     """
 
     models: tuple[str, ...]
@@ -64,7 +81,7 @@ class BenchRun:
     clip_size: str = "upsample"
     videomae: str = "videomae"
     fold: str = "all"
-    labels: tuple[str, ...] = BASIC
+    labels: tuple[str, ...] | None = None
     seeds: int = 1
     face: str = "haar"
     settings: tuple[str, ...] = ()
@@ -72,6 +89,8 @@ class BenchRun:
     def __post_init__(self) -> None:
         if self.clip_size not in CLIP_SIZES.values():
             raise ConfigError(f"clip size is {self.clip_size!r}; choose {', '.join(CLIP_SIZES.values())}")
+        if self.labels is not None and (len(set(self.labels)) < max(len(self.labels), 2) or not all(self.labels)):
+            raise ConfigError(f"labels are {', '.join(map(repr, self.labels))}; give two or more different names")
 
     def encoder_of(self, reads: str) -> str:
         """Name of the visual encoder of a contender."""
@@ -91,6 +110,7 @@ def run_bench(
 
     Raises:
         ConfigError: An unknown model or setting, CLIP models without a CLIP folder, or a folder that holds another comparison.
+        ManifestError: No such data, or a table without a training and a test side.
     """
     data, out, report = Path(data), Path(out), tell or (lambda stage, done, of, note: None)
     config: BenchConfig = apply_settings(BenchConfig(), run.settings)
@@ -101,17 +121,10 @@ def run_bench(
     towers = ClipEncoder(run.clip, size=run.clip_size) if run.clip is not None and needy else None
     if not data.exists():
         raise ManifestError(f"no {data.name}: give a clips.csv with a column split, or a store of dferkit prepare")
+    if run.labels is not None and data.is_dir():
+        raise ConfigError("labels are for a clips.csv; a store knows its own classes")
     known = FaceStore.open(data).release.annotation_digest if data.is_dir() else digest_file(data)
-    claim_run(
-        out,
-        {
-            "fold": run.fold,
-            "face": run.face,
-            "settings": sorted(run.settings),
-            "data": known,
-            "labels": list(run.labels),
-        },
-    )
+    claim_run(out, {"fold": run.fold, "face": run.face, "settings": sorted(run.settings), "data": known, "labels": run.labels})  # fmt: skip
     digests: dict[str, str] = {}
     for name, contender in contenders.items():
         encoder = "" if contender.reads == "nothing" else run.encoder_of(contender.reads)
@@ -121,20 +134,17 @@ def run_bench(
                 if towers is not None and contender.reads == "clip"
                 else open_visual_encoder(encoder).digest
             )
-        claim_run(
-            out / name, {"encoder": encoder, "encoder_digest": digests.get(encoder, ""), "version": own_version()}
-        )
+        claim_run(out / name, {"encoder_digest": digests.get(encoder, ""), "version": own_version()})
     sides: dict[str, tuple[Split, ...]] = {}
     jobs = [(name, seed) for name in run.models for seed in range(run.seeds)]
     for number, (name, seed) in enumerate(jobs):
         report("models", number, len(jobs), name)
         folder, reads = out / name / f"seed-{seed}", contenders[name].reads
-        if not (folder / "order.json").is_file():
-            encoder = run.encoder_of(reads)
-            if encoder not in sides:
-                sides[encoder] = _splits(data, out, encoder, run, workers, report)
-            with one_thread():
-                _compete(name, folder, sides[encoder], config.with_seed(seed), towers)
+        encoder = run.encoder_of(reads)
+        if encoder not in sides:
+            sides[encoder] = _splits(data, out, encoder, run, workers, report)
+        with one_thread():
+            _compete(name, folder, sides[encoder], config.with_seed(seed), towers)
     report("models", len(jobs), len(jobs), "")
     return _write_tables(out, config)
 
@@ -147,7 +157,9 @@ def _write_tables(out: Path, config: BenchConfig) -> str:
         done = sorted((out / name).glob("seed-*/order.json"), key=lambda path: natural_key(path.parent.name))
         for path in done:
             title = name if len(done) == 1 else f"{name}, {path.parent.name.replace('-', ' ')}"
-            rows[title], orders[title] = read_json(path.parent / "metrics.json"), read_json(path)
+            kept = read_json(path)
+            rows[title] = read_json(path.parent / "metrics.json")
+            orders[title] = {order: kept[order] for order in ORDERS}
     write_results(out, rows)
     write_text(out / "order.md", order_table(orders))
     models = {name: contender.what for name, contender in CONTENDERS.items() if (out / name).is_dir()}
@@ -165,16 +177,18 @@ def order_table(orders: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConfig, towers: ClipEncoder | None) -> None:
-    """Train and test one model on every fold; a fold's answers are kept, ``order.json`` is written last."""
+    """Train and test one model on every fold; a fold's answers are kept, ``order.json`` is written last. Other clips or faces are learned anew."""
+    if _is_done(folder, splits):
+        return
     parts: dict[str, list[ScoredClips]] = {order: [] for order in ORDERS}
     for split in splits:
         state = folder / "state" / split.name
-        if not (state / _ANSWERS).is_file():
+        if not _has_answers(state, split):
 
             def keep(model: TrainedModel, coarse: CoarseClassifier, split: Split = split) -> None:
                 about = about_checkpoint(
-                    name, box=BOX_FOLDER, trained_on=f"{split.about['layout']}, training side of fold {split.name} ({len(split.train.target)} clips)",
-                    seed=config.bap.seed, fold=split.name, **split.about,
+                    name, box=BOX_FOLDER, trained_on=f"{split.about['source']}, training side of fold {split.name} ({len(split.train.target)} clips)",
+                    seed=config.bap.seed, fold=split.name, selection="last", training=asdict(config), **split.about,
                 )  # fmt: skip
                 save_checkpoint(
                     Checkpoint(model=model, coarse=coarse, about=about), folder / "checkpoints" / split.name
@@ -184,7 +198,9 @@ def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConf
             answer = find_contender(name).learn(lesson)
             told = {order: answer(in_order(split.test, order)) for order in ORDERS}
             with atomic_path(state / _ANSWERS) as temporary:
-                save_file(told, temporary)
+                save_file(told, temporary, metadata={"clips": split.digest})
+            for step in state.glob("step*"):
+                shutil.rmtree(step)
         told = load_file(state / _ANSWERS)
         for order in ORDERS:
             answered = dict(zip(split.test.clip_ids, told[order], strict=True))
@@ -193,7 +209,24 @@ def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConf
         model=name, calibration=UNCALIBRATED, trained_on="the training side of each fold", weights_sha256=""
     )
     write_scores(folder, join(parts["normal"]), provenance, about={"model": name}, selection="last")
-    write_json(folder / "order.json", {order: _uar(join(found)) for order, found in parts.items()})
+    uars = {order: _uar(join(found)) for order, found in parts.items()}
+    write_json(folder / "order.json", {**uars, "clips": [split.digest for split in splits]})
+
+
+def _is_done(folder: Path, splits: Sequence[Split]) -> bool:
+    path = folder / "order.json"
+    return path.is_file() and read_json(path)["clips"] == [split.digest for split in splits]
+
+
+def _has_answers(state: Path, split: Split) -> bool:
+    """The fold was answered before, on these clips; what other clips left is removed."""
+    if not (state / _ANSWERS).is_file():
+        return False
+    with safe_open(state / _ANSWERS, framework="numpy") as handle:
+        is_same = (handle.metadata() or {}).get("clips") == split.digest
+    if not is_same:
+        shutil.rmtree(state)
+    return is_same
 
 
 def _uar(clips: ScoredClips) -> float:
@@ -224,11 +257,12 @@ def _splits(
                 tokens.features.take(tokens.rows(fold.test)),
                 [by_id[clip_id] for clip_id in fold.test],
                 release.labels,
-                {"layout": release.layout, "annotation_digest": release.annotation_digest, "encoder": encoder},
+                {"source": release.layout, "layout": release.layout, "annotation_digest": release.annotation_digest, "encoder": encoder},
             )
             for fold in choose_folds(release, run.fold)
         )  # fmt: skip
-    records = read_manifest(data, labels=run.labels)
+    labels = run.labels or BASIC
+    records = read_manifest(data, labels=labels)
     check_disjoint(records)
     sides = {name: choose_split(records, name) for name in ("train", "test")}
     if any(r.split is None for r in records) or not all(sides.values()):
@@ -249,8 +283,8 @@ def _splits(
             features["train"],
             features["test"],
             sides["test"],
-            run.labels,
-            {"layout": data.name, "data_digest": digest_file(data), "encoder": encoder},
+            labels,
+            {"source": data.name, "data_digest": digest_file(data), "encoder": encoder},
         ),
     )
 
@@ -271,11 +305,15 @@ def _split(
     for side, features in (("training", train), ("test", test)):
         if not features.records:
             raise DataError(f"fold {name} has no usable {side} clip: none has a face")
-    learned = replace(clip_set(train, labels), subjects=inner_groups(train.records))
+    learned, tested = replace(clip_set(train, labels), subjects=inner_groups(train.records)), clip_set(test, labels)
+    sides = {"train": learned, "test": tested}
+    clips = {side: list(found.clip_ids) for side, found in sides.items()}
+    tokens = digest_arrays({side: found.summary.numpy() for side, found in sides.items()})
     return Split(
         name=name,
         train=learned,
-        test=clip_set(test, labels),
+        test=tested,
         records=tuple(records),
         about={**about, "encoder_digest": train.encoder_digest},
+        digest=digest_json([clips, tokens]),
     )

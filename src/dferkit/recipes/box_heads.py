@@ -23,6 +23,7 @@ from dferkit.evaluation.selective import ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
+from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space, save_joint_space
 from dferkit.models.shipped import HEADS, head_folder
 from dferkit.recipes.provenance import about_checkpoint
@@ -47,6 +48,7 @@ TRAINED_ON = "rendered faces (dferkit generator, version 1 and its training prof
 _CALIBRATION_SHARE = 5  # every fifth person of the held-back looks calibrates, the others measure
 _CEILING_CLIPS = 1200
 _NUM_FAILURES = 10
+_JOINT_EPOCHS = {"box": 20, "landmarks": 40, "box+landmarks": 20}  # areas are few and alike: words find theirs later
 _LOCALISED = 600  # clips whose plans are looked at
 
 Tell = Callable[[str, int, int, str], None]
@@ -156,7 +158,7 @@ def _train_head(
     aligned = pretrain_joint_space(
         base,
         _known(train, sides.train, truth),
-        JointPretrainingConfig(seed=config.seed),
+        JointPretrainingConfig(seed=config.seed, epochs=_JOINT_EPOCHS[name]),
         on_progress=tell("words and tokens"),
     )
     save_joint_space(aligned.space, box, name)
@@ -290,6 +292,7 @@ def _localise(
     chosen = np.arange(min(len(part.rows), _LOCALISED))
     clips = part.clips.take(chosen)
     captioned = _captions(head, clips, encoder)
+    assert isinstance(head.model, Grace)
     plans = predict_plans(head.model, clips.visual_in_memory(), captioned.tokens, summary=clips.summary)
     phrases = []
     for i, plan in enumerate(plans):

@@ -1,4 +1,4 @@
-"""A small CLIP of transformers' own class, trained on rendered faces and words, so that systems on CLIP can be tried without a download.
+"""A small CLIP with a convolution stem, trained on rendered faces and words, so that systems on CLIP can be tried without a download.
 
 A vision transformer learns nothing of faces from a contrastive loss alone within an hour of a laptop. Three more things make it learn: its patches
 come from convolutions that start as the box's network begins, its image vector predicts the action units, and the difference of two frames of a
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.models.coarse import fit_coarse, unit_statistics
 from dferkit.storage import digest_arrays, read_json, write_json
@@ -44,7 +45,7 @@ class ClipPretrainingConfig:
     Attributes:
         width, layers, heads: Of the vision tower. text_width, text_layers: Of the text tower. dim: Of the common space.
         patch: Side in pixels, a multiple of 8. clips, frames: Clips of a step, and frames of each.
-        easy_steps: So long only posed clips are shown: weak displays teach nothing to a network that knows nothing.
+        easy_steps: So long only posed clips are shown, where there are enough for a step: weak displays teach nothing to a network that knows nothing.
         weight_units, weight_change, weight_words: Of the three losses.
     """
 
@@ -67,6 +68,13 @@ class ClipPretrainingConfig:
     seed: int = 0
     threads: int = 1
     save_every: int = 250
+
+    def __post_init__(self) -> None:
+        if self.patch < 8 or self.patch % 8 or NETWORK_SIZE % self.patch:
+            raise ConfigError(f"patch is {self.patch}; give a multiple of 8 that divides {NETWORK_SIZE}")
+        for name in ("steps", "clips", "frames", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
 
 
 class _Student(nn.Module):

@@ -117,7 +117,17 @@ def _grace(name: str) -> Callable[[Lesson], Answer]:
         encoder, train, joint = TextEncoder(BOX_FOLDER / "text"), lesson.train, joint_space_of(BOX_FOLDER, "box")
         sides = caption_split(train, lesson.test, encoder)
         base, budget = base_config(train, encoder, has_joint=joint is not None), lesson.config.grace
-        row = train_row(name, train, lesson.test, sides.train.tokens, sides.test.tokens, base, budget, joint=joint)
+        row = train_row(
+            name,
+            train,
+            lesson.test,
+            sides.train.tokens,
+            sides.test.tokens,
+            base,
+            budget,
+            joint=joint,
+            state=lesson.state,
+        )
         lesson.keep(row.model, sides.coarse)
         # The captions are the test clips', in their order; a look at the same frames in another order keeps them.
         return lambda clips: predict_probabilities(row.model, clips.visual, sides.test.tokens, summary=clips.summary)

@@ -344,7 +344,7 @@ def predict_probabilities(
 
 
 def predict_plans(
-    model: TrainedModel,
+    model: Grace,
     visual: Tensor,
     texts: Sequence[TextTokens],
     *,

@@ -34,7 +34,7 @@ class BapConfig:
         epochs: Of the three steps; a step with 0 is left out. Without the first two, all is trained together from the start ("no BAP").
         token_rate, module_rate: Learning rates of the paragraphs' tokens and of the dynamic modules (DFER-CLIP's).
         falls: Shares of a step after which the rates fall to a tenth.
-        use_bfloat16: Run the text tower in half the memory in steps 1 and 3; an answer then differs in the third digit.
+        use_bfloat16: Run the text tower in half the memory while it trains; an answer then differs in the third digit.
     """
 
     epochs: tuple[int, int, int] = (40, 30, 30)
