@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.progress import Stages
+from dferkit.cli.progress import Stages, plural
 
 _DEFAULT = "class_prior,mean_pooled,text_only,vision_only,grace"
 
@@ -61,4 +61,4 @@ def bench(
     with Stages() as tell:
         table = run_bench(data, out, run, workers=workers, tell=tell)
     typer.echo(table)
-    typer.echo(f"{len(chosen)} models: {out / 'results.md'}, frame order {out / 'order.md'}")
+    typer.echo(f"{plural(len(chosen), 'model')}: {out / 'results.md'}, frame order {out / 'order.md'}")
