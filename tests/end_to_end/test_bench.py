@@ -83,7 +83,7 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
     assert set(pd.read_csv(out / "results.csv")["run"]) == {*names, "a3lign_no_jas", "text_only"}
     # What was trained is kept: it reads a video, and says which of its learned sentences met which frame.
     kept, video = out / "a3lign" / "seed-0" / "checkpoints" / "test", clips / test["video"].iloc[0]
-    told = run_here("predict", video, "--checkpoint", kept, "--out", tmp_path / "predicted")
+    told = run_here("predict", video, "--checkpoint", kept, "--face", "haar", "--out", tmp_path / "predicted")
     assert told.returncode == 0, told.stderr
     answers = pd.read_csv(out / "a3lign" / "seed-0" / "predictions.csv")
     mine, row = (
@@ -91,7 +91,7 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
         answers[answers["input"].str.endswith(video.name)].iloc[0],
     )
     np.testing.assert_allclose(mine[list(BASIC)].astype(float), row[list(BASIC)].astype(float), atol=1e-4)
-    why = run_here("explain", video, "--checkpoint", kept, "--out", tmp_path / "why")
+    why = run_here("explain", video, "--checkpoint", kept, "--face", "haar", "--out", tmp_path / "why")
     assert why.returncode == 0, why.stderr
     assert "learned sentences" in why.stdout
     met = pd.read_csv(tmp_path / "why" / "alignments.csv")
