@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,3 +157,31 @@ def test_every_deviation_is_listed() -> None:
         if "Deviation:" in p.read_text(encoding="utf-8") and str(p.relative_to(PACKAGE)) not in listed
     ]
     assert not missing, missing
+
+
+NAME_OF_MODULE = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "tokenizers": "transformers"}
+
+
+def _loaded_at_import(tree: ast.Module) -> set[str]:
+    """Top-level names of what a module imports when it is loaded; what functions import, or types alone need, is left out."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(str(node.module).split(".")[0])
+    return found
+
+
+def test_a_plain_installation_can_load_every_module() -> None:
+    """A module that needs an extra imports it inside a function: without the extra everything else works."""
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=;\[ ]", line)[0] for line in project["dependencies"]}
+    known = declared | set(sys.stdlib_module_names) | {"dferkit"}
+    missing = {
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for name in _loaded_at_import(ast.parse(path.read_text(encoding="utf-8")))
+        if NAME_OF_MODULE.get(name, name) not in known
+    }
+    assert missing <= {"alignment/fused.py: triton"}, "that one is loaded only where Triton is"

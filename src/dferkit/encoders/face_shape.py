@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from dferkit.errors import DataError
 from dferkit.faces import nearest_found
@@ -173,6 +172,8 @@ def mirror_order(template: Float[np.ndarray, "points 3"]) -> Int[np.ndarray, " p
         template: An upright face with its middle plane at x = 0.
     """
     mirrored = template * _MIRRORED
+    from scipy.optimize import linear_sum_assignment  # for pretraining only; it comes with the extra landmarks
+
     _, order = linear_sum_assignment(np.linalg.norm(mirrored[:, None] - template, axis=-1))
     return np.asarray(order)
 
