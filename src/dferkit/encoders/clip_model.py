@@ -22,7 +22,8 @@ from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_arrays
 
 NUM_FRAMES = 16
-SIZES = ("upsample", "interpolate")
+KINDS = {"upsample": "clip", "interpolate": "clip-interpolate"}
+"""Name of the encoder by how pictures get the size that CLIP takes."""
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's CLIP
 _SEQUENCES_AT_ONCE = 16
 _OPENAI_VOCABULARY = 49408
@@ -52,8 +53,8 @@ class ClipEncoder:
             ConfigError: An unknown size rule.
             CheckpointError: The model is not there, is not CLIP, or leaves parameters unfilled.
         """
-        if size not in SIZES:
-            raise ConfigError(f"size is {size!r}; choose {', '.join(SIZES)}")
+        if size not in KINDS:
+            raise ConfigError(f"size is {size!r}; choose {', '.join(KINDS)}")
         from transformers import CLIPConfig
         from transformers.utils import logging
 
@@ -75,8 +76,7 @@ class ClipEncoder:
             raise CheckpointError(
                 f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"
             )
-        kind = "clip" if size == "upsample" else "clip-interpolate"
-        self.name, self.folder, self.size = f"{kind}:{Path(source).name}", Path(source), size
+        self.name, self.folder, self.size = f"{KINDS[size]}:{Path(source).name}", Path(source), size
         self.model: Any = model.eval().requires_grad_(False)
         text, vision = model.config.text_config, model.config.vision_config
         self.dim = self.summary_dim = model.config.projection_dim

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.clip_model import KINDS, ClipEncoder
 from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.encoders.protocols import VisualEncoder
-
-CLIP_SIZES = {"clip": "upsample", "clip-interpolate": "interpolate"}
-"""How CLIP gets pictures of its size, by the name of the encoder."""
 
 
 def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER) -> VisualEncoder:
@@ -28,10 +26,9 @@ def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER) -> VisualEnc
         case "box+landmarks":
             return CombinedEncoder(box)
     kind, _, source = spec.partition(":")
-    if kind in CLIP_SIZES:
-        from dferkit.encoders.clip_model import ClipEncoder
-
-        return ClipEncoder(source, size=CLIP_SIZES[kind])
+    for size, name in KINDS.items():
+        if kind == name:
+            return ClipEncoder(source, size=size)
     from dferkit.encoders.videomae import VideoMAEEncoder
 
     return VideoMAEEncoder(None if spec == "videomae" else spec)

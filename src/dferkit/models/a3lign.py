@@ -134,6 +134,14 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
         for mine, theirs in zip(self.layers[: self.shared_layers], image.layers, strict=False):
             mine.load_state_dict(theirs.state_dict())
 
+    def read_video(self, frames: Float[Tensor, "batch frames dim"]) -> Float[Tensor, "batch longer dim"]:
+        """Videos by themselves: their first tokens, and what becomes of each frame."""
+        return self.run(self.video(frames))
+
+    def read_text(self, paragraphs: Float[Tensor, "batch sentences dim"]) -> Float[Tensor, "batch longer dim"]:
+        """Paragraphs by themselves: their first tokens, and what becomes of each sentence."""
+        return self.run(self.text(paragraphs))
+
     def run(self, hidden: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
         """All layers."""
         for layer in self.layers:
@@ -188,7 +196,7 @@ class A3lign(nn.Module):
             return paragraphs.mean(1)
         if step < 3:
             return self.text_dynamic(paragraphs)
-        return self.joint.run(self.joint.text(paragraphs))[:, 0]
+        return self.joint.read_text(paragraphs)[:, 0]
 
     def video_vectors(self, frames: Float[Tensor, "batch frames dim"], *, step: int) -> Float[Tensor, "batch dim"]:
         """One vector per clip (v): the mean over time in step 1, then the image encoder, then the joint module."""
@@ -196,7 +204,7 @@ class A3lign(nn.Module):
             return frames.mean(1)
         if step == 2:
             return self.image_dynamic(frames)
-        return self.joint.run(self.joint.video(frames))[:, 0]
+        return self.joint.read_video(frames)[:, 0]
 
     def forward(
         self,
@@ -297,7 +305,7 @@ class A3lignReader(nn.Module):
             seen, told = (F.normalize(part[:, :, 1:], dim=-1) for part in self.joint.pairs(video, text))
             return torch.einsum("bctd,bcsd->bcst", seen, told)
         if self.joint is not None:
-            video, text = self.joint.run(self.joint.video(video))[:, 1:], self.joint.run(self.joint.text(text))[:, 1:]
+            video, text = self.joint.read_video(video)[:, 1:], self.joint.read_text(text)[:, 1:]
         return torch.einsum("btd,csd->bcst", F.normalize(video, dim=-1), F.normalize(text, dim=-1))
 
     def sentences_over_frames(
@@ -322,7 +330,7 @@ class A3lignReader(nn.Module):
                 own, text = self.joint.together(frames.float(), version[None])
                 result[row, label] = self._cosine(own[:, 0], text[:, 0])[0]
         else:
-            result[:, label] = self._cosine(video, self.joint.run(self.joint.text(versions))[:, 0])
+            result[:, label] = self._cosine(video, self.joint.read_text(versions)[:, 0])
         return result
 
     def _compare(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -333,7 +341,7 @@ class A3lignReader(nn.Module):
             videos, classes = self.joint.together(frames, self.paragraphs)
             return videos.mean(1), classes, F.cosine_similarity(videos, classes, dim=-1) / self.config.temperature
         else:
-            video = self.joint.run(self.joint.video(frames))[:, 0]
+            video = self.joint.read_video(frames)[:, 0]
         classes = self.classes.expand(len(frames), -1, -1)
         return video, classes, F.normalize(video, dim=-1) @ self.classes.T / self.config.temperature
 

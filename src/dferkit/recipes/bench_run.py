@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from dferkit.datasets import check_disjoint, choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
-from dferkit.encoders.clip_model import ClipEncoder
-from dferkit.encoders.open import CLIP_SIZES, open_visual_encoder
+from dferkit.encoders.clip_model import KINDS, ClipEncoder
+from dferkit.encoders.open import open_visual_encoder
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.evaluation.scored import ScoredClips, join
@@ -87,15 +87,14 @@ class BenchRun:
     settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.clip_size not in CLIP_SIZES.values():
-            raise ConfigError(f"clip size is {self.clip_size!r}; choose {', '.join(CLIP_SIZES.values())}")
+        if self.clip_size not in KINDS:
+            raise ConfigError(f"clip size is {self.clip_size!r}; choose {', '.join(KINDS)}")
         if self.labels is not None and (len(set(self.labels)) < max(len(self.labels), 2) or not all(self.labels)):
             raise ConfigError(f"labels are {', '.join(map(repr, self.labels))}; give two or more different names")
 
     def encoder_of(self, reads: str) -> str:
         """Name of the visual encoder of a contender."""
-        clip = next(kind for kind, size in CLIP_SIZES.items() if size == self.clip_size)
-        return {"clip": f"{clip}:{self.clip}", "videomae": self.videomae}.get(reads, "box")
+        return {"clip": f"{KINDS[self.clip_size]}:{self.clip}", "videomae": self.videomae}.get(reads, "box")
 
 
 def run_bench(
