@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -15,10 +16,15 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, write_mini_release
+from dferkit.models.a3lign import A3lignReader
+from dferkit.models.checkpoint import load_checkpoint
+from dferkit.preparation import FaceStore
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 from dferkit.training.contenders import CONTENDERS, described
+from dferkit.training.views import clip_views
 
 Run = Callable[..., CompletedProcess[str]]
 QUICK = ("--set", "grace.epochs=1", "--set", "bap.epochs=[1,1,1]", "--set", "sentences=2", "--set", "tokens=3", "--set", "head_epochs=2")  # fmt: skip
@@ -138,6 +144,44 @@ def test_classes_of_the_user_and_the_direction_of_time(run_here: Run, clip_folde
     assert "offset" in wrong.stderr
 
 
+def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:
+    """An answer is the mean over a clip's different views, each computed here from the stored faces by itself."""
+    config = MiniConfig(layout="ferv39k", clips_per_class=2, num_frames=24, size=64, media=("faces",))
+    write_mini_release(config, tmp_path / "release", workers=1)
+    store, out = tmp_path / "store", tmp_path / "bench"
+    assert run_here("prepare", "ferv39k", tmp_path / "release", "--out", store).returncode == 0
+    asked = ("bench", "--data", store, "--models", "class_prior,vision_only,a3lign", "--clip", clip_folder, "--out", out, *QUICK, "--workers", 1)  # fmt: skip
+    done = run_here(*asked, "--views", 2, "--flip")
+    assert done.returncode == 0, done.stderr
+    faces, encoder = FaceStore.open(store), ClipEncoder(clip_folder)
+    [fold] = faces.release.folds
+    told = {name: json.loads((out / name / "seed-0" / "metrics.json").read_text()) for name in ("class_prior", "vision_only", "a3lign")}  # fmt: skip
+    looks_of = {clip_id: clip_views(faces.num_frames(clip_id), 16, times=2, with_flip=True) for clip_id in fold.test}
+    short = [clip_id for clip_id, views in looks_of.items() if len(views) == 2]
+    long = [clip_id for clip_id, views in looks_of.items() if len(views) == 4]
+    assert min(len(short), len(long)) > 0, "eleven frames are no two views in time"
+    counts = {"2": len(short), "4": len(long)}
+    assert all(figures["model"]["test_clips_by_different_views"] == counts for figures in told.values())
+    reader = load_checkpoint(out / "a3lign" / "seed-0" / "checkpoints" / fold.name).model
+    assert isinstance(reader, A3lignReader)
+    answers = pd.read_csv(out / "a3lign" / "seed-0" / "predictions.csv", dtype={"clip_id": str}).set_index("clip_id")
+    for clip_id in (*short[:2], *long[:2]):
+        looks = []
+        for view in looks_of[clip_id]:
+            clip = faces.read(clip_id, view.frames)
+            images = np.ascontiguousarray(clip.images[:, :, ::-1]) if view.is_flipped else clip.images
+            looks += encoder.encode([replace(clip, images=images)])
+        frames = torch.stack([look.values[:, 0] for look in looks])
+        assert len(torch.unique(frames, dim=0)) == len(looks_of[clip_id])
+        with torch.no_grad():
+            expected = reader.scores(frames).softmax(1).mean(0).numpy()
+        np.testing.assert_allclose(answers.loc[clip_id, list(BASIC)].astype(float), expected, atol=1e-3)
+    # Without views it is another comparison, which this folder does not take.
+    refused = run_here(*asked)
+    assert refused.returncode == 2
+    assert "other views, flip" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -151,6 +195,9 @@ def test_classes_of_the_user_and_the_direction_of_time(run_here: Run, clip_folde
         (("--labels", "onset,"), "two or more different names"),
         (("--labels", "onset,onset"), "two or more different names"),
         (("--clip-size", "shrink"), "choose upsample, interpolate"),
+        (("--flip",), "views are for a store"),
+        (("--views", "2"), "views are for a store"),
+        (("--views", "0"), "--views"),
     ],
 )
 def test_wrong_use_is_one_sentence(

@@ -19,7 +19,7 @@ from torch import Tensor
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.models.build import variant
 from dferkit.models.grace import Grace
-from dferkit.training.batches import collate, epoch_batches
+from dferkit.training.batches import collate, epoch_batches, number_clips
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
 
 QUICK = TrainingConfig(epochs=6, batch=14, save_every_epochs=2)
@@ -204,6 +204,36 @@ def test_batches_hold_every_clip_once() -> None:
     assert len(seen) == 32
     small = list(epoch_batches(visual[:3], texts[:3], labels[:3], batch=16, seed=0, epoch=0))
     assert [len(b.target) for b in small] == [3]
+
+
+def test_batches_hold_one_view_of_every_clip() -> None:
+    visual, texts, _ = labelled_clips(40)
+    clips = number_clips([f"clip {i * 7 % 16}" for i in range(40)])
+    assert [list(clips).index(number) for number in range(16)] == sorted(list(clips).index(n) for n in range(16))
+    epochs = [
+        torch.cat(
+            [b.target for b in epoch_batches(visual, texts, torch.arange(40), batch=8, seed=0, epoch=e, clips=clips)]
+        )
+        for e in range(30)
+    ]
+    assert all(sorted(clips[rows]) == list(range(16)) for rows in epochs)
+    drawn = torch.bincount(torch.cat(epochs), minlength=40).numpy()
+    for number in range(16):
+        own = drawn[clips == number]
+        assert own.sum() == 30
+        assert own.min() >= 3, "every view has its turn"
+
+
+def test_views_of_one_clip_each_are_the_clips(tmp_path: Path) -> None:
+    """Naming rows as clips of their own changes no byte; other groups are another training."""
+    visual, texts, target = labelled_clips()
+    plain = train_grace(SMALL, visual, texts, target, config=QUICK)
+    config = replace(QUICK, epochs=2)
+    named = train_grace(SMALL, visual, texts, target, config=QUICK, clips=np.arange(len(target)))
+    assert weights(plain) == weights(named)
+    train_grace(SMALL, visual, texts, target, config=config, state=tmp_path, clips=np.arange(len(target)))
+    with pytest.raises(CheckpointError, match="other settings"):
+        train_grace(SMALL, visual, texts, target, config=config, state=tmp_path, clips=np.arange(len(target)) // 2)
 
 
 def test_collate_pads_and_masks() -> None:

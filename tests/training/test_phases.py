@@ -46,7 +46,7 @@ def clips(*, is_ordered: bool = False, count: int = 48) -> tuple[torch.Tensor, n
         frames = course[orders[torch.from_numpy(target)]]
     else:
         frames = torch.randn(3, 1, 16, generator=generator)[torch.from_numpy(target)].expand(-1, 4, -1)
-    return (frames + 0.1 * torch.randn(count, 4, 16, generator=generator))[:, None], target
+    return (frames + 0.1 * torch.randn(count, 4, 16, generator=generator)), target
 
 
 def weights(model: A3lign, part: str) -> torch.Tensor:
@@ -77,9 +77,7 @@ def test_only_its_own_parameters_get_gradients_in_each_step() -> None:
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
             parameter.grad = None
-        torch.nn.functional.cross_entropy(
-            model(frames[:, 0], paragraphs_of(model, Tower()), step=step), labels
-        ).backward()
+        torch.nn.functional.cross_entropy(model(frames, paragraphs_of(model, Tower()), step=step), labels).backward()
         for name, parameter in model.named_parameters():
             assert (parameter.grad is not None) == name.startswith(names), (step, name)
 
@@ -103,14 +101,35 @@ def test_what_is_computed_once_changes_no_weight() -> None:
     )
     for epoch in range(3):
         optimizer.param_groups[0]["lr"] = config.module_rate * 0.1 ** sum(epoch >= fall * 3 for fall in config.falls)
-        for batch, view in _batches(len(labels), 1, config, 2, epoch):
+        for batch in _batches(np.arange(len(labels)), config, 2, epoch):
             loss = torch.nn.functional.cross_entropy(
-                plain(frames[batch, view], paragraphs_of(plain, Tower()), step=2), labels[batch]
+                plain(frames[batch], paragraphs_of(plain, Tower()), step=2), labels[batch]
             )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
     torch.testing.assert_close(weights(cached, "image_dynamic"), weights(plain, "image_dynamic"))
+
+
+def test_an_epoch_shows_one_view_of_every_clip() -> None:
+    frames, target = clips(count=12)
+    seen: list[torch.Tensor] = []
+
+    class Watched(A3lign):
+        def forward(self, some: torch.Tensor, *rest: torch.Tensor, step: int) -> torch.Tensor:  # type: ignore[override]
+            seen.append(some)
+            return super().forward(some, *rest, step=step)
+
+    views = torch.stack([frames, -frames], 1).flatten(0, 1)
+    torch.manual_seed(0)
+    model = Watched(CONFIG)
+    train_a3lign(
+        model, Tower(), views, target.repeat(2), replace(SHORT, epochs=(4, 0, 1)), clips=np.repeat(np.arange(12), 2)
+    )
+    assert [len(some) for some in seen] == [12] * 5, "an epoch is as long as without views"
+    drawn = [[int((views == some).flatten(1).all(1).nonzero()) for some in epoch] for epoch in seen]
+    assert all(sorted(row // 2 for row in rows) == list(range(12)) for rows in drawn)
+    assert len({row for rows in drawn for row in rows}) > 20, "other views in other epochs"
 
 
 @pytest.mark.parametrize("mode", ["shared", "concat", "none"])
@@ -119,7 +138,7 @@ def test_it_learns(mode: str) -> None:
     (frames, target), tower = clips(), Tower()
     model = train_a3lign(new(config), tower, frames, target, BapConfig(epochs=(15, 8, 15), batch=16, token_rate=0.05))
     with torch.no_grad():
-        answer = model(frames[:, 0], paragraphs_of(model, tower)).argmax(1).numpy()
+        answer = model(frames, paragraphs_of(model, tower)).argmax(1).numpy()
     assert (answer == target).mean() > 0.95
 
 
@@ -128,8 +147,8 @@ def test_order_is_learned_where_order_is_all_there_is() -> None:
     model = train_a3lign(new(), tower, frames, target, BapConfig(epochs=(2, 30, 40), batch=16, token_rate=0.05))
     with torch.no_grad():
         paragraphs = paragraphs_of(model, tower)
-        right = (model(frames[:, 0], paragraphs).argmax(1).numpy() == target).mean()
-        turned = (model(frames[:, 0].flip(1), paragraphs).argmax(1).numpy() == target).mean()
+        right = (model(frames, paragraphs).argmax(1).numpy() == target).mean()
+        turned = (model(frames.flip(1), paragraphs).argmax(1).numpy() == target).mean()
     assert right > 0.9
     assert turned < 0.5
 

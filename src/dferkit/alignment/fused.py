@@ -15,6 +15,7 @@ import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
+from torch import Tensor
 
 from dferkit.alignment.problem import Settings, Solution, log_mass
 

@@ -31,6 +31,10 @@ def bench(
         str, typer.Option("--videomae", help="VideoMAE folder; by default a small random one, which knows nothing.")
     ] = "videomae",
     fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
+    views: Annotated[
+        int, typer.Option("--views", min=1, help="Store: views of each clip in time; an answer is the mean over them.")
+    ] = 1,
+    flip: Annotated[bool, typer.Option("--flip", help="Store: each view also mirrored.")] = False,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +59,7 @@ def bench(
     classes = None if labels is None else tuple(name.strip() for name in labels.split(","))
     chosen = tuple(CONTENDERS) if models == "all" else tuple(name.strip() for name in models.split(","))
     run = BenchRun(
-        models=chosen, clip=clip, clip_size=clip_size, videomae=videomae, fold=fold, seeds=seeds, face=face, settings=tuple(settings or ()),
+        models=chosen, clip=clip, clip_size=clip_size, videomae=videomae, fold=fold, views=views, with_flip=flip, seeds=seeds, face=face, settings=tuple(settings or ()),
         labels=classes,
     )  # fmt: skip
     with Stages() as tell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from dferkit.models.checkpoint import Checkpoint, TrainedModel, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier
 from dferkit.preparation import FaceStore
 from dferkit.recipes.provenance import UNCALIBRATED, about_checkpoint, claim_run
-from dferkit.recipes.scoring import scored_clips, write_scores
+from dferkit.recipes.scoring import mean_over_views, scored_clips, write_scores
 from dferkit.recipes.training_run import apply_settings
 from dferkit.reports.results_table import markdown_rows, results_table, write_results
 from dferkit.reports.tables import Provenance, own_version
@@ -41,7 +42,7 @@ from dferkit.storage import (
 )
 from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, find_contender, in_order
 from dferkit.training.features import FeatureConfig, Features, extract_features, one_thread
-from dferkit.training.protocol import ProtocolConfig, choose_folds, inner_groups
+from dferkit.training.protocol import choose_folds, inner_groups
 from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
 from dferkit.training.table import ClipSet, clip_set
 
@@ -73,7 +74,7 @@ class BenchRun:
 
     Attributes:
         clip, videomae: Where contenders get their encoder; clip_size: ``upsample`` or ``interpolate`` (see ``ClipEncoder``); VideoMAE is a small random one by default, which knows nothing.
-        fold: Of a store: a name, or ``all``. labels: Classes of a ``clips.csv`` other than the seven; a store knows its own. seeds: Each model is trained with seeds 0, 1, ….
+        fold: Of a store: a name, or ``all``. views, with_flip: Of a store: views of every clip in time, each also mirrored (``views.clip_views``). labels: Classes of a ``clips.csv`` other than the seven; a store knows its own. seeds: Each model is trained with seeds 0, 1, ….
     """
 
     models: tuple[str, ...]
@@ -81,6 +82,8 @@ class BenchRun:
     clip_size: str = "upsample"
     videomae: str = "videomae"
     fold: str = "all"
+    views: int = 1
+    with_flip: bool = False
     labels: tuple[str, ...] | None = None
     seeds: int = 1
     face: str = "haar"
@@ -120,10 +123,14 @@ def run_bench(
     towers = ClipEncoder(run.clip, size=run.clip_size) if run.clip is not None and needy else None
     if not data.exists():
         raise ManifestError(f"no {data.name}: give a clips.csv with a column split, or a store of dferkit prepare")
+    if (run.views > 1 or run.with_flip) and data.is_file():
+        raise ConfigError(
+            f"views are for a store, and {data.name} has none; make one with dferkit prepare, or leave --views and --flip out"
+        )
     if run.labels is not None and data.is_dir():
         raise ConfigError("labels are for a clips.csv; a store knows its own classes")
     known = FaceStore.open(data).release.annotation_digest if data.is_dir() else digest_file(data)
-    claim_run(out, {"fold": run.fold, "face": run.face, "settings": sorted(run.settings), "data": known, "labels": run.labels})  # fmt: skip
+    claim_run(out, {"fold": run.fold, "views": run.views, "flip": run.with_flip, "face": run.face, "settings": sorted(run.settings), "data": known, "labels": run.labels})  # fmt: skip
     digests: dict[str, str] = {}
     for name, contender in contenders.items():
         encoder = "" if contender.reads == "nothing" else run.encoder_of(contender.reads)
@@ -186,7 +193,7 @@ def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConf
 
             def keep(model: TrainedModel, coarse: CoarseClassifier, split: Split = split) -> None:
                 about = about_checkpoint(
-                    name, box=BOX_FOLDER, trained_on=f"{split.about['source']}, training side of fold {split.name} ({len(split.train.target)} clips)",
+                    name, box=BOX_FOLDER, trained_on=f"{split.about['source']}, training side of fold {split.name} ({len(set(split.train.clip_ids))} clips)",
                     seed=config.bap.seed, fold=split.name, selection="last", training=asdict(config), **split.about,
                 )  # fmt: skip
                 save_checkpoint(
@@ -202,12 +209,14 @@ def _compete(name: str, folder: Path, splits: Sequence[Split], config: BenchConf
                 shutil.rmtree(step)
         told = load_file(state / _ANSWERS)
         for order in ORDERS:
-            answered = dict(zip(split.test.clip_ids, told[order], strict=True))
+            answered = mean_over_views(split.test.clip_ids, told[order])
             parts[order].append(scored_clips(split.records, answered, split.train.labels, fold=split.name))
     provenance = Provenance(
         model=name, calibration=UNCALIBRATED, trained_on="the training side of each fold", weights_sha256=""
     )
-    write_scores(folder, join(parts["normal"]), provenance, about={"model": name}, selection="last")
+    views = Counter(count for split in splits for count in Counter(split.test.clip_ids).values())
+    about = {"model": name, "test_clips_by_different_views": {str(number): views[number] for number in sorted(views)}}
+    write_scores(folder, join(parts["normal"]), provenance, about=about, selection="last")
     uars = {order: _uar(join(found)) for order, found in parts.items()}
     write_json(folder / "order.json", {**uars, "clips": [split.digest for split in splits]})
 
@@ -242,7 +251,7 @@ def _splits(
     if data.is_dir():
         faces, config = (
             FaceStore.open(data),
-            TokenConfig.for_protocol(ProtocolConfig(select="last"), encoder=encoder, motion="tokens"),
+            TokenConfig(encoder=encoder, times=run.views, with_flip=run.with_flip),
         )
         encode_store(
             faces.path, config, workers=workers, verify=False, on_progress=lambda a, b: report("tokens", a, b, "")
@@ -252,8 +261,8 @@ def _splits(
         return tuple(
             _split(
                 fold.name,
-                tokens.features.take(tokens.rows(fold.train)),
-                tokens.features.take(tokens.rows(fold.test)),
+                tokens.features.take(tokens.rows(fold.train, all_views=True)),
+                tokens.features.take(tokens.rows(fold.test, all_views=True)),
                 [by_id[clip_id] for clip_id in fold.test],
                 release.labels,
                 {"source": release.layout, "layout": release.layout, "annotation_digest": release.annotation_digest, "encoder": encoder},

@@ -21,7 +21,7 @@ from dferkit.models.coarse import CoarseClassifier
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import joint_space_of
 from dferkit.recipes.provenance import about_checkpoint
-from dferkit.recipes.scoring import answer_features, provenance_of, scored_clips, write_scores
+from dferkit.recipes.scoring import answer_features, mean_over_views, provenance_of, scored_clips, write_scores
 from dferkit.recipes.training_run import RunConfig
 from dferkit.reports.results_table import write_results
 from dferkit.schema import Release
@@ -253,23 +253,21 @@ def answer_clips(
     The answer is the mean over a clip's different views; a clip without a face has none and counts as wrong.
     """
     rows = tokens.rows(clip_ids, all_views=True)
-    of_clip: dict[str, list[np.ndarray]] = {}
+    answers: Sequence[np.ndarray] = [np.zeros((0, len(checkpoint.labels)))] * (1 + len(models))
     if len(rows):
         features = tokens.features.take(rows)
-        answers = answer_features(checkpoint, features, text_encoder, models=models)
-        for i, record in enumerate(features.records):
-            of_clip.setdefault(record.clip_id, []).append(answers[:, i] if models else answers[None, i])
+        found = answer_features(checkpoint, features, text_encoder, models=models)
+        answers = list(found if models else found[None])
     by_id = {record.clip_id: record for record in release.records}
-    mean = {clip_id: np.mean(views, axis=0) for clip_id, views in of_clip.items()}
     return [
         scored_clips(
             [by_id[clip_id] for clip_id in clip_ids],
-            {clip_id: answer[number] for clip_id, answer in mean.items()},
+            mean_over_views(tokens.clip_ids[rows], answer),
             checkpoint.labels,
             fold=fold,
             among=release.records,
         )
-        for number in range(1 + len(models))
+        for answer in answers
     ]
 
 

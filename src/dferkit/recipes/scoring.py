@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,14 @@ def clip_predictions(
             )
         )
     return rows
+
+
+def mean_over_views(clip_ids: Iterable[str], answers: np.ndarray) -> dict[str, np.ndarray]:
+    """One answer (classes) per clip: the mean over its rows of ``answers`` (rows, classes)."""
+    of_clip: dict[str, list[np.ndarray]] = {}
+    for clip_id, answer in zip(clip_ids, answers, strict=True):
+        of_clip.setdefault(clip_id, []).append(answer)
+    return {clip_id: np.mean(views, axis=0) for clip_id, views in of_clip.items()}
 
 
 def scored_clips(

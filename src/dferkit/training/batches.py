@@ -72,9 +72,15 @@ def epoch_batches(
     summary: Tensor | None = None,
     motion: Tensor | None = None,
     shares: Tensor | None = None,
+    clips: Int[np.ndarray, " rows"] | None = None,
 ) -> Iterator[Batch]:
-    """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(target))
+    """Shuffled batches of one epoch, a pure function of (seed, epoch); a rest smaller than half a batch is left out.
+
+    Args:
+        clips: Which clip each row is a view of; by default every row is a clip.
+    """
+    clips = np.arange(len(target)) if clips is None else clips
+    order = draw_views(clips, np.random.default_rng([seed, epoch]))
     for first in range(0, len(order), batch):
         chosen = order[first : first + batch]
         if len(chosen) < batch // 2 and first:
@@ -84,6 +90,24 @@ def epoch_batches(
         yield collate(
             visual[index], [texts[i] for i in chosen], target[index], summary=whole, motion=moving, shares=soft
         )
+
+
+def number_clips(clip_ids: Sequence[str]) -> Int[np.ndarray, " rows"]:
+    """Number of each row's clip, from 0, in the order in which they first appear."""
+    numbers = {clip_id: number for number, clip_id in enumerate(dict.fromkeys(clip_ids))}
+    return np.array([numbers[clip_id] for clip_id in clip_ids], dtype=np.int64)
+
+
+def draw_views(clips: Int[np.ndarray, " rows"], rng: np.random.Generator) -> Int[np.ndarray, " clips"]:
+    """One row of every clip, drawn evenly from its views, in random order.
+
+    Args:
+        clips: Number of each row's clip, every number from 0 up at least once.
+    """
+    counts = np.bincount(clips)
+    rows, firsts = np.argsort(clips, kind="stable"), np.cumsum(counts) - counts
+    order = rng.permutation(len(counts))
+    return rows[firsts[order] + rng.integers(counts[order])]
 
 
 def rate_of_cycle(progress: float, warmup: float) -> float:

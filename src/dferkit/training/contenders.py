@@ -29,6 +29,7 @@ from dferkit.models.build import VARIANTS
 from dferkit.models.checkpoint import TrainedModel
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.joint_space import joint_space_of
+from dferkit.training.batches import draw_views
 from dferkit.training.loop import TrainingConfig, predict_probabilities
 from dferkit.training.phases import BapConfig, paragraphs_of, train_a3lign
 from dferkit.training.table import ClipSet, base_config, caption_split, train_row
@@ -69,7 +70,7 @@ class BenchConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """What a contender learns from. ``test`` is there for what must be known before an answer (captions); its classes are never read.
+    """What a contender learns from: rows are clips or views of them, and what is trained by epochs draws one view of each clip per epoch. ``test`` is there for what must be known before an answer (captions); its classes are never read.
 
     Attributes:
         state: Where a long training keeps what it goes on from after an interruption. keep: Called with the trained model of contenders that
@@ -100,7 +101,8 @@ class Contender:
 
 
 def _class_prior(lesson: Lesson) -> Answer:
-    counts = np.bincount(lesson.train.target, minlength=len(lesson.train.labels)).astype(float)
+    _, firsts = np.unique(lesson.train.clips, return_index=True)
+    counts = np.bincount(lesson.train.target[firsts], minlength=len(lesson.train.labels)).astype(float)
     return lambda clips: np.tile(counts / counts.sum(), (len(clips.target), 1))
 
 
@@ -190,7 +192,7 @@ def _a3lign(mode: str = "shared", *, has_bap: bool = True) -> Callable[[Lesson],
         torch.manual_seed(bap.seed)
         model = A3lign(_a3lign_config(lesson, mode))
         tower = partial(towers.encode_embeddings, use_bfloat16=bap.use_bfloat16)
-        train_a3lign(model, tower, _frames(train)[:, None], train.target, bap, state=lesson.state)
+        train_a3lign(model, tower, _frames(train), train.target, bap, clips=train.clips, state=lesson.state)
         with torch.no_grad():
             reader = A3lignReader.of(model, paragraphs_of(model, towers.encode_embeddings))
         lesson.keep(
@@ -292,7 +294,7 @@ def _fit(
     rng, batch = np.random.default_rng(config.grace.seed), config.grace.batch
     net.train()
     for _ in range(config.head_epochs):
-        order = rng.permutation(len(train.target))
+        order = draw_views(train.clips, rng)
         for first in range(0, len(order), batch):
             some = train.take(order[first : first + batch])
             optimizer.zero_grad(set_to_none=True)

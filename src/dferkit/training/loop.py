@@ -85,6 +85,7 @@ def train_grace(
     selection: EpochSelection | None = None,
     joint: Mapping[str, Tensor] | None = None,
     start: StartingPoint | None = None,
+    clips: np.ndarray | None = None,
     state: Path | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Grace:
@@ -98,7 +99,8 @@ def train_grace(
         selection: Looks at the model after every epoch and keeps the best; it is part of the state.
         joint: Weights of the joint space to start from.
         start: Weights of the whole model to start from instead; the loss then chooses among the classes of ``target`` only, and
-            the others are left as they are. on_progress: Called with (epoch, epochs, mean loss).
+            the others are left as they are.
+        clips: Which clip each row is a view of (``number_clips``): every epoch draws one view of each. By default every row is a clip. on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
         DataError: Too few clips, tokens that are not finite, or a loss that is not: ten times in a row, or for a whole epoch.
@@ -123,7 +125,9 @@ def train_grace(
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
     settings = (
-        _settings_of(model_config, config, visual, texts, target, summary, motion, shares, joint, selection, start)
+        _settings_of(
+            model_config, config, visual, texts, target, summary, motion, shares, joint, selection, start, clips
+        )
         if state
         else {}
     )
@@ -138,7 +142,8 @@ def train_grace(
     counts = torch.bincount(labels, minlength=len(model_config.labels))
     class_weights = class_weights_effective(counts, beta=model_config.class_balance)
     shown = None if start is None else labels.unique()
-    steps_per_epoch = max(len(target) // config.batch, 1)
+    num_clips = len(target) if clips is None else int(clips.max()) + 1
+    steps_per_epoch = max(num_clips // config.batch, 1)
     bad = 0
     for epoch in range(first, config.epochs):
         model.train()
@@ -154,6 +159,7 @@ def train_grace(
                 summary=summary,
                 motion=motion,
                 shares=soft,
+                clips=clips,
             )
         ):
             torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
@@ -220,6 +226,7 @@ def _settings_of(
     joint: Mapping[str, Tensor] | None,
     selection: EpochSelection | None,
     start: StartingPoint | None,
+    clips: np.ndarray | None,
 ) -> dict[str, Any]:
     """What a state belongs to: another one is not continued."""
     data = {"target": np.asarray(target, np.int64)}
@@ -228,6 +235,8 @@ def _settings_of(
             data[name] = values.numpy()
     if shares is not None:
         data["shares"] = np.asarray(shares, np.float64)
+    if clips is not None:
+        data["clips"] = np.asarray(clips, np.int64)
     return {
         "model": model_config.as_dict(),
         "training": asdict(config),

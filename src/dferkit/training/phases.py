@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from dferkit.errors import ConfigError
 from dferkit.models.a3lign import A3lign
 from dferkit.storage import digest_arrays
+from dferkit.training.batches import draw_views
 from dferkit.training.state import load_state, save_state
 
 TextTower = Callable[[Float[Tensor, "sentences tokens width"]], Float[Tensor, "sentences dim"]]
@@ -81,10 +82,11 @@ def paragraphs_of(model: A3lign, tower: TextTower) -> Float[Tensor, "classes sen
 def train_a3lign(
     model: A3lign,
     tower: TextTower,
-    frames: Float[Tensor, "clips views frames dim"],
-    target: Int[np.ndarray, " clips"],
+    frames: Float[Tensor, "rows frames dim"],
+    target: Int[np.ndarray, " rows"],
     config: BapConfig | None = None,
     *,
+    clips: Int[np.ndarray, " rows"] | None = None,
     state: Path | None = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> A3lign:
@@ -92,13 +94,14 @@ def train_a3lign(
 
     Args:
         model: Is changed in place. tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``).
-        frames: Cached features; each epoch draws one view of every clip.
+        frames: Cached features. clips: Which clip each row is a view of (``number_clips``): every epoch draws one view of each. By default every row is a clip.
         state: Folder for what an interrupted run goes on from. on_progress: Called with (epochs done, of, mean loss).
 
     Returns:
         The model, in evaluation mode.
     """
     config, labels = config or BapConfig(), torch.from_numpy(np.asarray(target, dtype=np.int64))
+    clips = np.arange(len(labels)) if clips is None else clips
     total, before = sum(config.epochs), 0
     for step, epochs in zip((1, 2, 3), config.epochs, strict=True):
         if step == 3 and (config.epochs[0] or config.epochs[1]):
@@ -110,7 +113,7 @@ def train_a3lign(
                 if on_progress:
                     on_progress(told + done, total, loss)
 
-            _train_step(model, tower, frames, labels, config, step, state and state / f"step{step}", tell)
+            _train_step(model, tower, frames, labels, clips, config, step, state and state / f"step{step}", tell)
         before += epochs
     return model.eval()
 
@@ -120,6 +123,7 @@ def _train_step(
     tower: TextTower,
     frames: Tensor,
     labels: Tensor,
+    clips: np.ndarray,
     config: BapConfig,
     step: int,
     state: Path | None,
@@ -139,8 +143,8 @@ def _train_step(
     chosen = {id(parameter) for group in parts.values() for parameter in group}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
-    clips = digest_arrays({"frames": frames.numpy(), "target": labels.numpy()}) if state else ""
-    settings = {**asdict(config), **model.config.as_dict(), "clips": clips}
+    data = digest_arrays({"frames": frames.numpy(), "target": labels.numpy(), "clips": clips}) if state else ""
+    settings = {**asdict(config), **model.config.as_dict(), "clips": data}
     first = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     fixed = None
     if not parts["tokens"]:
@@ -150,10 +154,10 @@ def _train_step(
         for group in optimizer.param_groups:
             group["lr"] = group["highest"] * 0.1 ** sum(epoch >= fall * epochs for fall in config.falls)
         losses = []
-        for batch, view in _batches(len(labels), frames.shape[1], config, step, epoch):
+        for batch in _batches(clips, config, step, epoch):
             model.train()
             paragraphs = paragraphs_of(model, tower) if fixed is None else fixed
-            loss = F.cross_entropy(model(frames[batch, view], paragraphs, step=step), labels[batch])
+            loss = F.cross_entropy(model(frames[batch], paragraphs, step=step), labels[batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -165,12 +169,8 @@ def _train_step(
         parameter.requires_grad_(True)
 
 
-def _batches(clips: int, views: int, config: BapConfig, step: int, epoch: int) -> Sequence[tuple[Tensor, Tensor]]:
-    """Clips and one view of each, a pure function of (seed, step, epoch); dropout, too."""
-    rng = np.random.default_rng([config.seed, step, epoch])
+def _batches(clips: np.ndarray, config: BapConfig, step: int, epoch: int) -> Sequence[Tensor]:
+    """One view of every clip, a pure function of (seed, step, epoch); dropout, too."""
     torch.manual_seed(config.seed * _STEPS_APART + step * 1000 + epoch)
-    order, view = rng.permutation(clips), rng.integers(views, size=clips)
-    return [
-        (torch.from_numpy(order[i : i + config.batch]), torch.from_numpy(view[order[i : i + config.batch]]))
-        for i in range(0, clips, config.batch)
-    ]
+    order = torch.from_numpy(draw_views(clips, np.random.default_rng([config.seed, step, epoch])))
+    return order.split(config.batch)

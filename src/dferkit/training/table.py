@@ -15,6 +15,7 @@ from dferkit.models.build import variant
 from dferkit.models.coarse import CoarseClassifier
 from dferkit.models.grace import Grace, GraceConfig
 from dferkit.schema import Caption, TextTokens
+from dferkit.training.batches import number_clips
 from dferkit.training.captioned import Captioned, describe_all, refine_all, test_guides, training_guides
 from dferkit.training.features import Features
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
@@ -23,7 +24,7 @@ from dferkit.training.token_rows import TokenRows, take_rows
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSet:
-    """Labelled clips with cached tokens.
+    """Labelled clips with cached tokens; a row per clip, or per view of one.
 
     Attributes:
         motion: Measured motion weights, for models that read them.
@@ -42,6 +43,11 @@ class ClipSet:
     labels: tuple[str, ...]
     clip_ids: tuple[str, ...] = ()
     motion: Tensor | None = None
+
+    @property
+    def clips(self) -> np.ndarray:
+        """Number of each row's clip: views of one clip have one number."""
+        return number_clips(self.clip_ids) if self.clip_ids else np.arange(len(self.target))
 
     def visual_in_memory(self) -> Tensor:
         """All visual tokens as one tensor."""
@@ -147,6 +153,7 @@ def train_row(
         motion=train.motion,
         config=config,
         joint=joint,
+        clips=train.clips,
         state=state,
         on_progress=on_progress,
     )
