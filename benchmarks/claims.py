@@ -25,7 +25,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.shipped import HEADS, head_folder
 from dferkit.parallel import run_parallel
-from dferkit.pipeline import Answer, Model, Reading, Settings, evidence_map
+from dferkit.pipeline import Answer, Model, Reading, Settings, check_ranking, evidence_map, explain_answer
 from dferkit.schema import DeletionTest, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
@@ -48,14 +48,14 @@ def evidence(reading: Reading, truth: Truth, frame_size: tuple[int, int]) -> Cli
     return ClipEvidence(truth=truth, motion=motion, phrases=phrases, boxes=boxes, frame_size=frame_size)
 
 
-def test_deletion(model: Model, answer: Answer) -> Tested:
+def test_deletion(answer: Answer) -> Tested:
     """Deletion ranked by the evidence of a report, and by the transport of the words that speak for the answer alone."""
-    shown = model.explain_answer(answer)
+    shown = explain_answer(answer)
     assert shown.deletion is not None
     assert answer.reading is not None
     maps = shown.transport.reshape(len(shown.words), len(answer.reading.visual.timestamps), -1, *GRID).mean(2)
     words = evidence_map(maps, shown.word_weights, np.ones(maps.shape[1:]))
-    return {"deletion": shown.deletion, "deletion_by_words": model.check_ranking(answer.reading, words)}
+    return {"deletion": shown.deletion, "deletion_by_words": check_ranking(answer.reading, words)}
 
 
 def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
@@ -77,7 +77,7 @@ def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
             answer = next(model.answers(record.video))
             if answer.reading is None or answer.faces is None:
                 continue
-            tested = test_deletion(model, answer) if number < deletions else {}
+            tested = test_deletion(answer) if number < deletions else {}
             found[name] = evidence(answer.reading, truth, answer.faces.frame_size), tested
         result.append(found)
     if landmarker is not None:

@@ -32,7 +32,7 @@ from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
-from dferkit.pipeline import Model, Settings, load
+from dferkit.pipeline import Model, Settings, explain_answer, load
 from dferkit.recipes.provenance import about_checkpoint, box_digests
 from dferkit.recipes.scoring import answer_features
 from dferkit.reports.html import write_benchmark_report, write_clip_report
@@ -489,7 +489,7 @@ def _explain(
     for number, i in enumerate(dict.fromkeys([*shown, *range(min(config.deletion_clips, len(side.test_records)))])):
         record = side.test_records[i]
         answer = next(iter(model.answers(record.video, name=record.clip_id)))
-        explanations.append(model.explain_answer(answer, seed=config.seed))
+        explanations.append(explain_answer(answer, seed=config.seed))
         tell("explaining and checking by deletion", number + 1, config.deletion_clips, "")
     results["claims"]["deletion"] = summarise_deletion([e.deletion for e in explanations if e.deletion is not None])
     truth = {
@@ -533,7 +533,7 @@ def _evidence(side: _Side, model: Model) -> list[ClipEvidence]:
                 truth=truth,
                 motion=motion[i].reshape(-1, *side.features.grid),
                 phrases=phrase_masses(
-                    model.caption(units), texts[i], plans[i], heat.reshape(len(heat), -1), truth.au.max(0)
+                    model.heads[0].caption(units), texts[i], plans[i], heat.reshape(len(heat), -1), truth.au.max(0)
                 ),
                 boxes=boxes,
                 frame_size=(width, height),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dferkit.pipeline import Answer, Batch, ExplanationResult, Model, Settings
+from dferkit.pipeline import Answer, Batch, ExplanationResult, Model, Settings, explain_answer
 from dferkit.reports.html import write_clip_report
 from dferkit.reports.tables import write_tables
 from dferkit.schema import Explanation
@@ -39,7 +39,7 @@ def predict_files(
         for answer in model.answers(path, settings=settings, name=name):
             if out is not None and answer.reading is not None and model.can_explain:
                 in_report = with_report and len(shown) < _REPORT_WINDOWS
-                explanation = model.explain_answer(answer, with_deletion=in_report)
+                explanation = explain_answer(answer, with_deletion=in_report)
                 explanations.append(explanation)
                 if in_report:
                     shown.append(explanation)

@@ -1,0 +1,185 @@
+"""One window's answer → which words met which moving parts, what the answer owes to them, and whether deleting them shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from dferkit.encoders.attribution import owed_to_cells
+from dferkit.encoders.face_shape import AREAS
+from dferkit.encoders.protocols import LandmarkReader
+from dferkit.encoders.text import phrase_numbers
+from dferkit.errors import DataError
+from dferkit.explain import (
+    MEASURED,
+    REGION_SOURCE,
+    deletion_test,
+    measured_regions,
+    merge_pieces,
+    on_grid,
+    region_grid,
+    transport_maps,
+    word_occlusion,
+)
+from dferkit.models.a3lign import A3lignReader
+from dferkit.pipeline.results import Answer, Reading
+from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, FaceClip
+
+_REGION_OF_AREA = tuple(area.region for area in AREAS)
+_DELETED, _DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
+
+
+def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0) -> Explanation:
+    """Explain one answered window.
+
+    Args:
+        with_deletion: Run the deletion test, which takes most of the time. seed: Of its random orders.
+
+    Raises:
+        DataError: The window has no answer, or the model aligns no words.
+    """
+    reading = answer.reading
+    if reading is None:
+        raise DataError(f"{answer.prediction.input}: {answer.prediction.message}")
+    told, visual, alignment = _told_words(reading), reading.visual, reading.output.alignment
+    if alignment is None or alignment.plan.shape[1] != len(told.of_piece):
+        raise DataError("this model aligns no words with the video; explain a model with text tokens, such as grace")
+    steps, frames = len(visual.timestamps), len(reading.clip.images)
+    of_tokens = transport_maps(
+        alignment.plan[0].numpy(),
+        alignment.visual_index[0].numpy(),
+        steps,
+        visual.values.shape[1],
+        told.of_piece,
+        len(told.words),
+    )
+    maps = on_grid(of_tokens, visual.grid, visual.coverage)
+    motion = on_grid(reading.output.motion[0].double().numpy(), visual.grid, visual.coverage)
+    target = int(reading.output.logits[0].argmax())
+    weights = word_occlusion(lambda keep: _with_words(reading, told, keep, target), len(told.words))
+    evidence = evidence_map(maps, weights, _owed(reading, target))
+    return Explanation(
+        prediction=answer.prediction,
+        face_clip=reading.clip,
+        caption=reading.told,
+        action_units=reading.action_units,
+        words=told.words,
+        word_spans=told.spans,
+        word_weights=weights,
+        transport=over_frames(maps, frames, axis=1) / (frames / steps),
+        motion=over_frames(motion / motion.mean(), frames, axis=0),
+        evidence=over_frames(evidence, frames, axis=0) / (frames / steps),
+        regions=region_grid(*visual.grid)
+        if visual.coverage is None
+        else measured_regions(visual.coverage, _REGION_OF_AREA),
+        region_source=REGION_SOURCE if visual.coverage is None else MEASURED,
+        method=alignment.method,
+        deletion=check_ranking(reading, evidence, seed=seed) if with_deletion else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ToldWords:
+    """Words of a text, their places in it, and which word each aligned piece belongs to (-1: none)."""
+
+    words: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    of_piece: np.ndarray
+
+
+def _told_words(reading: Reading) -> _ToldWords:
+    """Words of the caption; of a learned paragraph its sentences, each of which is one piece."""
+    text = reading.told.text
+    if reading.told.source != PARAGRAPH:
+        return _ToldWords(*merge_pieces(text, reading.text.spans))
+    words = tuple(text.split(" "))
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    spans = tuple((int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True))
+    return _ToldWords(words, spans, np.arange(len(words)))
+
+
+def _with_words(reading: Reading, told: _ToldWords, keep: np.ndarray, target: int) -> np.ndarray:
+    """Probability of the answer with some words only; ``keep`` is (versions, words)."""
+    # Punctuation belongs to no word and always stays, so that no version is without text.
+    pieces = torch.from_numpy(np.where(told.of_piece >= 0, keep[:, np.maximum(told.of_piece, 0)], True))
+    head, visual, model = reading.head, reading.visual, reading.head.checkpoint.model
+    if isinstance(model, A3lignReader):
+        logits = model.without_sentences(visual.values[None, :, 0], target, pieces)
+        return head.checkpoint.probabilities(logits)[:, target]
+    return head.probability(head.forward([visual], reading.text, reading.motion, text_mask=pieces), target)
+
+
+def _owed(reading: Reading, target: int) -> np.ndarray:
+    """How much of the answer's log-probability each cell's movement accounts for, through encoder and model."""
+    text = reading.text
+    with torch.enable_grad():  # copies: what inference made cannot be differentiated through
+        words, sentence = text.values[None].clone(), text.sentence[None].clone()
+        mask, phrases = torch.ones(words.shape[:2], dtype=torch.bool), phrase_numbers([text], len(text.pieces))
+        moving = None if reading.motion is None else reading.motion.clone()
+
+        def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
+            model = reading.head.checkpoint.model
+            output = model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
+            return (output.logits / reading.head.checkpoint.temperature).log_softmax(-1)[0, target]
+
+        return owed_to_cells(reading.head.encoder.trace(reading.clip), score)
+
+
+def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> DeletionTest:
+    """Take the movement out of cells of the video itself, the highest-ranked first, and ask the whole model again.
+
+    Deletion acts on pixels and landmarks, not on tokens: a token can carry what its neighbours showed. The caption stays.
+
+    Args:
+        ranking: (steps, rows, columns).
+    """
+    head, target = reading.head, int(reading.output.logits[0].argmax())
+
+    def probability(keep: np.ndarray) -> np.ndarray:
+        clips = [without_movement(reading.clip, mask) for mask in keep]
+        if isinstance(head.encoder, LandmarkReader):
+            clips = [head.encoder.hold_still(clip, mask) for clip, mask in zip(clips, keep, strict=True)]
+        tokens = head.encoder.encode(clips)
+        return head.probability(head.forward(tokens, reading.text, head.motion(clips)), target)
+
+    return deletion_test(probability, ranking, fractions=_DELETED, num_orders=_DELETION_ORDERS, seed=seed)
+
+
+def evidence_map(maps: np.ndarray, weights: np.ndarray, owed: np.ndarray) -> np.ndarray:
+    """Evidence of each cell for the answer: the transport of the words that speak for it, times what the answer owes to the cell's movement.
+
+    Args:
+        maps: (words, steps, rows, columns) transport. weights: (words,) what the answer owes to each. owed: (steps, rows, columns).
+
+    Returns:
+        (steps, rows, columns) that sums to 1; all 0 where no cell speaks for the answer.
+    """
+    support = np.maximum(weights, 0)
+    if not support.any():
+        support = np.ones_like(weights)
+    evidence = np.tensordot(support / support.sum(), maps, axes=1) * np.maximum(owed, 0)
+    total = float(evidence.sum())
+    return evidence / total if total > 0 else evidence
+
+
+def over_frames(values: np.ndarray, num_frames: int, *, axis: int) -> np.ndarray:
+    """Values of token steps, given to each of the frames that a step spans."""
+    steps = values.shape[axis]
+    return values.take(np.minimum(np.arange(num_frames) * steps // num_frames, steps - 1), axis)
+
+
+def without_movement(clip: FaceClip, keep: np.ndarray) -> FaceClip:
+    """The clip with its cells marked False replaced by what they show on average over the clip.
+
+    Args:
+        keep: (steps, rows, columns) over time and crop; a step spans frames / steps frames.
+    """
+    frames, size = clip.images.shape[:2]
+    steps, rows, columns = keep.shape
+    in_time = np.repeat(np.arange(steps), -(-frames // steps))[:frames]
+    down, across = (np.minimum(np.arange(size) * n // size, n - 1) for n in (rows, columns))
+    pixels = keep[in_time][:, down][:, :, across]
+    mean = np.round(clip.images.mean(0)).astype(np.uint8)
+    return replace(clip, images=np.where(pixels[..., None], clip.images, mean))

@@ -1,0 +1,77 @@
+"""A network with the encoder that its tokens come from: what answers, and what an explanation asks again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dferkit.captions import describe, refine
+from dferkit.encoders.landmarks import seen_share
+from dferkit.encoders.protocols import VisualEncoder
+from dferkit.encoders.text import phrase_numbers
+from dferkit.faces.read import LOW_COVERAGE_BELOW
+from dferkit.models.checkpoint import Checkpoint
+from dferkit.models.coarse import unit_statistics
+from dferkit.models.grace import GraceOutput
+from dferkit.motion import measure_motion
+from dferkit.schema import ActionUnits, Caption, CoarsePrediction, FaceClip, TextTokens, VisualTokens
+
+_READS = {"box": "pixels", "box+landmarks": "pixels + landmarks"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """A checkpoint with the encoder that its tokens come from."""
+
+    checkpoint: Checkpoint
+    encoder: VisualEncoder
+
+    @property
+    def reads(self) -> str:
+        """What it looks at, for tables."""
+        return _READS.get(self.encoder.name, self.encoder.name)
+
+    def can_read(self, clip: FaceClip) -> bool:
+        """The clip has what the encoder needs."""
+        return not self.encoder.needs_landmarks or seen_share(clip) >= LOW_COVERAGE_BELOW
+
+    def caption(self, units: ActionUnits, guide: CoarsePrediction | None = None) -> Caption:
+        """CATE: the coarse description, rewritten to stress what the top-k of the guide (by default the coarse classifier) speak of."""
+        coarse = describe(units)
+        if guide is None:  # a video that was never trained on: no fold, and nothing to leak
+            guide = self.checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
+        return refine(coarse, guide, top_k=int(self.checkpoint.about["caption"]["top_k"]))
+
+    def motion(self, clips: Sequence[FaceClip]) -> torch.Tensor | None:
+        """Measured motion weights, for a model that reads them."""
+        source, encoder = self.checkpoint.model.motion_source, self.encoder
+        if source == "tokens":
+            return None
+        return measure_motion(clips, source, encoder.encode, grid=encoder.grid, num_steps=encoder.num_frames)
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        visuals: Sequence[VisualTokens],
+        text: TextTokens,
+        motion: torch.Tensor | None,
+        *,
+        text_mask: torch.Tensor | None = None,
+    ) -> GraceOutput:
+        """The network on several versions of a clip: other tokens, or other words left out by ``text_mask``."""
+        versions = max(len(visuals), 0 if text_mask is None else len(text_mask))
+        mask = torch.ones(versions, len(text.pieces), dtype=torch.bool) if text_mask is None else text_mask
+        # Half precision and back, as training saw them.
+        values = torch.stack([v.values for v in visuals]).half().float().expand(versions, -1, -1, -1)
+        summary = torch.stack([v.summary for v in visuals]).half().float().expand(versions, -1, -1)
+        words, sentence = text.values.expand(versions, -1, -1), text.sentence.expand(versions, -1)
+        phrases = phrase_numbers([text], len(text.pieces)).expand(versions, -1)
+        moving = None if motion is None else motion.expand(versions, -1, -1)
+        return self.checkpoint.model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
+
+    def probability(self, output: GraceOutput, target: int) -> np.ndarray:
+        """Probability of one class in each version of a clip (versions,)."""
+        return self.checkpoint.probabilities(output.logits)[:, target]
