@@ -11,9 +11,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import cv2
+import jaxtyping
 import numpy as np
 import pytest
 import torch
+
+# Shapes and dtypes that these packages announce are checked in every call; they must not be loaded before.
+CHECKED = ("alignment", "encoders", "evaluation", "explain", "losses", "models", "motion", "training.batches", "training.phases")  # fmt: skip
+jaxtyping.install_import_hook([f"dferkit.{name}" for name in CHECKED], "shape_check.check")
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # must be known before triton is loaded
@@ -34,6 +39,12 @@ def _random_state() -> Iterator[None]:
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
     torch.set_rng_state(states[2])
+
+
+@pytest.fixture
+def unchecked_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what users see who run without the checks."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -114,6 +114,7 @@ def test_same_input_gives_the_same_bytes():
     assert torch.equal(transport_plan(cost, epsilon=0.01).plan, transport_plan(cost, epsilon=0.01).plan)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_compiled_model_around_it_gives_the_same():
     text, visual = torch.randn(2, 5, 8), torch.randn(2, 9, 8)
     weight = torch.randn(8, 8, requires_grad=True)

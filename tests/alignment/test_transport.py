@@ -342,6 +342,7 @@ def test_the_reference_solver_looks_at_rows_before_it_stops():
     assert found.converged.all()
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_edges_are_one_sentence():
     with pytest.raises(DataError, match=r"cost\[None\]"):
         transport_plan(torch.rand(20, 40))

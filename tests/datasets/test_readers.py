@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,6 @@ def labels_of(release: Release) -> dict[str, str | None]:
 
 def codes(release: Release) -> set[str]:
     return {finding.code for finding in release.findings}
-
-
-# --- DFEW ---
 
 
 def dfew_lists(
@@ -118,9 +116,6 @@ def test_dfew_votes_belong_to_the_clip_they_name(tmp_path: Path) -> None:
     assert [(f.code, f.where) for f in found] == [("VOTES_LABEL", "Annotation/annotation.xlsx:2")]
 
 
-# --- FERV39k ---
-
-
 def test_ferv39k(tmp_path: Path) -> None:
     base = tmp_path / "FERV39k" / "4_setups" / "All_scenes"
     put(base, "train_All.csv", "Action/Sad/0010 Sad\nWar/Happy/0002 Happy\n")
@@ -136,9 +131,6 @@ def test_ferv39k(tmp_path: Path) -> None:
     assert release.records[0].video == tmp_path / "2_ClipsforFaceCrop/2_ClipsforFaceCrop/Action/Sad/0010"
     assert release.folds[0].test == ("Action/Sad/0011",)
     assert codes(release) == set()
-
-
-# --- MAFW ---
 
 
 def mafw_lists(root: Path, setting: str, words: dict[int, str], split: str = "Train & Test Set") -> None:
@@ -192,9 +184,6 @@ def test_mafw_compound(tmp_path: Path) -> None:
     assert labels_of(release)["00001"] == "fear_surprise_anxiety"
     with pytest.raises(ManifestError, match="single/no_caption/set_1"):
         read_release("mafw-single", tmp_path)
-
-
-# --- by rule ---
 
 
 def test_crema_d(tmp_path: Path) -> None:
@@ -287,9 +276,8 @@ def test_afew(tmp_path: Path) -> None:
     }
     assert release.folds[0].test == ("validation/sadness/000046280",)
     assert release.media_kind == "faces"
-
-
-# --- a user's own ---
+    shutil.rmtree(tmp_path / "AFEW_Face" / "validation")
+    assert codes(read_release("afew", tmp_path)) == {"LIST_MISSING"}, "one side is told by name"
 
 
 def test_folders_of_classes(tmp_path: Path) -> None:
@@ -334,9 +322,6 @@ def test_nothing_there_is_one_sentence(tmp_path: Path, layout: str) -> None:
     with pytest.raises(ManifestError, match="does not exist"):
         read_release(layout, tmp_path / "gone")
     (tmp_path / "notes.txt").write_text("nothing of the kind")
-    if layout == "afew":  # both sides are missed by name
-        assert codes(read_release(layout, tmp_path)) == {"LIST_MISSING"}
-        return
     with pytest.raises(ManifestError, match=r"^[^\n]*$"):
         read_release(layout, tmp_path)
 

@@ -75,6 +75,7 @@ def test_frames_without_landmarks_repeat_the_nearest() -> None:
     np.testing.assert_array_equal(shape.points[2], shape.points[1])
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_what_cannot_be_put_into_head_coordinates_is_refused() -> None:
     template = head(np.random.default_rng(5))
     with pytest.raises(DataError, match="saw no face"):

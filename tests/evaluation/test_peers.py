@@ -35,9 +35,6 @@ def logits_text(values, true, *, views=1):
     return "\n".join(lines) + "\n"
 
 
-# --- CSV --------------------------------------------------------------------------------------------------------------
-
-
 def test_numbered_columns_follow_the_named_order(tmp_path):
     clips = answers()
     names = [BASIC[i] for i in clips.true]
@@ -175,9 +172,6 @@ def test_files_that_are_none_are_refused(tmp_path):
             read_predictions(tmp_path / name)
 
 
-# --- VideoMAE's family ------------------------------------------------------------------------------------------------
-
-
 def test_views_are_softmaxed_then_averaged_as_in_their_merge(tmp_path):
     random = np.random.default_rng(0)
     logits, true = random.normal(0, 2, (5, 7)).astype(np.float32), [3, 0, 6, 2, 2]
@@ -231,9 +225,6 @@ def test_every_wrong_line_is_named(tmp_path):
     path.write_text("0.5, 1.0\n")
     with pytest.raises(ManifestError, match="no clips"):
         read_predictions(path, order="dfew")
-
-
-# --- truth from elsewhere ---------------------------------------------------------------------------------------------
 
 
 def peer_file(path, clips, *, order=DFEW, truth=True, clip_ids=None):

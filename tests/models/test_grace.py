@@ -140,6 +140,7 @@ def test_padding_words_change_nothing() -> None:
     padded = dict(given)
     padded["text"] = torch.cat([given["text"], torch.full((3, 4, 12), 7.0)], 1)
     padded["text_mask"] = torch.cat([given["text_mask"], torch.zeros(3, 4, dtype=torch.bool)], 1)
+    padded["phrases"] = torch.cat([given["phrases"], torch.full((3, 4), -1)], 1)
     torch.testing.assert_close(model(**padded).logits, model(**given).logits, atol=1e-4, rtol=0)
 
 
@@ -152,7 +153,7 @@ def test_neighbours_in_a_batch_change_nothing(name: str) -> None:
     for clip in range(4):
         live = int(given["text_mask"][clip].sum())
         alone = {key: value[clip : clip + 1] for key, value in given.items()}
-        alone["text"], alone["text_mask"] = alone["text"][:, :live], alone["text_mask"][:, :live]
+        alone.update({name: alone[name][:, :live] for name in ("text", "text_mask", "phrases")})
         torch.testing.assert_close(model(**alone).logits, together.logits[clip : clip + 1], atol=1e-3, rtol=0)
 
 

@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from dferkit.datasets.afew import read_afew
 from dferkit.datasets.assemble import Options
-from dferkit.datasets.by_rule import read_afew, read_crema_d, read_enterface, read_ravdess
+from dferkit.datasets.crema_d import read_crema_d
 from dferkit.datasets.dfew import read_dfew
+from dferkit.datasets.enterface import read_enterface
 from dferkit.datasets.ferv39k import read_ferv39k
 from dferkit.datasets.folder import read_folder
 from dferkit.datasets.mafw import read_mafw
 from dferkit.datasets.published import PUBLISHED
+from dferkit.datasets.ravdess import read_ravdess
 from dferkit.errors import ConfigError
 from dferkit.labels import nearest_name
 from dferkit.schema import Release

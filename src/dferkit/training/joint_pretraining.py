@@ -121,7 +121,9 @@ def pretrain_joint_space(
 def _loss(model: Grace, clips: KnownClips, targets: Sequence[Tensor], chosen: np.ndarray, noise: float) -> Tensor:
     index = torch.from_numpy(chosen)
     texts = [clips.texts[i] for i in chosen]
-    batch = collate(clips.visual[index], texts, torch.zeros(len(chosen)), summary=clips.summary[index])
+    batch = collate(
+        clips.visual[index], texts, torch.zeros(len(chosen), dtype=torch.long), summary=clips.summary[index]
+    )
     visual = batch.visual
     visual = visual + torch.randn_like(visual) * visual.std((1, 2), keepdim=True) * noise
     wanted = torch.zeros(len(chosen), batch.text.shape[1], visual.shape[1] * visual.shape[2])
