@@ -143,8 +143,32 @@ def test_what_clip_cannot_read_is_refused(folder: Path, encoder: ClipEncoder, cl
         ClipEncoder(tmp_path / "nothing")
     with pytest.raises(DataError, match="16 frames"):
         encoder.encode([replace(clip, images=clip.images[:3])])
-    with pytest.raises(CheckpointError, match="no tokenizer"):
+    with pytest.raises(CheckpointError, match="no usable tokenizer"):
         encoder.encode_texts(["a face"])
+
+
+def test_all_that_an_answer_depends_on_is_in_the_digest(folder: Path, encoder: ClipEncoder, tmp_path: Path) -> None:
+    """Kept tokens are found by it: other weights, another activation, other colours, another size rule are another encoder."""
+
+    def changed(name: str, file: str, text: str) -> str:
+        copy = tmp_path / name
+        shutil.copytree(folder, copy)
+        (copy / file).write_text(text)
+        return ClipEncoder(copy).digest
+
+    config = (folder / "config.json").read_text()
+    assert '"quick_gelu"' in config
+    digests = [
+        encoder.digest,
+        ClipEncoder(folder, size="interpolate").digest,
+        changed("colours", "preprocessor_config.json", '{"image_mean": [0.5, 0.5, 0.5]}'),
+        changed("activation", "config.json", config.replace('"quick_gelu"', '"gelu"')),
+        changed("words", "tokenizer.json", "{}"),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert changed("note", "notes.txt", "nothing that matters") == encoder.digest
+    with pytest.raises(CheckpointError, match="no usable tokenizer"):
+        ClipEncoder(tmp_path / "words").encode_texts(["a face"])
 
 
 def test_openai_files_name_wrong_ends() -> None:

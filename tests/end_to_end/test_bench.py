@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, write_mini_release
@@ -23,7 +23,10 @@ from dferkit.models.a3lign import A3lignReader
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.preparation import FaceStore
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
-from dferkit.training.contenders import CONTENDERS, described
+from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, described, find_contender
+from dferkit.training.loop import TrainingConfig
+from dferkit.training.phases import BapConfig
+from dferkit.training.table import ClipSet
 from dferkit.training.views import clip_views
 
 Run = Callable[..., CompletedProcess[str]]
@@ -182,6 +185,7 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
     assert "other views, flip" in refused.stderr
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -190,6 +194,12 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
         (("--set", "bap.epoch=3"), "did you mean 'epochs'"),
         (("--models", "a3lign", "--clip", "nowhere"), "no CLIP model"),
         (("--set", "bap.epochs=[4,3"), "cannot be read"),
+        (("--set", "bap.seed=7"), "say how many with --seeds"),
+        (("--set", "bap.module_rate=-1"), "module_rate"),
+        (("--set", "head_rate=-1"), "head_rate"),
+        (("--face", "haarr"), "haarr"),
+        (("--fold", "2"), "leave --fold out"),
+        (("--labels", "onset,offset"), "onset"),
         (("--set", "bap.epochs=[4,3,2.5]"), "give three numbers"),
         (("--set", "tokens=0"), "at least 1"),
         (("--labels", "onset,"), "two or more different names"),
@@ -207,6 +217,65 @@ def test_wrong_use_is_one_sentence(
     assert done.returncode in (2, 4), done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "a refused call claims nothing, so that the corrected one can follow"
+
+
+def test_one_folder_compares_on_one_clip_and_one_set(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(clip_folder, tmp_path / "other_clip")
+    (tmp_path / "other_clip" / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    render_benchmark(BenchmarkConfig(clips=28, seed=12), tmp_path / "clips", workers=1)
+    out, data = tmp_path / "bench", tmp_path / "clips" / "clips.csv"
+    asked = ("bench", "--data", data, "--out", out, *QUICK, "--workers", 1)
+    first = run_here(*asked, "--models", "clip_zero_shot", "--clip", clip_folder)
+    assert first.returncode == 0, first.stderr
+    for other in (("--clip", tmp_path / "other_clip"), ("--clip", clip_folder, "--clip-size", "interpolate")):
+        refused = run_here(*asked, "--models", "clip_temporal", *other)
+        assert refused.returncode == 2
+        assert "clip_zero_shot in bench/ reads another clip" in refused.stderr
+    about = json.loads((out / "bench.json").read_text())["models"]
+    assert about["clip_zero_shot"]["encoder"] == f"clip:{clip_folder}"
+    video = next((tmp_path / "clips" / "videos").glob("*.mp4"))
+    video.write_bytes(video.read_bytes() + b"\0")
+    refused = run_here(*asked, "--models", "class_prior")
+    assert refused.returncode == 2
+    assert "other data" in refused.stderr
+
+
+def clips_in_views() -> ClipSet:
+    """Random tokens of six clips; the first, of the rarer class, in three views that look alike."""
+    rng, box = torch.Generator().manual_seed(0), BoxEncoder(BOX_FOLDER)
+    rows = torch.tensor([0, 0, 0, 1, 2, 3, 4, 5])
+    return ClipSet(
+        visual=torch.randn(6, box.num_frames, 64, box.dim, generator=rng)[rows].half(),
+        summary=torch.randn(6, box.num_frames, box.summary_dim, generator=rng)[rows].half(),
+        units=torch.rand(6, 16, len(box.au_names), generator=rng)[rows].numpy(),
+        timestamps=np.tile(np.arange(16) / 25, (len(rows), 1)),
+        target=np.array([0, 0, 1, 1, 1, 1])[rows],
+        subjects=np.array([f"p{i}" for i in rows]),
+        au_names=box.au_names,
+        grid=box.grid,
+        areas=(),
+        labels=("anger", "happiness"),
+        clip_ids=tuple(f"clip {i}" for i in rows),
+    )
+
+
+@pytest.mark.parametrize("name", ["class_prior", "vision_only", "a3lign"])
+def test_views_that_look_alike_change_no_answer(name: str, clip_folder: Path) -> None:
+    """Every trainer is told which rows are views of one clip."""
+    views, config = clips_in_views(), BenchConfig(
+        grace=TrainingConfig(epochs=2, batch=4), bap=BapConfig(epochs=(1, 1, 1), batch=4), sentences=2, tokens=3
+    )  # fmt: skip
+    towers = None
+    if name == "a3lign":
+        towers = ClipEncoder(clip_folder)
+        views = replace(views, visual=views.visual[:, :, :1, : towers.dim], summary=views.summary[..., : towers.dim])
+    plain = views.take(views.first_rows)
+    learn = find_contender(name).learn
+    answers = [learn(Lesson(train=some, test=plain, config=config, clip=towers))(plain) for some in (plain, views)]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    if name == "class_prior":
+        np.testing.assert_allclose(answers[0][0], [1 / 3, 2 / 3])
 
 
 @pytest.mark.slow

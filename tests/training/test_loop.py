@@ -236,6 +236,22 @@ def test_views_of_one_clip_each_are_the_clips(tmp_path: Path) -> None:
         train_grace(SMALL, visual, texts, target, config=config, state=tmp_path, clips=np.arange(len(target)) // 2)
 
 
+def test_views_that_look_alike_change_nothing() -> None:
+    """Order, length of an epoch and the weights of classes follow the clips, not their views."""
+    visual, texts, target = labelled_clips()
+    chosen = np.concatenate(
+        [np.flatnonzero(target == 0)[:4], np.flatnonzero(target > 0)]
+    )  # unequal classes have weights
+    visual, texts, target = visual[torch.from_numpy(chosen)], [texts[i] for i in chosen], target[chosen]
+    plain = train_grace(SMALL, visual, texts, target, config=QUICK)
+    number = np.where(target == 0, 3, 1)  # the rare class has more views
+    rows = np.repeat(np.arange(len(target)), number)
+    views = train_grace(
+        SMALL, visual[torch.from_numpy(rows)], [texts[i] for i in rows], target[rows], config=QUICK, clips=rows
+    )
+    assert weights(views) == weights(plain)
+
+
 def test_collate_pads_and_masks() -> None:
     visual, texts, target = labelled_clips(4)
     batch = collate(visual, texts, torch.from_numpy(target))

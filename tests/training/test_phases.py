@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dferkit.errors import CheckpointError, ConfigError
+from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.models.a3lign import A3lign, A3lignConfig
 from dferkit.training.phases import BapConfig, paragraphs_of, train_a3lign, trainable
 
@@ -59,10 +59,10 @@ def weights(model: A3lign, part: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "learns", "is_cached"),
-    [((1, 0, 1), {"mat", "text_dynamic", "joint"}, False), ((0, 1, 1), {"mat", "image_dynamic", "joint"}, False), ((0, 0, 1), {"mat", "joint"}, False)],
+    ("epochs", "learns"),
+    [((1, 0, 1), {"mat", "text_dynamic", "joint"}), ((0, 1, 1), {"mat", "image_dynamic", "joint"}), ((0, 0, 1), {"mat", "joint"})],
 )  # fmt: skip
-def test_what_learns(epochs: tuple[int, int, int], learns: set[str], is_cached: bool) -> None:
+def test_what_learns(epochs: tuple[int, int, int], learns: set[str]) -> None:
     model, (frames, target) = new(), clips()
     before = {part: weights(model, part) for part in ("mat", "text_dynamic", "image_dynamic", "joint")}
     train_a3lign(model, Tower(), frames, target, replace(SHORT, epochs=epochs))
@@ -80,6 +80,55 @@ def test_only_its_own_parameters_get_gradients_in_each_step() -> None:
         torch.nn.functional.cross_entropy(model(frames, paragraphs_of(model, Tower()), step=step), labels).backward()
         for name, parameter in model.named_parameters():
             assert (parameter.grad is not None) == name.startswith(names), (step, name)
+
+
+@pytest.mark.parametrize(("epochs", "is_handed_over"), [((1, 1, 1), True), ((0, 0, 1), False)])
+def test_the_third_step_begins_where_the_second_ended(epochs: tuple[int, int, int], is_handed_over: bool) -> None:
+    """The joint module's first layers are the image encoder's when step 3 begins; trained all together from the start they are its own."""
+    found: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+
+    class Watched(A3lign):
+        def forward(self, *given: torch.Tensor, step: int) -> torch.Tensor:  # type: ignore[override]
+            if step == 3 and not found:
+                layers = self.joint.layers[: self.joint.shared_layers], self.image_dynamic.layers
+                joint, image = ([p.detach().clone() for layer in some for p in layer.parameters()] for some in layers)
+                found.append((joint, image))
+            return super().forward(*given, step=step)
+
+    frames, target = clips()
+    torch.manual_seed(0)
+    model = Watched(CONFIG)
+    before = [
+        p.detach().clone() for layer in model.joint.layers[: model.joint.shared_layers] for p in layer.parameters()
+    ]
+    train_a3lign(model, Tower(), frames, target, replace(SHORT, epochs=epochs))
+    ((joint, image),) = found
+    assert len(joint) > 10
+    expected = image if is_handed_over else before
+    assert all(torch.equal(a, b) for a, b in zip(joint, expected, strict=False))
+    assert not all(torch.equal(a, b) for a, b in zip(joint, before if is_handed_over else image, strict=False))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+    frames, target = clips()
+    frames[5] = torch.nan
+    with pytest.raises(DataError, match=r"loss of step 1 was not finite in epoch 1; lower"):
+        train_a3lign(new(), Tower(), frames, target, SHORT, state=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors")), "nothing to go on from"
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_the_same() -> None:
+    class OnGpu(Tower):
+        def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(tokens.mean(1) * 20) @ self.weight.to(tokens.device)
+
+    (frames, target), config = clips(), replace(SHORT, epochs=(3, 3, 3))
+    model, other = train_a3lign(new(), Tower(), frames, target, config), new()
+    train_a3lign(other, OnGpu(), frames, target, replace(config, device="cuda"))
+    with torch.no_grad():
+        answers = [m(frames, paragraphs_of(m, Tower()), step=3).softmax(1) for m in (model, other)]
+    torch.testing.assert_close(*answers, atol=0.05, rtol=0)
 
 
 def test_the_second_step_asks_the_text_tower_once() -> None:
@@ -109,6 +158,20 @@ def test_what_is_computed_once_changes_no_weight() -> None:
             loss.backward()
             optimizer.step()
     torch.testing.assert_close(weights(cached, "image_dynamic"), weights(plain, "image_dynamic"))
+
+
+def test_views_that_look_alike_change_nothing() -> None:
+    frames, target = clips()
+    plain = train_a3lign(new(), Tower(), frames, target, SHORT)
+    twice = train_a3lign(
+        new(),
+        Tower(),
+        frames.repeat_interleave(2, 0),
+        target.repeat(2),
+        SHORT,
+        clips=np.repeat(np.arange(len(target)), 2),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), twice.state_dict().values(), strict=True))
 
 
 def test_an_epoch_shows_one_view_of_every_clip() -> None:
@@ -181,3 +244,12 @@ def test_wrong_plans_are_refused() -> None:
         BapConfig(epochs=(1, 1, 0))
     with pytest.raises(ConfigError, match="batch"):
         BapConfig(batch=0)
+    for wrong in (
+        {"module_rate": -1.0},
+        {"token_rate": 0.0},
+        {"module_rate": float("nan")},
+        {"momentum": 1.0},
+        {"device": "tpu"},
+    ):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            BapConfig(**wrong)  # type: ignore[arg-type]

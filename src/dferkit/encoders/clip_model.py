@@ -19,13 +19,15 @@ from torch.utils.checkpoint import checkpoint
 from dferkit.encoders.attribution import Trace, trace_pixels
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.schema import FaceClip, VisualTokens
-from dferkit.storage import digest_arrays
+from dferkit.storage import digest_arrays, digest_file, digest_json
 
 NUM_FRAMES = 16
 KINDS = {"upsample": "clip", "interpolate": "clip-interpolate"}
 """Name of the encoder by how pictures get the size that CLIP takes."""
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's CLIP
 _SEQUENCES_AT_ONCE = 16
+_TOWER = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _OPENAI_VOCABULARY = 49408
 
 
@@ -84,7 +86,21 @@ class ClipEncoder:
         self._side, self._patch = vision.image_size, vision.patch_size
         self._start, self._end = _ends(text)
         self._mean, self._std = _normalisation(str(source))
-        self.digest = digest_arrays({key: value.cpu().numpy() for key, value in model.state_dict().items()})
+        # All that an answer depends on; not the whole configuration, which grows with the library's version.
+        self.digest = digest_json(
+            [
+                digest_arrays({key: value.cpu().numpy() for key, value in model.state_dict().items()}),
+                [[getattr(tower, key) for key in _TOWER] for tower in (text, vision)],
+                [self._side, self._patch, self._start, self._end, size],
+                [self._mean.tolist(), self._std.tolist()],
+                {name: digest_file(path) for name, path in _tokenizer_files(str(source)).items()},
+            ]
+        )
+
+    def to(self, device: str) -> ClipEncoder:
+        """Move the towers; ``encode_embeddings`` then takes tokens of that device, all else is for the CPU."""
+        self.model.to(device)
+        return self
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
@@ -133,22 +149,22 @@ class ClipEncoder:
         """Features of texts, by the tokenizer in the model's folder.
 
         Raises:
-            CheckpointError: The folder has no tokenizer.
+            CheckpointError: The folder has no tokenizer, or another model's.
         """
         from transformers import AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(self.folder), local_files_only=True)
-        except (OSError, ValueError):
+        except Exception:  # the tokenizers library raises whatever its parser met
             tokenizer = None
         if tokenizer is None or len(tokenizer) != self.model.config.text_config.vocab_size:
             raise CheckpointError(
-                f"{self.folder.name} has no tokenizer of its own; copy tokenizer.json beside the weights"
+                f"{self.folder.name} has no usable tokenizer of its own; copy the model's tokenizer.json beside its weights"
             )
         rows = []
         for text in texts:
-            ids = tokenizer(text, truncation=True, max_length=self.max_tokens + 2)["input_ids"]
-            rows.append(self.encode_ids(torch.tensor([ids[1:-1]])))
+            ids = tokenizer(text, add_special_tokens=False, truncation=True, max_length=self.max_tokens)["input_ids"]
+            rows.append(self.encode_ids(torch.tensor([ids])))
         return torch.cat(rows)
 
     def encode_ids(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
@@ -173,9 +189,8 @@ class ClipEncoder:
             raise ConfigError(
                 f"sentences of {tokens.shape[1]} tokens of width {tokens.shape[2]}; {self.name} takes up to {self.max_tokens} of width {self.token_width}"
             )
-        device = "cuda" if tokens.is_cuda else "cpu"
         parts = []
-        with torch.autocast(device, torch.bfloat16, enabled=use_bfloat16):
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=use_bfloat16):
             for some in tokens.split(_SEQUENCES_AT_ONCE):
                 found = (
                     checkpoint(self._sentences, some, use_reentrant=False)
@@ -213,6 +228,17 @@ def _ends(config: Any) -> tuple[int, int]:
     if config.vocab_size == _OPENAI_VOCABULARY:
         return _OPENAI_VOCABULARY - 2, _OPENAI_VOCABULARY - 1
     return int(config.bos_token_id), int(config.eos_token_id)
+
+
+def _tokenizer_files(source: str) -> dict[str, Path]:
+    """Those that are there, by name."""
+    from transformers.utils import cached_file
+
+    found = {
+        name: cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+        for name in _TOKENIZER
+    }
+    return {name: Path(path) for name, path in found.items() if path is not None}
 
 
 def _normalisation(source: str) -> tuple[Tensor, Tensor]:

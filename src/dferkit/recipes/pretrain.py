@@ -174,6 +174,7 @@ def pretrain_small_clip(
         ``clip/`` in the folder, and the UAR of a linear probe on its frame features by profile.
     """
     config, out = config or PretrainConfig(), Path(out)
+    _claim(out, config)
     tell = on_progress or (lambda stage, done, of, note: None)
     paths = render_shards(
         out / "work" / "network",

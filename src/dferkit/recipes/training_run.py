@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
@@ -77,9 +78,9 @@ def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
             f"--set {whole}: {path[0]!r} holds fields; name one of them, such as {whole}.{dataclasses.fields(old)[0].name}"
         )
     kind = type(old)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and is_number:
-        value = float(value)
+    if kind is float and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, ValueError):
+            value = float(value)  # YAML takes 3e-5 for a word
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -45,7 +45,6 @@ class ClipPretrainingConfig:
     Attributes:
         width, layers, heads: Of the vision tower. text_width, text_layers: Of the text tower. dim: Of the common space.
         patch: Side in pixels, a multiple of 8. clips, frames: Clips of a step, and frames of each.
-        easy_steps: So long only posed clips are shown, where there are enough for a step: weak displays teach nothing to a network that knows nothing.
         weight_units, weight_change, weight_words: Of the three losses.
     """
 
@@ -59,7 +58,6 @@ class ClipPretrainingConfig:
     steps: int = 9000
     clips: int = 24
     frames: int = 4
-    easy_steps: int = 500
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     weight_units: float = 8.0
@@ -136,20 +134,18 @@ def pretrain_clip(
     torch.set_num_threads(config.threads)
     model = _Student(new_clip(config, folder), config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    known = digest_arrays({"label": data.label, "subject": data.subject, "au": data.au})
+    known = digest_arrays({"crops": data.crops, "label": data.label, "subject": data.subject, "au": data.au})
     settings = {**asdict(config), "faces": known}
     step = load_state(work, {"model": model}, optimizer, settings=settings)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     train, held = split_subjects(data)
-    posed = np.intersect1d(train, data.of_profile("posed"))
     use_bfloat16, losses = has_fast_bfloat16(), []
     while step < config.steps:
         rng = np.random.default_rng([config.seed, step])
-        shown = posed if step < config.easy_steps and len(posed) >= config.clips else train
         torch.manual_seed(config.seed * _STEPS_APART + step)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * rate_of_cycle(step / config.steps, 0.05)
-        video, units = _frames(data, rng.choice(shown, config.clips, replace=False), config, rng)
+        video, units = _frames(data, rng.choice(train, config.clips, replace=False), config, rng)
         model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
             loss = _loss(model, video, units, tokenizer, config, rng)

@@ -20,19 +20,19 @@ from torch.nn import functional as F
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.encoders.text import TextEncoder
-from dferkit.errors import ConfigError
+from dferkit.errors import ConfigError, DataError
 from dferkit.facs import load_facs
 from dferkit.labels import nearest_name
 from dferkit.losses import class_weights_effective, weighted_focal
 from dferkit.models.a3lign import A3lign, A3lignConfig, A3lignReader, DynamicEncoder
-from dferkit.models.build import VARIANTS
+from dferkit.models.build import VARIANTS, variant
 from dferkit.models.checkpoint import TrainedModel
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.joint_space import joint_space_of
 from dferkit.training.batches import draw_views
-from dferkit.training.loop import TrainingConfig, predict_probabilities
+from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
 from dferkit.training.phases import BapConfig, paragraphs_of, train_a3lign
-from dferkit.training.table import ClipSet, base_config, caption_split, train_row
+from dferkit.training.table import ClipSet, base_config, caption_split
 
 _AT_ONCE = 64
 
@@ -62,6 +62,8 @@ class BenchConfig:
         for name in ("sentences", "tokens", "head_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
+        if not 0 < self.head_rate < 1:
+            raise ConfigError(f"head_rate is {self.head_rate}; give a number between 0 and 1")
 
     def with_seed(self, seed: int) -> BenchConfig:
         """The same settings with another seed everywhere."""
@@ -74,7 +76,7 @@ class Lesson:
 
     Attributes:
         state: Where a long training keeps what it goes on from after an interruption. keep: Called with the trained model of contenders that
-            ``predict`` and ``explain`` can use.
+            ``predict`` and ``explain`` can use. tell: Called with (epochs done, of, mean loss).
     """
 
     train: ClipSet
@@ -83,6 +85,7 @@ class Lesson:
     clip: ClipEncoder | None = None
     state: Path | None = None
     keep: Keep = lambda model, coarse: None
+    tell: Callable[[int, int, float], None] = lambda done, of, loss: None
 
     @property
     def towers(self) -> ClipEncoder:
@@ -93,22 +96,28 @@ class Lesson:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """One model of a comparison. ``reads``: whose tokens (``nothing``, ``box``, ``videomae``, ``clip``); ``what``: one line for a reader of the table."""
+    """One model of a comparison.
+
+    Attributes:
+        reads: Whose tokens (``nothing``, ``box``, ``videomae``, ``clip``). what: One line for a reader of the table.
+        has_paragraphs: It learns sentences of ``BenchConfig.tokens`` tokens.
+    """
 
     reads: str
     what: str
     learn: Callable[[Lesson], Answer]
+    has_paragraphs: bool = False
 
 
 def _class_prior(lesson: Lesson) -> Answer:
-    _, firsts = np.unique(lesson.train.clips, return_index=True)
-    counts = np.bincount(lesson.train.target[firsts], minlength=len(lesson.train.labels)).astype(float)
+    counts = np.bincount(lesson.train.target[lesson.train.first_rows], minlength=len(lesson.train.labels)).astype(float)
     return lambda clips: np.tile(counts / counts.sum(), (len(clips.target), 1))
 
 
 def _mean_pooled(lesson: Lesson) -> Answer:
     def pooled(clips: ClipSet) -> np.ndarray:
-        return clips.visual_in_memory().double().mean((1, 2)).numpy()
+        parts = [clips.visual[i : i + _AT_ONCE].double().mean((1, 2)) for i in range(0, len(clips.target), _AT_ONCE)]
+        return torch.cat(parts).numpy()
 
     head = fit_coarse(pooled(lesson.train), lesson.train.target, labels=lesson.train.labels)
     return lambda clips: head.probabilities(pooled(clips))
@@ -119,20 +128,13 @@ def _grace(name: str) -> Callable[[Lesson], Answer]:
         encoder, train, joint = TextEncoder(BOX_FOLDER / "text"), lesson.train, joint_space_of(BOX_FOLDER, "box")
         sides = caption_split(train, lesson.test, encoder)
         base, budget = base_config(train, encoder, has_joint=joint is not None), lesson.config.grace
-        row = train_row(
-            name,
-            train,
-            lesson.test,
-            sides.train.tokens,
-            sides.test.tokens,
-            base,
-            budget,
-            joint=joint,
-            state=lesson.state,
-        )
-        lesson.keep(row.model, sides.coarse)
+        model = train_grace(
+            variant(name, base), train.visual, sides.train.tokens, train.target, summary=train.summary, motion=train.motion, config=budget, joint=joint,
+            clips=train.clips, state=lesson.state, on_progress=lesson.tell,
+        )  # fmt: skip
+        lesson.keep(model, sides.coarse)
         # The captions are the test clips', in their order; a look at the same frames in another order keeps them.
-        return lambda clips: predict_probabilities(row.model, clips.visual, sides.test.tokens, summary=clips.summary)
+        return lambda clips: predict_probabilities(model, clips.visual, sides.test.tokens, summary=clips.summary)
 
     return learn
 
@@ -141,11 +143,12 @@ def _head(*, is_focal: bool) -> Callable[[Lesson], Answer]:
     """Mean and maximum over time of the encoder's own vectors, two layers."""
 
     def learn(lesson: Lesson) -> Answer:
-        train, torch_target = lesson.train, torch.from_numpy(lesson.train.target)
+        train = lesson.train
         torch.manual_seed(lesson.config.grace.seed)
         width, classes = train.summary.shape[-1], len(train.labels)
         net = nn.Sequential(nn.LayerNorm(2 * width), nn.Dropout(0.3), nn.Linear(2 * width, 128), nn.GELU(), nn.Dropout(0.3), nn.Linear(128, classes))  # fmt: skip
-        weights = class_weights_effective(torch.bincount(torch_target, minlength=classes)) if is_focal else None
+        counts = torch.bincount(torch.from_numpy(train.target[train.first_rows]), minlength=classes)
+        weights = class_weights_effective(counts) if is_focal else None
 
         def loss(logits: Tensor, target: Tensor) -> Tensor:
             return weighted_focal(logits, target, gamma=2.0, class_weights=weights) if is_focal else F.cross_entropy(logits, target)  # fmt: skip
@@ -191,10 +194,12 @@ def _a3lign(mode: str = "shared", *, has_bap: bool = True) -> Callable[[Lesson],
             bap = replace(bap, epochs=(0, 0, sum(bap.epochs)))
         torch.manual_seed(bap.seed)
         model = A3lign(_a3lign_config(lesson, mode))
-        tower = partial(towers.encode_embeddings, use_bfloat16=bap.use_bfloat16)
-        train_a3lign(model, tower, _frames(train), train.target, bap, clips=train.clips, state=lesson.state)
+        tower = partial(towers.to(bap.device).encode_embeddings, use_bfloat16=bap.use_bfloat16)
+        train_a3lign(
+            model, tower, _frames(train), train.target, bap, clips=train.clips, state=lesson.state, on_progress=lesson.tell
+        )  # fmt: skip
         with torch.no_grad():
-            reader = A3lignReader.of(model, paragraphs_of(model, towers.encode_embeddings))
+            reader = A3lignReader.of(model, paragraphs_of(model, towers.to("cpu").encode_embeddings))
         lesson.keep(
             reader, fit_coarse(unit_statistics(train.units.astype(np.float64)), train.target, labels=train.labels)
         )
@@ -232,10 +237,10 @@ CONTENDERS: Mapping[str, Contender] = MappingProxyType(
         "clip_zero_shot": Contender(reads="clip", what="CLIP, class prompts, nothing trained", learn=_zero_shot(lambda label: f"a photo of a face showing {label}")),
         "clip_zero_shot_units": Contender(reads="clip", what="CLIP, action-unit descriptions, nothing trained", learn=_zero_shot(described)),
         "clip_temporal": Contender(reads="clip", what="frozen CLIP, temporal transformer, class descriptions (DFER-CLIP family)", learn=_clip_temporal),
-        "a3lign": Contender(reads="clip", what="A³lign-DFER", learn=_a3lign()),
-        "a3lign_concat": Contender(reads="clip", what="A³lign-DFER, video and paragraph as one sequence", learn=_a3lign("concat")),
-        "a3lign_no_bap": Contender(reads="clip", what="A³lign-DFER, all trained together from the start", learn=_a3lign(has_bap=False)),
-        "a3lign_no_jas": Contender(reads="clip", what="A³lign-DFER, means over time in place of dynamic encoders", learn=_a3lign("none")),
+        "a3lign": Contender(reads="clip", what="A³lign-DFER", learn=_a3lign(), has_paragraphs=True),
+        "a3lign_concat": Contender(reads="clip", what="A³lign-DFER, video and paragraph as one sequence", learn=_a3lign("concat"), has_paragraphs=True),
+        "a3lign_no_bap": Contender(reads="clip", what="A³lign-DFER, all trained together from the start", learn=_a3lign(has_bap=False), has_paragraphs=True),
+        "a3lign_no_jas": Contender(reads="clip", what="A³lign-DFER, means over time in place of dynamic encoders", learn=_a3lign("none"), has_paragraphs=True),
     }
 )  # fmt: skip
 
@@ -270,8 +275,6 @@ def _frames(clips: ClipSet) -> Tensor:
 
 def _a3lign_config(lesson: Lesson, mode: str) -> A3lignConfig:
     towers, config = lesson.towers, lesson.config
-    if config.tokens > towers.max_tokens:
-        raise ConfigError(f"tokens is {config.tokens}; {towers.name} takes sentences of up to {towers.max_tokens}")
     return A3lignConfig(
         dim=towers.dim,
         token_width=towers.token_width,
@@ -293,14 +296,20 @@ def _fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.head_epochs)
     rng, batch = np.random.default_rng(config.grace.seed), config.grace.batch
     net.train()
-    for _ in range(config.head_epochs):
+    for epoch in range(config.head_epochs):
+        losses = []
         order = draw_views(train.clips, rng)
         for first in range(0, len(order), batch):
             some = train.take(order[first : first + batch])
             optimizer.zero_grad(set_to_none=True)
-            loss(forward(some), torch.from_numpy(some.target)).backward()
+            value = loss(forward(some), torch.from_numpy(some.target))
+            value.backward()
             optimizer.step()
+            losses.append(float(value.detach()))
+        if not np.isfinite(losses).all():
+            raise DataError(f"the loss was not finite in epoch {epoch + 1}; lower head_rate")
         schedule.step()
+        lesson.tell(epoch + 1, config.head_epochs, float(np.mean(losses)))
     net.eval()
 
     @torch.inference_mode()

@@ -139,11 +139,11 @@ def train_grace(
     first = load_state(state, modules, optimizer, settings=settings) if state else 0
     soft = None if shares is None else torch.from_numpy(np.asarray(shares)).float()
     labels = torch.from_numpy(np.asarray(target)).long()
-    counts = torch.bincount(labels, minlength=len(model_config.labels))
+    firsts = np.arange(len(target)) if clips is None else np.unique(clips, return_index=True)[1]
+    counts = torch.bincount(labels[firsts], minlength=len(model_config.labels))
     class_weights = class_weights_effective(counts, beta=model_config.class_balance)
     shown = None if start is None else labels.unique()
-    num_clips = len(target) if clips is None else int(clips.max()) + 1
-    steps_per_epoch = max(num_clips // config.batch, 1)
+    steps_per_epoch = max(len(firsts) // config.batch, 1)
     bad = 0
     for epoch in range(first, config.epochs):
         model.train()

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dferkit.errors import ConfigError
+from dferkit.errors import ConfigError, DataError
 from dferkit.models.a3lign import A3lign
 from dferkit.storage import digest_arrays
 from dferkit.training.batches import draw_views
@@ -36,6 +36,7 @@ class BapConfig:
         token_rate, module_rate: Learning rates of the paragraphs' tokens and of the dynamic modules (DFER-CLIP's).
         falls: Shares of a step after which the rates fall to a tenth.
         use_bfloat16: Run the text tower in half the memory while it trains; an answer then differs in the third digit.
+        device: ``cpu``, or ``cuda`` where torch sees a GPU: the text tower of a large CLIP takes days on a processor. The same bytes are promised on ``cpu`` only.
     """
 
     epochs: tuple[int, int, int] = (40, 30, 30)
@@ -46,6 +47,7 @@ class BapConfig:
     weight_decay: float = 1e-4
     falls: tuple[float, ...] = (0.6, 0.8)
     use_bfloat16: bool = False
+    device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +61,17 @@ class BapConfig:
             )
         if self.batch < 1:
             raise ConfigError(f"batch is {self.batch}; give at least 1")
+        if self.device not in ("cpu", "cuda") or (self.device == "cuda" and not torch.cuda.is_available()):
+            raise ConfigError(
+                f"device is {self.device!r}; choose cpu, or cuda where torch sees a GPU (dferkit doctor tells)"
+            )
+        for name in ("token_rate", "module_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number between 0 and 1")
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < 1:
+            raise ConfigError(
+                f"momentum is {self.momentum} and weight_decay {self.weight_decay}; give 0 or more, below 1"
+            )
 
 
 def trainable(model: A3lign, step: int) -> dict[str, list[nn.Parameter]]:
@@ -93,7 +106,7 @@ def train_a3lign(
     """Train through the steps; the same call goes on from ``state`` after an interruption.
 
     Args:
-        model: Is changed in place. tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``).
+        model: Is changed in place, and ends on the CPU. tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``), on the device.
         frames: Cached features. clips: Which clip each row is a view of (``number_clips``): every epoch draws one view of each. By default every row is a clip.
         state: Folder for what an interrupted run goes on from. on_progress: Called with (epochs done, of, mean loss).
 
@@ -102,6 +115,7 @@ def train_a3lign(
     """
     config, labels = config or BapConfig(), torch.from_numpy(np.asarray(target, dtype=np.int64))
     clips = np.arange(len(labels)) if clips is None else clips
+    model.to(config.device)
     total, before = sum(config.epochs), 0
     for step, epochs in zip((1, 2, 3), config.epochs, strict=True):
         if step == 3 and (config.epochs[0] or config.epochs[1]):
@@ -115,7 +129,7 @@ def train_a3lign(
 
             _train_step(model, tower, frames, labels, clips, config, step, state and state / f"step{step}", tell)
         before += epochs
-    return model.eval()
+    return model.cpu().eval()
 
 
 def _train_step(
@@ -157,11 +171,16 @@ def _train_step(
         for batch in _batches(clips, config, step, epoch):
             model.train()
             paragraphs = paragraphs_of(model, tower) if fixed is None else fixed
-            loss = F.cross_entropy(model(frames[batch], paragraphs, step=step), labels[batch])
+            shown, named = (values[batch].to(config.device) for values in (frames, labels))
+            loss = F.cross_entropy(model(shown, paragraphs, step=step), named)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
+        if not np.isfinite(losses).all():
+            raise DataError(
+                f"the loss of step {step} was not finite in epoch {epoch + 1}; lower token_rate or module_rate"
+            )
         if state:
             save_state(state, {"model": model}, optimizer, step=epoch + 1, settings=settings)
         tell(epoch + 1, float(np.mean(losses)))

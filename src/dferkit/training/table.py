@@ -49,6 +49,11 @@ class ClipSet:
         """Number of each row's clip: views of one clip have one number."""
         return number_clips(self.clip_ids) if self.clip_ids else np.arange(len(self.target))
 
+    @property
+    def first_rows(self) -> np.ndarray:
+        """The first row of every clip."""
+        return np.unique(self.clips, return_index=True)[1]
+
     def visual_in_memory(self) -> Tensor:
         """All visual tokens as one tensor."""
         return self.visual.load() if isinstance(self.visual, TokenRows) else self.visual
