@@ -54,7 +54,7 @@ def main() -> None:
     ) -> Path:
         out = given.work / name
         run = BenchRun(models=models, clip=given.clip, seeds=seeds, settings=(f"tokens={tokens}", *more), **others)
-        print(run_bench(data, out, run, workers=given.workers), flush=True)
+        print(run_bench(data, out, run, workers=given.workers).table, flush=True)
         return out
 
     table = bench("table", natural, MODELS, given.seeds, given.tokens)

@@ -22,8 +22,11 @@ LEAST_FREE_BYTES = 500_000_000
 
 # Extra → modules it brings. Only what pyproject.toml offers is looked for.
 EXTRAS = {
-    "test": ("pytest", "hypothesis", "sklearn", "scipy", "beartype"),
+    "landmarks": ("mediapipe", "scipy"),
     "export": ("onnx", "onnxruntime"),
+    "data": ("pyarrow", "PIL", "openpyxl"),
+    "ray": ("ray",),
+    "test": ("pytest", "hypothesis", "sklearn", "scipy", "beartype"),
 }
 
 

@@ -68,9 +68,19 @@ def test_all_faults_at_once_with_lines(tmp_path: Path) -> None:
 
 
 def test_many_faults_are_counted(tmp_path: Path) -> None:
-    rows = "".join(f"{i}.mp4,nolabel\n" for i in range(70))
+    rows = "".join(f"{i}.mp4,no{i}\n" for i in range(70))
     with pytest.raises(ManifestError, match="and 20 more"):
         read_manifest(manifest(tmp_path, "video,label\n" + rows))
+
+
+def test_a_fault_of_many_rows_is_told_once(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.mp4,{'onset' if i % 2 else 'offset'}\n" for i in range(60))
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(manifest(tmp_path, "video,label\n" + rows))
+    first, second = str(caught.value).splitlines()
+    assert first.split(": ")[0].endswith(":2")
+    assert first.endswith("(and 29 more rows)")
+    assert "'onset'" in second
 
 
 @pytest.mark.parametrize(

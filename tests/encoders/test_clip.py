@@ -139,8 +139,18 @@ def test_what_clip_cannot_read_is_refused(folder: Path, encoder: ClipEncoder, cl
         encoder.encode_embeddings(torch.zeros(2, 4, 31))
     with pytest.raises(ConfigError, match="choose upsample, interpolate"):
         ClipEncoder(folder, size="crop")
-    with pytest.raises(CheckpointError, match="no CLIP model"):
+    with pytest.raises(CheckpointError, match="none named nothing in DFERKIT_MODELS"):
         ClipEncoder(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="no CLIP model at somebody/something"):
+        ClipEncoder("somebody/something")
+    shutil.copytree(folder, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:300])
+    with pytest.raises(CheckpointError, match=r"the CLIP model in cut/ is damaged or incomplete"):
+        ClipEncoder(tmp_path / "cut")
+    (tmp_path / "cut" / "config.json").write_text('{"model_type": "videomae"}')
+    with pytest.raises(CheckpointError, match="of type 'videomae', not 'clip'"):
+        ClipEncoder(tmp_path / "cut")
     with pytest.raises(DataError, match="16 frames"):
         encoder.encode([replace(clip, images=clip.images[:3])])
     with pytest.raises(CheckpointError, match="no usable tokenizer"):

@@ -182,7 +182,7 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
     # Without views it is another comparison, which this folder does not take.
     refused = run_here(*asked)
     assert refused.returncode == 2
-    assert "other views, flip" in refused.stderr
+    assert "other views: 2 there, 1 here; flip: true there, false here" in refused.stderr
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
@@ -198,6 +198,8 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
         (("--set", "bap.module_rate=-1"), "module_rate"),
         (("--set", "head_rate=-1"), "head_rate"),
         (("--face", "haarr"), "haarr"),
+        (("--models", "a3lign", "--clip", "CLIPS"), "it has no config.json"),
+        (("--models", "a3lign,grace", "--set", "bap.epochs=1"), "expected a list, such as [40,30,30]"),
         (("--fold", "2"), "leave --fold out"),
         (("--labels", "onset,offset"), "onset"),
         (("--set", "bap.epochs=[4,3,2.5]"), "give three numbers"),
@@ -213,11 +215,53 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
 def test_wrong_use_is_one_sentence(
     run_here: Run, clips: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
+    arguments = tuple(str(clips) if argument == "CLIPS" else argument for argument in arguments)
     done = run_here("bench", "--data", clips / "clips.csv", "--out", tmp_path, *arguments)
     assert done.returncode in (2, 4), done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir()), "a refused call claims nothing, so that the corrected one can follow"
+
+
+def test_clips_that_cannot_be_used_are_named(run_here: Run, tmp_path: Path) -> None:
+    render_benchmark(BenchmarkConfig(clips=28, seed=13), tmp_path, workers=1)
+    table = pd.read_csv(tmp_path / "clips.csv")
+    gone, text = table[table["split"] == "train"].index[0], table[table["split"] == "test"].index[0]
+    (tmp_path / table["video"][gone]).unlink()
+    (tmp_path / table["video"][text]).write_text("no video")
+    done = run_here("bench", "--data", tmp_path / "clips.csv", "--models", "class_prior", "--out", tmp_path / "out", "--workers", 1)  # fmt: skip
+    assert done.returncode == 1, "a clip could not be read"
+    for row in (gone, text):
+        assert f"not used: {table['video'][row]}: unreadable: " in done.stderr
+    rows = pd.read_csv(tmp_path / "out" / "class_prior" / "seed-0" / "predictions.csv").set_index("clip_id")
+    lost = rows.loc[table["video"][text]]
+    assert lost["status"] == "unreadable"
+    assert len(lost["message"]) > 10
+    assert (rows.drop(index=table["video"][text])["n_face_frames"] > 8).all()
+    assert len(json.loads((tmp_path / "out" / "bench.json").read_text())["unused"]) == 2
+
+
+def test_a_kept_checkpoint_finds_its_clip_by_name(
+    run_here: Run, clips: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named in full, and once moved, below DFERKIT_MODELS."""
+    place = tmp_path / "here" / "my_clip"
+    shutil.copytree(clip_folder, place)
+    monkeypatch.chdir(tmp_path / "here")
+    asked = ("bench", "--data", clips / "clips.csv", "--models", "a3lign_no_jas", "--clip", "my_clip", "--out", tmp_path / "out", *QUICK, "--workers", 1)  # fmt: skip
+    assert run_here(*asked).returncode == 0
+    kept = tmp_path / "out" / "a3lign_no_jas" / "seed-0" / "checkpoints" / "test"
+    video = next((clips / "videos").glob("*.mp4"))
+    look = ("predict", video, "--checkpoint", kept, "--face", "haar")
+    monkeypatch.chdir(tmp_path)
+    assert run_here(*look).returncode == 0
+    place.rename(tmp_path / "my_clip")
+    lost = run_here(*look)
+    assert lost.returncode == 2
+    assert "none named my_clip in DFERKIT_MODELS" in lost.stderr
+    monkeypatch.setenv("DFERKIT_MODELS", str(tmp_path))
+    found = run_here(*look)
+    assert found.returncode == 0, found.stderr
 
 
 def test_one_folder_compares_on_one_clip_and_one_set(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:

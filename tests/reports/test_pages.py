@@ -18,6 +18,7 @@ from dferkit.reports import page
 from dferkit.reports.clip_page import clip_section, deletion_section, verdict_text
 from dferkit.reports.figures import write_confusion, write_explanation, write_over_time
 from dferkit.reports.html import write_benchmark_report, write_clip_report
+from dferkit.reports.shown import frames_to_show
 from dferkit.schema import DeletionTest, Evaluation, Explanation
 
 ABOUT = {
@@ -266,6 +267,41 @@ def test_numbers_read_well():
     assert [page.number(v) for v in (0.81234, -0.5, 0.00001, float("nan"), 12, 1234567, True)] == [
         "0.812", "−0.500", "1e−05", "–", "12", "1,234,567", "yes",
     ]  # fmt: skip
+
+
+def test_the_heaviest_frames_are_shown(explanation: Explanation):
+    frames = len(explanation.face_clip.timestamps)
+    assert frames >= 6
+    one = np.zeros((len(explanation.words), frames, 1, 1))
+    one[:, 1] = 1.0
+    evidence = np.zeros((frames, 1, 1))
+    evidence[frames - 3] = 1.0
+    peaked = replace(explanation, transport=one, motion=np.ones((frames, 1, 1)), evidence=evidence)
+    for count in (2, 3, 4):
+        shown = frames_to_show(peaked, [0, 1], count)
+        assert {1, frames - 3} <= set(shown)
+        assert len(shown) == len(set(shown)) == count
+        assert shown == sorted(shown)
+    assert frames_to_show(peaked, [0, 1], 1) == [frames - 3]
+    assert frames_to_show(peaked, [0], 99) == list(range(frames))
+    flat = replace(peaked, transport=0 * one, evidence=0 * evidence)
+    assert frames_to_show(flat, [], 2) == [0, frames - 1]
+
+
+def test_a_model_that_sees_a_frame_as_one_speaks_of_frames(tmp_path: Path, explanation: Explanation):
+    frames = len(explanation.face_clip.timestamps)
+    whole = replace(
+        explanation,
+        transport=np.full((len(explanation.words), frames, 1, 1), 1 / frames),
+        motion=np.ones((frames, 1, 1)),
+        evidence=np.full((frames, 1, 1), 1 / frames),
+        regions=(("face",),),
+    )
+    told = " ".join(_Elements(_report(tmp_path / "r.html", whole)).text)
+    assert "patch" not in told
+    assert "Words and times" in told
+    assert "Words and regions" not in told
+    assert "patches" in " ".join(_Elements(_report(tmp_path / "p.html", explanation)).text)
 
 
 def test_figures_are_png_files(tmp_path: Path, explanation: Explanation):

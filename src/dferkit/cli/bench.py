@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.progress import Stages, plural
+from dferkit.cli.progress import Stages, note, plural
 
+_NAMED = 5
 _DEFAULT = "class_prior,mean_pooled,text_only,vision_only,grace"
 
 
@@ -28,8 +29,9 @@ def bench(
         str, typer.Option("--clip-size", help="upsample crops to CLIP's size, or interpolate its places to the crop's.")
     ] = "upsample",
     videomae: Annotated[
-        str, typer.Option("--videomae", help="VideoMAE folder; by default a small random one, which knows nothing.")
-    ] = "videomae",
+        str | None,
+        typer.Option("--videomae", help="VideoMAE folder; by default a small random one, which knows nothing."),
+    ] = None,
     fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
     views: Annotated[
         int, typer.Option("--views", min=1, help="Store: views of each clip in time; an answer is the mean over them.")
@@ -43,7 +45,12 @@ def bench(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each model with so many seeds.")] = 1,
-    face: Annotated[str, typer.Option("--face", help="clips.csv: face detector.")] = "haar",
+    face: Annotated[
+        str | None,
+        typer.Option(
+            "--face", help="clips.csv: haar (the default, also where yunet is there), yunet, or a CSV of boxes."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting: grace.epochs=5, bap.epochs=[4,3,3] (repeat).")
     ] = None,
@@ -51,8 +58,9 @@ def bench(
 ) -> None:
     """Compare models on one data set: same clips, same protocol, one table with intervals, and what the order of frames is worth.
 
-    The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on.
+    The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on. Ends with 1 where a clip could not be read.
     """
+    from dferkit.evaluation.metrics import WARNINGS
     from dferkit.recipes.bench_run import BenchRun, run_bench
     from dferkit.training.contenders import CONTENDERS
 
@@ -63,6 +71,15 @@ def bench(
         labels=classes,
     )  # fmt: skip
     with Stages() as tell:
-        table = run_bench(data, out, run, workers=workers, tell=tell)
-    typer.echo(table)
-    typer.echo(f"{plural(len(chosen), 'model')}: {out / 'results.md'}, frame order {out / 'order.md'}")
+        outcome = run_bench(data, out, run, workers=workers, tell=tell)
+    typer.echo(outcome.table)
+    for warning in outcome.warnings:
+        note(f"{warning}: {WARNINGS[warning]}")
+    for clip_id, message in list(outcome.unused.items())[:_NAMED]:
+        note(f"not used: {clip_id}: {message}")
+    if len(outcome.unused) > _NAMED:
+        note(
+            f"not used: {len(outcome.unused) - _NAMED} more, all in {out / 'bench.json'}; in training they are left out, in a test they count as wrong"
+        )
+    typer.echo(f"{plural(len(set(chosen)), 'model')}: {out / 'results.md'}, frame order {out / 'order.md'}")
+    raise typer.Exit(1 if any(reason.startswith("unreadable") for reason in outcome.unused.values()) else 0)

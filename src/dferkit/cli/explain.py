@@ -19,15 +19,9 @@ from dferkit.cli.inputs import (
 from dferkit.cli.progress import plural
 
 if TYPE_CHECKING:
-    from dferkit.schema import Explanation
+    pass
 
 _NAMED = 3
-
-
-def strongest(explanation: Explanation) -> list[str]:
-    """The words that the answer owes most to, the most important first."""
-    order = sorted(range(len(explanation.words)), key=lambda i: -float(explanation.word_weights[i]))
-    return [explanation.words[i] for i in order[:_NAMED] if explanation.word_weights[i] > 0]
 
 
 def explain(
@@ -54,8 +48,9 @@ def explain(
     from dferkit.errors import DataError, VideoError
     from dferkit.pipeline import load
     from dferkit.recipes.prediction import write_explanation
-    from dferkit.reports.clip_page import deletion_verdict
+    from dferkit.reports.clip_page import cells_of, deletion_verdict
     from dferkit.reports.notice import confidence_note
+    from dferkit.reports.shown import main_words
     from dferkit.schema import PARAGRAPH
 
     started = time.monotonic()
@@ -83,11 +78,13 @@ def explain(
             f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s: apparent expression {p.label or 'none (abstained)'} ({p.confidence:.2f})"
         )
         if shown.caption.source == PARAGRAPH:
-            typer.echo(f"  learned sentences that the answer owes most to: {', '.join(strongest(shown))}")
+            typer.echo(
+                f"  learned sentences that the answer owes most to: {', '.join(shown.words[i] for i in main_words(shown, _NAMED))}"
+            )
         else:
             typer.echo(f"  movements seen: {shown.caption.text}")
         if shown.deletion is not None:
-            typer.echo(f"  deletion test: {deletion_verdict(shown.deletion)}")
+            typer.echo(f"  deletion test: {deletion_verdict(shown.deletion, cells=cells_of(shown))}")
     left = len(explained.result.predictions) - len(explained.explanations)
     if left:
         typer.echo(f"{plural(left, 'further window')} in {out / 'predictions.csv'}, not explained")

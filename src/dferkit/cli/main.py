@@ -30,6 +30,8 @@ from dferkit.cli import (
 
 _INTERRUPTED = 128 + signal.SIGINT
 _GO_ON = "interrupted; the same command goes on from here"
+_AT_ONCE = {"predict", "explain", "report", "compare", "doctor", "data", "models"}
+"""Verbs that write at their end, if at all: nothing is kept of an interrupted one."""
 
 app = typer.Typer(
     name="dferkit",
@@ -92,10 +94,10 @@ def main() -> None:
         _end(str(error), 1)
     except SystemExit as end:
         if end.code == _INTERRUPTED:  # Typer turns an interruption into this, without a word
-            _end(_GO_ON, _INTERRUPTED)
+            _end(_interrupted(), _INTERRUPTED)
         raise
     except KeyboardInterrupt:
-        _end(_GO_ON, _INTERRUPTED)
+        _end(_interrupted(), _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -106,6 +108,10 @@ def main() -> None:
         if isinstance(error, FileExistsError | NotADirectoryError):
             _end(f"{name} is a file where a folder is needed; give another name", 2)
         _end(f"{name}: {error.strerror}. Free space or choose another folder, then run the same command again", 1)
+
+
+def _interrupted() -> str:
+    return "interrupted" if _AT_ONCE & set(sys.argv[1:2]) else _GO_ON
 
 
 def _end(message: str, code: int) -> None:

@@ -13,12 +13,14 @@ from dferkit.cli.progress import Stages
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; DIR/box holds the result.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; DIR/box or DIR/clip holds the result.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of people, clips and weights.")] = 0,
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", min=1, help="Training steps of the video network; 13700 from random weights, 4500 from the box."
+            "--steps",
+            min=1,
+            help="Training steps: of the video network 13700 from random weights, 4500 from the box; of the CLIP 9000.",
         ),
     ] = None,
     start: Annotated[
@@ -29,7 +31,10 @@ def pretrain(
         str, typer.Option("--what", help="box, or clip: a small CLIP for models that read CLIP (dferkit bench).")
     ] = "box",
     landmarker: Annotated[
-        str, typer.Option("--landmarker", help="Face landmarker: a .task file, or auto for the one in DFERKIT_MODELS.")
+        str,
+        typer.Option(
+            "--landmarker", help="Face landmarker, for the box: a .task file, or auto for the one in DFERKIT_MODELS."
+        ),
     ] = "auto",
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes and threads; all cores by default.")
@@ -37,7 +42,7 @@ def pretrain(
 ) -> None:
     """Rebuild the small model in the box from nothing: render, train every part, measure, write its card. With --what clip, a small CLIP.
 
-    Takes some four hours on two cores and 8 GB of disk. Interrupted, the same command goes on.
+    Takes some four hours on two cores and 8 GB of disk, the CLIP a good hour and 4 GB. Interrupted, the same command goes on.
     """
     from dferkit.errors import ConfigError
     from dferkit.faces import landmarker_file
@@ -55,7 +60,7 @@ def pretrain(
         clip = replace(sizes, seed=seed, steps=steps or sizes.steps, threads=workers or os.cpu_count() or 1)
         with Stages() as tell:
             folder, figures = pretrain_small_clip(
-                out, PretrainConfig(seed=seed), clip, landmarker=landmarker_file(landmarker), workers=workers, on_progress=tell
+                out, PretrainConfig(seed=seed), clip, workers=workers, on_progress=tell
             )  # fmt: skip
         probed = ", ".join(f"{name.removeprefix('probe_')} {value:.3f}" for name, value in figures.items())
         typer.echo(f"the small CLIP is in {folder}; UAR of a linear probe on its frame features: {probed}")

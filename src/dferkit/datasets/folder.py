@@ -58,12 +58,25 @@ def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_la
             faults.append(f"{where}: video {record.clip_id!r} is listed twice{clash}; keep one row")
         seen[record.clip_id] = record
         records.append(record)
+    faults = _without_repeats(faults)
     if faults:
         more = f"\n… and {len(faults) - _MOST_ERRORS} more" if len(faults) > _MOST_ERRORS else ""
         raise ManifestError("\n".join(faults[:_MOST_ERRORS]) + more)
     if not records:
         raise ManifestError(f"{path.name} has no rows; give one line per clip: video,label")
     return records
+
+
+def _without_repeats(faults: list[str]) -> list[str]:
+    """Each fault (``file:line: what``) at its first place, and how many more rows have it."""
+    rows: dict[str, list[str]] = {}
+    for fault in faults:
+        where, _, what = fault.partition(": ")
+        rows.setdefault(what, []).append(where)
+    return [
+        f"{places[0]}: {what}" + (f" (and {len(places) - 1} more rows)" if len(places) > 1 else "")
+        for what, places in rows.items()
+    ]
 
 
 def read_folder(root: Path, options: Options) -> Release:

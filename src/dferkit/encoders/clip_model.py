@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dferkit.encoders.attribution import Trace, trace_pixels
+from dferkit.encoders.model_folder import find_model_folder, told_missing
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_arrays, digest_file, digest_json
@@ -64,6 +65,7 @@ class ClipEncoder:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+        source = find_model_folder(source, "clip")
         try:
             config = CLIPConfig.from_pretrained(str(source), local_files_only=True)
             loaded: Any = clip_class(config).from_pretrained(
@@ -71,9 +73,7 @@ class ClipEncoder:
             )
             model, report = loaded
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(
-                f"no CLIP model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
-            ) from error
+            raise told_missing(source, "clip", error) from error
         if unfilled := sorted(report["missing_keys"]):
             raise CheckpointError(
                 f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 
 from dferkit.encoders.attribution import Trace, trace_pixels
+from dferkit.encoders.model_folder import find_model_folder, told_missing
 from dferkit.errors import CheckpointError
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_arrays, digest_json
@@ -59,15 +60,14 @@ class VideoMAEEncoder:
             torch.set_rng_state(state)
             self.name = "videomae-random"
         else:
+            source = find_model_folder(source, "videomae")
             try:
                 loaded: Any = VideoMAEModel.from_pretrained(
                     str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
                 model, report = loaded
             except (OSError, ValueError) as error:
-                raise CheckpointError(
-                    f"no VideoMAE model at {Path(source).name}: give a folder with config.json and model.safetensors, or a name in your hub cache ({str(error).splitlines()[0]})"
-                ) from error
+                raise told_missing(source, "videomae", error) from error
             unfilled = sorted(report["missing_keys"])
             if unfilled:
                 # A silently unfilled bias costs points without a word.

@@ -92,13 +92,19 @@ def _reason(error: Exception) -> str:
     return "its frames do not fit into the memory" if isinstance(error, MemoryError) else "OpenCV refused a frame"
 
 
+def no_face_message(num_frames: int, detector: str) -> str:
+    """What to do when a detector finds nobody."""
+    other = "Give" if detector.startswith("yunet") else "Try --face yunet, or give"
+    return f"no face in {num_frames} sampled frames. {other} boxes as a CSV with --face, if there is one"
+
+
 def _judge(faces: WindowFaces, is_truncated: bool, seconds: float, front_end: str) -> ClipStatus:
     num_frames = len(faces.timestamps)
     coverage = faces.clips[0].quality.coverage if faces.clips else 0.0
     status, message, num_people = "ok", "", faces.num_people
     if coverage < NO_FACE_BELOW:
         status, num_people = "no_face", 0
-        message = f"no face in {num_frames} sampled frames. Try --face yunet, or give boxes as a CSV"
+        message = no_face_message(num_frames, front_end)
     elif is_truncated:
         used = f"used {faces.report.num_decoded} of {num_frames} frames"
         status, message = "truncated", f"the file ends early: {used}"

@@ -16,6 +16,7 @@ from dferkit.encoders.protocols import DescribingEncoder, LandmarkReader, Visual
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import BackendError, ConfigError, DataError, VideoError
 from dferkit.faces import FaceLandmarker, build_detector
+from dferkit.faces.clip import no_face_message
 from dferkit.faces.read import LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
 from dferkit.judgement import Thresholds, find_doubts, judge
 from dferkit.models.checkpoint import Checkpoint
@@ -368,7 +369,7 @@ class Model:
     def _no_face(self, name: str, faces: WindowFaces) -> Prediction:
         return replace(
             self._row(name, faces, front_end=self.front_end),
-            message=f"no face in {len(faces.timestamps)} sampled frames. Try --face yunet, or give boxes as a CSV",
+            message=no_face_message(len(faces.timestamps), self.detector.name),
             num_face_frames=int(max((clip.track.found.sum() for clip in faces.clips), default=0)),
         )
 

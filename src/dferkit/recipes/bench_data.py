@@ -12,7 +12,7 @@ from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.faces import build_detector
 from dferkit.labels import BASIC
 from dferkit.preparation import FaceStore
-from dferkit.schema import Fold, Record
+from dferkit.schema import ClipStatus, Fold, Record
 from dferkit.storage import digest_file, digest_json
 from dferkit.training.features import FeatureConfig, Features, extract_features
 from dferkit.training.protocol import choose_folds, inner_groups
@@ -28,13 +28,14 @@ class Split:
     """One fold as one encoder sees it: a row per clip that has a face, or per view of one.
 
     Attributes:
-        records: All test clips, also those without a face. about: Facts of its data for a checkpoint.
+        records: All test clips, also those without a face. statuses: What became of every clip, by clip id. about: Facts of its data for a checkpoint.
     """
 
     name: str
     train: ClipSet
     test: ClipSet
     records: tuple[Record, ...]
+    statuses: Mapping[str, ClipStatus]
     about: Mapping[str, Any]
 
 
@@ -139,7 +140,16 @@ class ListedData:
             ManifestError: A faulty list, or one without both sides. ConfigError: No such detector.
         """
         classes = labels or BASIC
-        records = read_manifest(path, labels=classes)
+        try:
+            records = read_manifest(path, labels=classes)
+        except ManifestError as error:
+            if labels is None and "unknown label" in str(error):
+                raise ManifestError(
+                    f"{error}\nGive classes of your own with --labels, such as --labels onset,offset"
+                ) from error
+            raise
+        if absent := [name for name in labels or () if name not in {record.label for record in records}]:
+            raise ConfigError(f"no clip of {path.name} is labelled {absent[0]!r}; leave it out of the labels")
         check_disjoint(records)
         sides = {name: choose_split(records, name) for name in ("train", "test")}
         if any(r.split is None for r in records) or not all(sides.values()):
@@ -192,6 +202,7 @@ def _split(
         train=replace(clip_set(train, labels), subjects=inner_groups(train.records)),
         test=clip_set(test, labels),
         records=tuple(records),
+        statuses={**train.statuses, **test.statuses},
         about={**about, "encoder_digest": train.encoder_digest},
     )
 
@@ -203,7 +214,7 @@ def open_data(
     views: int,
     with_flip: bool,
     labels: tuple[str, ...] | None,
-    face: str,
+    face: str | None,
     cache: Path,
     workers: int | None,
 ) -> BenchData:
@@ -217,6 +228,15 @@ def open_data(
     if path.is_dir():
         if labels is not None:
             raise ConfigError("labels are for a clips.csv; a store knows its own classes")
+        if face is not None:
+            raise ConfigError("a face detector is for a clips.csv; the faces of a store are cut already")
+        if not (path / "store.json").is_file():
+            other = (
+                f"did you mean {path.name}/clips.csv?"
+                if (path / "clips.csv").is_file()
+                else f"make one: dferkit prepare LAYOUT {path.name} --out faces/{path.name}"
+            )
+            raise ManifestError(f"{path.name}/ is no store of dferkit prepare; {other}")
         return StoredData.open(path, fold=fold, views=views, with_flip=with_flip, workers=workers)
     if views > 1 or with_flip:
         raise ConfigError(
@@ -224,4 +244,4 @@ def open_data(
         )
     if fold not in ("all", "test"):
         raise ConfigError(f"no fold {fold!r}: {path.name} has one split; leave --fold out")
-    return ListedData.open(path, labels=labels, face=face, cache=cache, workers=workers)
+    return ListedData.open(path, labels=labels, face=face or "haar", cache=cache, workers=workers)

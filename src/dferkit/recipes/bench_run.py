@@ -25,6 +25,7 @@ from dferkit.recipes.scoring import mean_over_views, scored_clips, write_scores
 from dferkit.recipes.training_run import apply_settings
 from dferkit.reports.results_table import markdown_rows, results_table, write_results
 from dferkit.reports.tables import Provenance, own_version
+from dferkit.schema import ClipStatus
 from dferkit.storage import atomic_path, natural_key, read_json, write_json, write_text
 from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, find_contender, in_order
 from dferkit.training.features import one_thread
@@ -39,19 +40,19 @@ class BenchRun:
 
     Attributes:
         clip, videomae: Where contenders get their encoder; clip_size: ``upsample`` or ``interpolate`` (see ``ClipEncoder``); VideoMAE is a small random one by default, which knows nothing.
-        fold: Of a store: a name, or ``all``. views, with_flip: Of a store: views of every clip in time, each also mirrored (``views.clip_views``). labels: Classes of a ``clips.csv`` other than the seven; a store knows its own. seeds: Each model is trained with seeds 0, 1, ….
+        fold: Of a store: a name, or ``all``. views, with_flip: Of a store: views of every clip in time, each also mirrored (``views.clip_views``). labels: Classes of a ``clips.csv`` other than the seven; a store knows its own. seeds: Each model is trained with seeds 0, 1, …. face: Detector for a ``clips.csv``, ``haar`` by default.
     """
 
     models: tuple[str, ...]
     clip: str | None = None
     clip_size: str = "upsample"
-    videomae: str = "videomae"
+    videomae: str | None = None
     fold: str = "all"
     views: int = 1
     with_flip: bool = False
     labels: tuple[str, ...] | None = None
     seeds: int = 1
-    face: str = "haar"
+    face: str | None = None
     settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -65,18 +66,33 @@ class BenchRun:
         if reads == "nothing":
             others = [find_contender(name).reads for name in self.models]
             reads = next((other for other in others if other != "nothing"), "box")
-        return {"clip": f"{KINDS[self.clip_size]}:{self.clip}", "videomae": self.videomae}.get(reads, "box")
+        # A folder is named in full: a kept checkpoint looks for its encoder from anywhere.
+        clip, videomae = (str(Path(s).resolve()) if s and Path(s).is_dir() else s for s in (self.clip, self.videomae))
+        return {"clip": f"{KINDS[self.clip_size]}:{clip}", "videomae": videomae or "videomae"}.get(reads, "box")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a comparison gave.
+
+    Attributes:
+        table: Markdown. unused: Clips that no model could use, with status and reason, by clip id. warnings: Keys of ``metrics.WARNINGS`` of any row.
+    """
+
+    table: str
+    unused: Mapping[str, str]
+    warnings: tuple[str, ...]
 
 
 def run_bench(
     data: Path | str, out: Path | str, run: BenchRun, *, workers: int | None = None, tell: Tell | None = None
-) -> str:
+) -> Outcome:
     """Train and test every model; write ``MODEL/seed-N/`` (answers and figures), ``results.*``, ``order.md`` and ``bench.json``.
 
     What is finished is kept: the same call goes on after an interruption. All that can be refused is refused before anything is encoded or written.
 
     Returns:
-        The table, as Markdown.
+        The table and what to know about it.
 
     Raises:
         ConfigError: An unknown model or setting, CLIP models without a CLIP folder, or a folder that holds another comparison.
@@ -89,7 +105,7 @@ def run_bench(
         Path(data), fold=run.fold, views=run.views, with_flip=run.with_flip, labels=run.labels, face=run.face, cache=out / "cache", workers=workers
     )  # fmt: skip
     _claim(out, run, clips, towers)
-    jobs = [(name, seed) for name in run.models for seed in range(run.seeds)]
+    jobs = [(name, seed) for name in dict.fromkeys(run.models) for seed in range(run.seeds)]
     for number, (name, seed) in enumerate(jobs):
         report("models", number, len(jobs), name)
         with one_thread():
@@ -112,7 +128,7 @@ def _towers(run: BenchRun, config: BenchConfig) -> ClipEncoder | None:
     if not needy:
         return None
     if run.clip is None:
-        raise ConfigError(f"{', '.join(needy)} read CLIP: give its folder with --clip")
+        raise ConfigError(f"CLIP is read by {', '.join(needy)}: give its folder with --clip")
     towers = ClipEncoder(run.clip, size=run.clip_size)
     if any(contender.has_paragraphs for contender in contenders.values()) and config.tokens > towers.max_tokens:
         raise ConfigError(f"tokens is {config.tokens}; {towers.name} takes sentences of up to {towers.max_tokens}")
@@ -142,11 +158,12 @@ def _claim(out: Path, run: BenchRun, clips: BenchData, towers: ClipEncoder | Non
         claim_run(out / name, {"encoder_digest": digests[find_contender(name).reads], "version": own_version()})
 
 
-def _write_tables(out: Path, config: BenchConfig) -> str:
+def _write_tables(out: Path, config: BenchConfig) -> Outcome:
     """Tables of every model that is finished in this folder, in the order of the list of models."""
     rows: dict[str, Mapping[str, Any]] = {}
     orders: dict[str, dict[str, float]] = {}
     models: dict[str, Mapping[str, Any]] = {}
+    unused: dict[str, str] = {}
     for name in CONTENDERS:
         done = sorted((out / name).glob("seed-*/order.json"), key=lambda path: natural_key(path.parent.name))
         for path in done:
@@ -155,10 +172,12 @@ def _write_tables(out: Path, config: BenchConfig) -> str:
             rows[title] = read_json(path.parent / "metrics.json")
             models[name] = {"what": CONTENDERS[name].what, **rows[title]["model"]}
             orders[title] = {order: kept[order] for order in ORDERS}
+            unused |= kept["unused"]
     write_results(out, rows)
     write_text(out / "order.md", order_table(orders))
-    write_json(out / "bench.json", {"version": own_version(), "config": asdict(config), "models": models, "order": orders})  # fmt: skip
-    return results_table(rows)
+    write_json(out / "bench.json", {"version": own_version(), "config": asdict(config), "models": models, "order": orders, "unused": unused})  # fmt: skip
+    warnings = tuple(dict.fromkeys(warning for row in rows.values() for warning in row["warnings"]))
+    return Outcome(table=results_table(rows), unused=unused, warnings=warnings)
 
 
 def order_table(orders: Mapping[str, Mapping[str, float]]) -> str:
@@ -179,10 +198,12 @@ def _compete(
         return
     parts: dict[str, list[ScoredClips]] = {order: [] for order in ORDERS}
     views: Counter[int] = Counter()
+    statuses: dict[str, ClipStatus] = {}
     for fold in clips.folds:
         split = clips.split(fold, encoder, tell)
         told = _answers(name, folder, split, config, towers, tell)
         views.update(Counter(split.test.clip_ids).values())
+        statuses.update(split.statuses)
         for order in ORDERS:
             answered = mean_over_views(split.test.clip_ids, told[order])
             parts[order].append(scored_clips(split.records, answered, split.train.labels, fold=fold))
@@ -190,9 +211,14 @@ def _compete(
         model=name, calibration=UNCALIBRATED, trained_on="the training side of each fold", weights_sha256=""
     )
     about = {"model": name, "encoder": "" if find_contender(name).reads == "nothing" else encoder, "test_clips_by_different_views": {str(n): views[n] for n in sorted(views)}}  # fmt: skip
-    figures = write_scores(folder, join(parts["normal"]), provenance, about=about, selection="last")
+    figures = write_scores(folder, join(parts["normal"]), provenance, statuses=statuses, about=about, selection="last")
     others = {order: evaluate_clips(join(parts[order])).uar for order in ORDERS[1:]}
-    write_json(folder / "order.json", {"normal": figures["uar"], **others})
+    unused = {
+        clip_id: f"{status.status}: {status.message}"
+        for clip_id, status in statuses.items()
+        if status.status in ("no_face", "unreadable")
+    }
+    write_json(folder / "order.json", {"normal": figures["uar"], **others, "unused": unused})
 
 
 def _answers(

@@ -102,10 +102,10 @@ def calibrate_manifest(
     if all(record.split is None for record in chosen):
         check_not_trained_on(checkpoint, manifest)
     check_fits(checkpoint, box=BOX_FOLDER)
-    _check_enough(chosen, len(chosen))
+    _check_enough(chosen, len(chosen), rule)
     config = FeatureConfig(face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source)
     features = extract_features(chosen, out / "cache", config, workers=workers, on_progress=on_progress)
-    _check_enough(features.records, len(chosen))
+    _check_enough(features.records, len(chosen), rule)
     with one_thread():
         logits = feature_logits(checkpoint, features, TextEncoder(BOX_FOLDER / "text"))[0]
     people = [str(r.subject) for r in features.records] if all(r.subject for r in features.records) else None
@@ -230,11 +230,11 @@ def verdict(likelihood: PairedEstimate, *, is_by_people: bool) -> str:
     return f"These clips do not show that the temperature helps ({numbers})."
 
 
-def _check_enough(records: Sequence[Record], num_rows: int) -> None:
+def _check_enough(records: Sequence[Record], num_rows: int, rule: str) -> None:
     unused = f" ({num_rows - len(records)} of {num_rows} could not be used)" if len(records) < num_rows else ""
     if len(records) < LEAST_CLIPS:
         raise DataError(
-            f"{plural(len(records), 'clip', 'clips')} to calibrate on{unused}; give at least {LEAST_CLIPS}, better {FEW_CLIPS} or more"
+            f"{plural(len(records), 'clip', 'clips')} to calibrate on{unused}; give at least {LEAST_CLIPS}, better {FEW_CLIPS} or more ({rule})"
         )
     classes = {str(record.label) for record in records}
     if len(classes) < 2:

@@ -123,7 +123,7 @@ def pretrain(
 
     config, out = config or PretrainConfig(), Path(out)
     workers = workers or os.cpu_count() or 1
-    _claim(out, config)
+    _claim(out / "pretrain.json", config)
     tell = on_progress or (lambda stage, done, of, note: None)
     work, box = out / "work", out / "box"
 
@@ -164,22 +164,21 @@ def pretrain_small_clip(
     config: PretrainConfig | None = None,
     clip: ClipPretrainingConfig | None = None,
     *,
-    landmarker: Path | str,
     workers: int | None = None,
     on_progress: Report | None = None,
 ) -> tuple[Path, dict[str, float]]:
-    """Render the networks' faces (shared with ``pretrain`` in the same folder) and train a small CLIP on them.
+    """Render the faces that the box's networks were trained on (without their landmarks) and train a small CLIP on them.
 
     Returns:
         ``clip/`` in the folder, and the UAR of a linear probe on its frame features by profile.
     """
     config, out = config or PretrainConfig(), Path(out)
-    _claim(out, config)
+    _claim(out / "pretrain_clip.json", config)
     tell = on_progress or (lambda stage, done, of, note: None)
     paths = render_shards(
-        out / "work" / "network",
+        out / "work" / "clip_faces",
         face_sets(config)["network"],
-        landmarker=landmarker,
+        landmarker=None,
         workers=workers or os.cpu_count() or 1,
         on_progress=lambda a, b: tell("faces, network", a, b, ""),
     )
@@ -222,10 +221,9 @@ def _note(work: Path, name: str, settings: NetworkTrainingConfig, clips: int, **
     write_json(work / f"{name}.json", {"clips": clips, **asdict(settings), **more})
 
 
-def _claim(out: Path, config: PretrainConfig) -> None:
-    marker = out / "pretrain.json"
+def _claim(marker: Path, config: PretrainConfig) -> None:
     if marker.is_file() and read_json(marker) != asdict(config):
         raise ConfigError(
-            f"{out.name}/ holds a pretraining with other settings; use them again, or give an empty folder"
+            f"{marker.parent.name}/ holds a pretraining with other settings; use them again, or give an empty folder"
         )
     write_json(marker, asdict(config))

@@ -16,6 +16,7 @@ from dferkit.reports.tables import own_version
 from dferkit.storage import digest_file, read_json, write_json
 from dferkit.training.captioned import TOP_K
 
+_DIGEST_LENGTH, _MOST_TOLD = 64, 80
 UNCALIBRATED = "UNCALIBRATED on real faces"
 
 
@@ -79,9 +80,15 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> None:
     was = read_json(path)
     changed = [key for key in now if was.get(key) != now[key]]
     if changed:
-        raise ConfigError(
-            f"{out.name}/ holds another run (other {', '.join(changed)}); give the same settings, or another --out"
-        )
+        told = "; ".join(_difference(key, was.get(key), now[key]) for key in changed)
+        raise ConfigError(f"{out}/ holds another run (other {told}); give the same settings, or another --out")
+
+
+def _difference(key: str, was: Any, now: Any) -> str:
+    """What changed, with both values where they are short enough to read."""
+    values = [value if isinstance(value, str) else json.dumps(value) for value in (was, now)]
+    is_digest = any(len(value) == _DIGEST_LENGTH and value.isalnum() for value in values)
+    return key if is_digest or sum(map(len, values)) > _MOST_TOLD else f"{key}: {values[0]} there, {values[1]} here"
 
 
 def about_checkpoint(

@@ -43,6 +43,9 @@ class RunConfig:
     training: TrainingConfig
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", tuple: "a list"}
+
+
 def apply_settings(config: Any, settings: Sequence[str]) -> Any:
     """A configuration with ``key.sub=value`` changes applied; values are read as YAML scalars.
 
@@ -61,6 +64,11 @@ def apply_settings(config: Any, settings: Sequence[str]) -> Any:
             ) from error
         config = _set(config, key.strip().split("."), value, key)
     return config
+
+
+def _written(value: Any) -> str:
+    """As one writes it after ``--set``."""
+    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple | list) else str(value)
 
 
 def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
@@ -84,7 +92,9 @@ def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"--set {whole}={value!r}: expected a {kind.__name__}, such as {old!r}")
+        raise ConfigError(
+            f"--set {whole}={_written(value)}: expected {_KINDS.get(kind, 'a ' + kind.__name__)}, such as {_written(old)}"
+        )
     return replace(config, **{path[0]: value})
 
 

@@ -64,8 +64,8 @@ def curves(
     return f'<div class="bars curves">{"".join(lines)}{axis}</div>'
 
 
-def deletion_chart(test: DeletionTest) -> str:
-    """Probability of the predicted class while patches are removed: ranked against random orders."""
+def deletion_chart(test: DeletionTest, *, cells: str = "patches") -> str:
+    """Probability of the predicted class while cells are removed: ranked against random orders."""
     left, top, width, height = 44, 12, 330, 170
     largest = float(test.fractions[-1])
 
@@ -98,9 +98,9 @@ def deletion_chart(test: DeletionTest) -> str:
         f'{grid}{ticks}<polygon class="band" points="{band}"/>'
         f'<polyline class="dashed" points="{points(random.mean(0))}"/>'
         f'<polyline class="line" points="{points(test.ranked_probability)}"/>{dots}'
-        f'<text x="{left + width / 2}" y="{top + height + 34}" text-anchor="middle">patches removed</text></svg>'
+        f'<text x="{left + width / 2}" y="{top + height + 34}" text-anchor="middle">{cells} removed</text></svg>'
         '<p class="key"><svg class="swatch" viewBox="0 0 24 8"><line class="line" x1="0" x2="24" y1="4" y2="4"/></svg> '
-        'patches with most evidence first <svg class="swatch" viewBox="0 0 24 8"><line class="dashed" x1="0" x2="24" '
+        f'{cells} with most evidence first <svg class="swatch" viewBox="0 0 24 8"><line class="dashed" x1="0" x2="24" '
         'y1="4" y2="4"/></svg> random order, mean; band: lowest to highest</p>'
     )
 

@@ -16,8 +16,10 @@ from dferkit.explain import OUTSIDE, REGIONS, alignment_table, region_shares
 from dferkit.facs import load_facs
 from dferkit.reports import charts
 from dferkit.reports.page import FACES, escape, image_uri, number, percent, table
+from dferkit.reports.shown import frames_to_show, main_words
 from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, Prediction
 
+_MAIN_WORDS = 3
 _MAX_THUMBNAILS = 16
 _STATUS = {
     "ok": "answered",
@@ -66,7 +68,7 @@ def clip_section(
     if faces not in FACES:
         raise ConfigError(f"faces is {faces!r}; choose {', '.join(FACES)}")
     prediction = explanation.prediction
-    shown = pick_frames(len(explanation.face_clip.timestamps), num_thumbnails)
+    shown = frames_to_show(explanation, main_words(explanation, _MAIN_WORDS), num_thumbnails)
     where = f"{prediction.start_seconds:.1f}–{prediction.end_seconds:.1f} s"
     parts = [
         f"<h2>{escape(prediction.input)} <small>{escape(where)}, person {prediction.track_id}</small></h2>",
@@ -79,7 +81,7 @@ def clip_section(
         _why(explanation, shown, faces, quality),
         _action_units(explanation),
         _pairs(explanation, top_k),
-        deletion_section(explanation.deletion, prediction.label),
+        deletion_section(explanation.deletion, prediction.label, cells=cells_of(explanation)),
     ]
     return f'<section class="clip">{"".join(parts)}{_maps_json(explanation, shown)}</section>'
 
@@ -171,12 +173,13 @@ def _why(explanation: Explanation, shown: Sequence[int], faces: str, quality: in
             f'<img src="{picture}" alt="Face at {times[frame]:.2f} s" width="112" height="112">'
             f'<canvas width="112" height="112"></canvas></div><figcaption>{escape(text)}</figcaption></figure>'
         )
+    cells = cells_of(explanation)
     hidden = {"show": "", "blur": " Faces are blurred.", "boxes": " Faces are left out; the drawing shows the regions."}
     return (
-        "<h3>Why: the words and where they met the face</h3>"
+        f"<h3>Why: the words and {'when' if cells == 'frames' else 'where'} they met the face</h3>"
         '<p class="small">The stronger a word is shaded, the more the answer owes to it (its probability drops when '
         "the word is left out); a dashed word speaks against the answer. Point at a word, tap it or reach it with the "
-        "Tab key: its patches light up. Point at a patch: its words are framed.</p>"
+        f"Tab key: its {cells} light up. Point at one of them: its words are framed.</p>"
         f'<p class="caption">{_caption(explanation)}</p>'
         f'<p class="small">{_origin(explanation)} '
         f"Method: {escape(explanation.method.replace('_', ' '))}.{hidden[faces]}</p>"
@@ -232,7 +235,28 @@ def _action_units(explanation: Explanation) -> str:
     return f"<h3>Movements of the face</h3>{charts.curves(rows, units.timestamps)}{source}"
 
 
+def cells_of(explanation: Explanation) -> str:
+    """What the words met: ``patches`` of the face, or whole ``frames`` where the encoder has one token for each."""
+    return "frames" if explanation.motion[0].size == 1 else "patches"
+
+
+def _times(explanation: Explanation, top_k: int) -> str:
+    """When each word met the face, for an encoder that sees a frame as one."""
+    mass = np.asarray(explanation.transport, dtype=np.float64).sum((2, 3))
+    owed, times = np.abs(explanation.word_weights), explanation.face_clip.timestamps
+    rows = [
+        f'<tr><td data-value="{i}">{escape(explanation.words[i])}</td>{_number_cell(float(explanation.word_weights[i]))}'
+        f"{_number_cell(float(times[mass[i].argmax()]))}{_number_cell(float(mass[i].max() / mass[i].mean()), 1)}</tr>"
+        for i in sorted(range(len(explanation.words)), key=lambda i: (-owed[i], i))
+        if mass[i].sum() > 0
+    ]
+    table = _sortable(("word", "owed to it", "heaviest at (s)", "times even"), rows, "Each word's heaviest frame.")
+    return f"<h3>Words and times</h3>{table}{_cell_table(explanation, top_k)}"
+
+
 def _pairs(explanation: Explanation, top_k: int) -> str:
+    if cells_of(explanation) == "frames":
+        return _times(explanation, top_k)
     shares = region_shares(explanation)
     cells = np.asarray(explanation.regions)
     even = {name: float((cells == name).mean()) for name in REGIONS}
@@ -268,7 +292,7 @@ def _cell_table(explanation: Explanation, top_k: int) -> str:
     ]
     head = ("word", "rank", "frame", "time (s)", "region", "row", "column", "weight", "motion")
     content = _sortable(head, rows, "The same numbers as in alignments.csv, seven digits when pointed at.")
-    return f"<details><summary>The {top_k} heaviest patches of every word</summary>{content}</details>"
+    return f"<details><summary>The {top_k} heaviest {cells_of(explanation)} of every word</summary>{content}</details>"
 
 
 def _number_cell(value: float, decimals: int = 2) -> str:
@@ -284,16 +308,16 @@ def _sortable(head: Sequence[str], rows: Sequence[str], caption: str) -> str:
     )
 
 
-def deletion_verdict(test: DeletionTest) -> str:
+def deletion_verdict(test: DeletionTest, *, cells: str = "patches") -> str:
     """What a deletion test says of the picture, in one sentence."""
     if test.num_beaten >= 0.95 * len(test.random_probability):
         return "The evidence matters more than chance: it shows something that the model used."
     if test.drop > 0:
-        return "That is within the spread of random orders: do not lean on the evidence."
-    return "It matters no more than random patches: take the picture as decoration, not as a reason."
+        return "The evidence matters little more than chance, within the spread of random orders: do not lean on it."
+    return f"The evidence matters no more than random {cells}: take the picture as decoration, not as a reason."
 
 
-def deletion_section(test: DeletionTest | None, label: str | None) -> str:
+def deletion_section(test: DeletionTest | None, label: str | None, *, cells: str = "patches") -> str:
     """The deletion test in words and as a chart; empty without one."""
     if test is None:
         return ""
@@ -303,18 +327,12 @@ def deletion_section(test: DeletionTest | None, label: str | None) -> str:
     orders = len(test.random_probability)
     text = (
         "The evidence is where the words that speak for the answer met the face, times how much the answer owes to the movement there. "
-        f"With the {percent(float(test.fractions[middle]))} of the patches with most evidence held still, the probability of "
+        f"With the {percent(float(test.fractions[middle]))} of the {cells} with most evidence held still, the probability of "
         f"{label or 'the class'} goes from {percent(start)} to {percent(ranked)}; with as many random ones to "
         f"{percent(random)} (mean of {orders} orders). Mean difference over all steps: "
-        f"{charts.signed(test.drop)}, beating {test.num_beaten} of {orders} random orders. {deletion_verdict(test)}"
+        f"{charts.signed(test.drop)}, beating {test.num_beaten} of {orders} random orders. {deletion_verdict(test, cells=cells)}"
     )
-    return f"<h3>Check of the explanation</h3><p>{escape(text)}</p>{charts.deletion_chart(test)}"
-
-
-def pick_frames(count: int, wanted: int) -> list[int]:
-    """Numbers of ``wanted`` evenly spread frames, first and last among them."""
-    wanted = min(count, max(1, wanted))
-    return sorted({round(i) for i in np.linspace(0, count - 1, wanted)})
+    return f"<h3>Check of the explanation</h3><p>{escape(text)}</p>{charts.deletion_chart(test, cells=cells)}"
 
 
 def veil(
@@ -345,6 +363,7 @@ def _maps_json(explanation: Explanation, shown: Sequence[int]) -> str:
         "rows": maps.shape[2],
         "columns": maps.shape[3],
         "frames": len(frames),
+        "cells": cells_of(explanation),
         "words": list(explanation.words),
         "times": [round(float(explanation.face_clip.timestamps[f]), 3) for f in frames],
         "peaks": [float(f"{maps[i].max():.4g}") for i in range(len(maps))],

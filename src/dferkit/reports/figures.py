@@ -12,9 +12,10 @@ from dferkit.errors import ConfigError
 from dferkit.evaluation.calibration import reliability_bins
 from dferkit.evaluation.metrics import expected_calibration_error, negative_log_likelihood, wilson_interval
 from dferkit.evaluation.summary import NUM_BINS
-from dferkit.reports.clip_page import pick_frames, veil, verdict_text
+from dferkit.reports.clip_page import veil, verdict_text
 from dferkit.reports.page import FACES
-from dferkit.schema import Evaluation, Explanation
+from dferkit.reports.shown import frames_to_show, main_words
+from dferkit.schema import PARAGRAPH, Evaluation, Explanation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,8 +107,8 @@ def write_explanation(
         raise ConfigError(f"faces is {faces!r}; choose {', '.join(FACES)}")
     from matplotlib.figure import Figure
 
-    shown = pick_frames(len(explanation.face_clip.timestamps), num_frames)
-    words = _main_words(explanation, num_words)
+    words = main_words(explanation, num_words)
+    shown = frames_to_show(explanation, words, num_frames)
     maps = [("motion", np.asarray(explanation.motion, dtype=np.float64), "winter")]
     maps += [("evidence", np.asarray(explanation.evidence, dtype=np.float64), "cool")]
     maps += [(explanation.words[i], np.asarray(explanation.transport[i], dtype=np.float64), "autumn_r") for i in words]
@@ -134,6 +135,8 @@ def write_explanation(
     ):
         axes.set_ylabel(name, fontsize=9)
     text = explanation.caption.text
+    if explanation.caption.source == PARAGRAPH:
+        text = f"{len(explanation.words)} learned sentences"
     text = text if len(text) <= 110 else text[:107] + "…"
     figure.suptitle(f"{verdict_text(explanation.prediction)}\n{text}", fontsize=9)
     _save(figure, path)
@@ -167,18 +170,6 @@ def write_over_time(path: Path | str, explanation: Explanation, *, num_words: in
     below.legend(fontsize=8, frameon=False)
     words.set_title(verdict_text(explanation.prediction), fontsize=9)
     _save(figure, path)
-
-
-def _main_words(explanation: Explanation, count: int) -> list[int]:
-    order = np.argsort(-np.asarray(explanation.word_weights), kind="stable")
-    seen: set[str] = set()
-    picked = []
-    for i in order:
-        word = explanation.words[i].lower()
-        if word not in seen and explanation.transport[i].sum() > 0:
-            seen.add(word)
-            picked.append(int(i))
-    return picked[:count]
 
 
 def _save(figure: Figure, path: Path | str) -> None:

@@ -43,6 +43,7 @@ _LARGE, _SUPERSAMPLING = 160, (1.5, 1.0)  # large pictures are drawn once per pi
 HEAT_GRID = (8, 8)  # of the box's tokens
 PROFILES = ("posed", "natural", "varied")
 _PEOPLE_PER_PART = 1_000_000
+_LANDMARKS, _BLEND_SHAPES = 478, 52  # MediaPipe's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +91,13 @@ def _landmarker_of(path: str) -> FaceLandmarker:
     return _landmarker
 
 
+def _unmeasured(frames: int) -> FaceGeometry:
+    """As where the landmarker sees no face."""
+    shapes = ((_LANDMARKS, 3), (_BLEND_SHAPES,), (4, 4))
+    landmarks, blend_shapes, pose = (np.full((frames, *shape), np.nan, np.float32) for shape in shapes)
+    return FaceGeometry(landmarks=landmarks, blend_shapes=blend_shapes, head_pose=pose)
+
+
 def _render_shard(job: tuple[BenchmarkConfig, int, str, str]) -> int:
     config, number, out, landmarker = job
     subjects = range(number * SUBJECTS_PER_SHARD, min((number + 1) * SUBJECTS_PER_SHARD, config.num_subjects))
@@ -105,7 +113,11 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str, str]) -> int:
         tracks = track_faces(frames, detector)
         if not tracks:
             continue  # as in use: a clip without a found face teaches nothing
-        geometry = measure_geometry(frames, tracks[0], _landmarker_of(landmarker))
+        geometry = (
+            measure_geometry(frames, tracks[0], _landmarker_of(landmarker))
+            if landmarker
+            else _unmeasured(len(frames.images))
+        )
         rows.append(_row(config, plan, people[plan.subject], performance, frames, tracks[0], geometry))
     with atomic_path(out) as temporary:
         save_file({key: np.ascontiguousarray(np.stack([row[key] for row in rows])) for key in rows[0]}, temporary)
@@ -167,20 +179,20 @@ def render_shards(
     folder: Path | str,
     parts: Sequence[BenchmarkConfig],
     *,
-    landmarker: Path | str,
+    landmarker: Path | str | None,
     workers: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Render several configurations as shards; finished shards are kept.
 
     Args:
-        landmarker: Task file of the face landmarker.
+        landmarker: Task file of the face landmarker; without one no landmarks are stored.
 
     Returns:
         Shard paths, part by part.
     """
     jobs = [
-        (config, number, str(Path(folder) / f"part{part:02d}-{number:04d}.safetensors"), str(landmarker))
+        (config, number, str(Path(folder) / f"part{part:02d}-{number:04d}.safetensors"), str(landmarker or ""))
         for part, config in enumerate(parts)
         for number in range(-(-config.num_subjects // SUBJECTS_PER_SHARD))
     ]

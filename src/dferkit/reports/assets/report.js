@@ -59,18 +59,19 @@
         const list = near.map((item) => `${item[1]} (${item[0].toFixed(1)} times even)`).join(", ");
         const region = data.regions[data.grid[spot.cell]];
         const moved = ((motion[spot.frame * cells + spot.cell] / 255) * data.motionPeak).toFixed(1);
-        readout.textContent = `${data.times[spot.frame].toFixed(2)} s, ${region}, motion ${moved} times the mean: ` + (list || "no word above 1.5 times even");
+        const place = data.cells === "frames" ? "" : `, ${region}`;
+        readout.textContent = `${data.times[spot.frame].toFixed(2)} s${place}, motion ${moved} times the mean: ` + (list || "no word above 1.5 times even");
         return;
       }
       words.forEach((w) => w.classList.remove("met"));
-      if (overlay === "motion") readout.textContent = "Blue: patches that move more than the average patch.";
-      else if (overlay === "evidence") readout.textContent = "Purple: patches where words that speak for the answer met a movement that the answer owes to.";
+      if (overlay === "motion") readout.textContent = `Blue: ${data.cells} that move more than the average one.`;
+      else if (overlay === "evidence") readout.textContent = `Purple: ${data.cells} where words that speak for the answer met a movement that the answer owes to.`;
       else if (overlay === "none" || word < 0) readout.textContent = "";
       else {
         let best = 0;
         for (let i = 0; i < size; i++) if (maps[word * size + i] > maps[word * size + best]) best = i;
         const frame = Math.floor(best / cells);
-        readout.textContent = `“${data.words[word]}” is heaviest at ${data.times[frame].toFixed(2)} s on: ${data.regions[data.grid[best % cells]]}.`;
+        readout.textContent = `“${data.words[word]}” is heaviest at ${data.times[frame].toFixed(2)} s${data.cells === "frames" ? "" : ` on: ${data.regions[data.grid[best % cells]]}`}.`;
       }
     }
     const update = () => { draw(); say(); };

@@ -1,0 +1,55 @@
+"""Where a model of transformers lies: a folder, one of that name in DFERKIT_MODELS, or the user's hub cache. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dferkit.errors import CheckpointError
+from dferkit.model_files import FOLDER_VARIABLE
+from dferkit.storage import read_json
+
+_NAMES = {"clip": "CLIP", "videomae": "VideoMAE"}
+
+
+def find_model_folder(source: Path | str, kind: str) -> str:
+    """The folder, or the name as it is for the hub cache.
+
+    Args:
+        kind: Its ``model_type``: ``clip`` or ``videomae``.
+
+    Raises:
+        CheckpointError: A folder that holds no such model, or a path where there is none.
+    """
+    path, models = Path(source).expanduser(), os.environ.get(FOLDER_VARIABLE)
+    if not path.is_dir() and models and (Path(models) / path.name).is_dir():
+        path = Path(models) / path.name
+    if not path.is_dir():
+        if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1:
+            raise CheckpointError(
+                f"no folder {source}, and none named {path.name} in {FOLDER_VARIABLE}: put the {_NAMES[kind]} model there, or give its new place"
+            )
+        return str(source)
+    config = path / "config.json"
+    if not config.is_file():
+        raise CheckpointError(
+            f"{path.name}/ holds no {_NAMES[kind]} model: it has no config.json; give the folder that transformers saved"
+        )
+    try:
+        found = read_json(config).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"config.json of {path.name}/ cannot be read ({error}); copy it again") from error
+    if found != kind:
+        raise CheckpointError(f"{path.name}/ holds a model of type {found!r}, not {kind!r}; give another folder")
+    return str(path)
+
+
+def told_missing(source: Path | str, kind: str, error: Exception) -> CheckpointError:
+    """One sentence for a model that could not be loaded."""
+    if Path(source).is_dir():
+        return CheckpointError(
+            f"the {_NAMES[kind]} model in {Path(source).name}/ is damaged or incomplete ({str(error).splitlines()[0]}); copy it again"
+        )
+    return CheckpointError(
+        f"no {_NAMES[kind]} model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache"
+    )

@@ -1,0 +1,38 @@
+"""What of an explanation a page or a picture has room for: the words that matter, and the frames that show them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dferkit.schema import Explanation
+
+
+def main_words(explanation: Explanation, count: int) -> list[int]:
+    """Numbers of the words that the answer owes most to, each spelling once and only where it met the face."""
+    order = np.argsort(-np.asarray(explanation.word_weights), kind="stable")
+    seen: set[str] = set()
+    picked = []
+    for i in order:
+        word = explanation.words[i].lower()
+        if word not in seen and explanation.transport[i].sum() > 0:
+            seen.add(word)
+            picked.append(int(i))
+    return picked[:count]
+
+
+def frames_to_show(explanation: Explanation, words: list[int], count: int) -> list[int]:
+    """Numbers of at most ``count`` frames in order: the heaviest of the evidence and of each of the words, and others spread between."""
+    maps = [np.asarray(explanation.evidence), *(np.asarray(explanation.transport[i]) for i in words)]
+    heaviest = [int(values.max((1, 2)).argmax()) for values in maps if values.any()]
+    spread = spread_frames(len(explanation.face_clip.timestamps), count)
+    chosen = list(dict.fromkeys(heaviest))[: len(spread)]
+    while len(chosen) < len(spread):  # the farthest from what is shown already
+        free = [frame for frame in spread if frame not in chosen]
+        chosen.append(max(free, key=lambda frame: min((abs(frame - other) for other in chosen), default=0)))
+    return sorted(chosen)
+
+
+def spread_frames(count: int, wanted: int) -> list[int]:
+    """Numbers of ``wanted`` evenly spread frames, first and last among them."""
+    wanted = min(count, max(1, wanted))
+    return sorted({round(i) for i in np.linspace(0, count - 1, wanted)})
