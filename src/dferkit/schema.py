@@ -484,6 +484,7 @@ class Explanation:
         transport: Mass of each word on each cell; each word's map sums to 1.
         motion: Motion weight of each cell, mean 1.
         evidence: Where the words that speak for the answer met the face, times how much the answer owes to the movement there; sums to 1, or all 0.
+        attention: Share of each frame in the video's vector, of models that attend to frames.
         regions: Region name of each cell, row by row. region_source: ``crop fractions`` (a frontal face assumed) or ``landmarks`` (measured).
     """
 
@@ -501,6 +502,7 @@ class Explanation:
     method: str
     deletion: DeletionTest | None = None
     region_source: str = "crop fractions"
+    attention: Float[np.ndarray, " frames"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

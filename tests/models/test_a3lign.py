@@ -155,6 +155,36 @@ def test_sentences_meet_frames(mode: str, frames: torch.Tensor, paragraphs: torc
 
 
 @pytest.mark.parametrize("mode", ["shared", "concat", "none"])
+def test_attention_to_frames(mode: str, frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
+    """Against queries and keys multiplied by hand, in the layer that a hook finds last."""
+    net = model(joint_mode=mode, heads=1)
+    reader = A3lignReader.of(net, paragraphs)
+    with torch.no_grad():
+        output = reader(frames[:, :, None])
+    found = output.frame_attention
+    assert found is not None
+    assert found.shape == (7, 6)
+    if mode == "none":
+        torch.testing.assert_close(found, torch.full((7, 6), 1 / 6))
+        return
+    assert reader.joint is not None
+    last, seen = reader.joint.layers[-1], []
+    handle = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        reader.scores(frames)
+    handle.remove()
+    hidden = seen[0]  # the videos, or every video beside every paragraph
+    if mode == "concat":
+        hidden = hidden.unflatten(0, (7, 3))[torch.arange(7), output.logits.argmax(1)]
+    known = F.layer_norm(hidden, (16,), last.norm1.weight, last.norm1.bias)
+    weight, bias = last.self_attn.in_proj_weight, last.self_attn.in_proj_bias
+    query, key = known[:, 0] @ weight[:16].T + bias[:16], known @ weight[16:32].T + bias[16:32]
+    expected = (torch.einsum("bd,bld->bl", query, key) / 16**0.5).softmax(-1)
+    torch.testing.assert_close(found, expected[:, 1:7].detach())
+    assert (found.sum(1) < 1).all()
+
+
+@pytest.mark.parametrize("mode", ["shared", "concat", "none"])
 def test_leaving_sentences_out(mode: str, frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
     """With all sentences kept nothing changes; with one left out the class scores as if the paragraph held its mean there; other classes stay."""
     net = model(joint_mode=mode)

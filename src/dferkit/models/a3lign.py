@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -148,6 +148,16 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
             hidden = layer(hidden)
         return hidden
 
+    def attention(self, hidden: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length"]:
+        """Attention of the first token in the last layer, mean over the heads; sums to 1."""
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden)
+        last: Any = self.layers[-1]
+        known = last.norm1(hidden)
+        _, weights = last.self_attn(known[:, :1], known, known, need_weights=True)
+        shares: Tensor = weights[:, 0]
+        return shares
+
     def together(
         self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
     ) -> tuple[Float[Tensor, "batch classes dim"], Float[Tensor, "batch classes dim"]]:
@@ -160,16 +170,16 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
     ) -> tuple[Float[Tensor, "batch classes video dim"], Float[Tensor, "batch classes text dim"]]:
         """Both parts of every such sequence, each with its first token, as they leave the layers."""
         batch, classes = len(frames), len(paragraphs)
+        hidden = self.run(self.beside(frames, paragraphs)).unflatten(0, (batch, classes))
+        longer = frames.shape[1] + 1
+        return hidden[:, :, :longer], hidden[:, :, longer:]
+
+    def beside(
+        self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
+    ) -> Float[Tensor, "pairs length dim"]:
+        """Every video beside every paragraph as one sequence, class by class within a video, as it enters the layers."""
         video, text = self.video(frames), self.text(paragraphs)
-        pairs = torch.cat(
-            [
-                video[:, None].expand(-1, classes, -1, -1).flatten(0, 1),
-                text[None].expand(batch, -1, -1, -1).flatten(0, 1),
-            ],
-            1,
-        )
-        hidden = self.run(pairs).unflatten(0, (batch, classes))
-        return hidden[:, :, : video.shape[1]], hidden[:, :, video.shape[1] :]
+        return torch.cat([video.repeat_interleave(len(paragraphs), 0), text.repeat(len(frames), 1, 1)], 1)
 
 
 class A3lign(nn.Module):
@@ -288,10 +298,30 @@ class A3lignReader(nn.Module):
                 method="similarity",
             ),
             motion=motion_weights(F.layer_norm(visual.float(), visual.shape[-1:])),
+            frame_attention=self.attention_over_time(frames, found),
             fused=video,
             text_pooled=classes[torch.arange(len(frames)), found],
             visual_pooled=video,
         )
+
+    def attention_over_time(
+        self, frames: Float[Tensor, "batch frames dim"], labels: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames"]:
+        """How much of each frame the video's vector gathers in the last layer, mean over the heads; the rest to 1 goes to what is no frame.
+
+        Args:
+            labels: Whose paragraph stands beside each video, for ``concat``.
+        """
+        if self.joint is None:  # a mean
+            return torch.full(frames.shape[:2], 1 / frames.shape[1])
+        if self.config.joint_mode == "concat":
+            rows = [
+                self.joint.beside(frames[i : i + 1], self.paragraphs[label][None]) for i, label in enumerate(labels)
+            ]
+            hidden = torch.cat(rows)
+        else:
+            hidden = self.joint.video(frames)
+        return self.joint.attention(hidden)[:, 1 : 1 + frames.shape[1]]
 
     def similarity_over_time(
         self, frames: Float[Tensor, "batch frames dim"]

@@ -121,6 +121,7 @@ class GraceOutput:
         alignment: Words × kept visual tokens; None for text only. With phrases each word has an equal part of its phrase's row.
         motion: Motion weight of every visual token, mean 1 per clip.
         fused: z of E9. text_pooled, visual_pooled: What the contrastive loss compares.
+        frame_attention: Share of each frame in the video's vector, of models that attend to frames.
     """
 
     logits: Float[Tensor, "batch classes"]
@@ -130,6 +131,7 @@ class GraceOutput:
     fused: Float[Tensor, "batch dim"]
     text_pooled: Float[Tensor, "batch dim"]
     visual_pooled: Float[Tensor, "batch dim"]
+    frame_attention: Float[Tensor, "batch frames"] | None = None
 
 
 class VisualSummary(nn.Module):

@@ -57,7 +57,7 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
     )
     maps = on_grid(of_tokens, visual.grid, visual.coverage)
     motion = on_grid(reading.output.motion[0].double().numpy(), visual.grid, visual.coverage)
-    target = int(reading.output.logits[0].argmax())
+    target, attention = int(reading.output.logits[0].argmax()), reading.output.frame_attention
     weights = word_occlusion(lambda keep: _with_words(reading, told, keep, target), len(told.words))
     evidence = evidence_map(maps, weights, _owed(reading, target))
     return Explanation(
@@ -77,6 +77,7 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
         region_source=REGION_SOURCE if visual.coverage is None else MEASURED,
         method=alignment.method,
         deletion=check_ranking(reading, evidence, seed=seed) if with_deletion else None,
+        attention=None if attention is None else over_frames(attention[0].numpy(), frames, axis=0) / (frames / steps),
     )
 
 

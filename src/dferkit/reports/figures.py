@@ -143,7 +143,7 @@ def write_explanation(
 
 
 def write_over_time(path: Path | str, explanation: Explanation, *, num_words: int = 24) -> None:
-    """Draw when each word met the face: its mass over time as a multiple of an even spread, with motion and evidence below.
+    """Draw when each word met the face: its mass over time as a multiple of an even spread, with motion, evidence and, where a model has it, its attention to frames below.
 
     Args:
         num_words: The first words that have mass.
@@ -160,8 +160,11 @@ def write_over_time(path: Path | str, explanation: Explanation, *, num_words: in
         image = words.imshow(mass[rows] * len(times), cmap="viridis", aspect="auto", vmin=0, interpolation="nearest")
         figure.colorbar(image, ax=words, label="× even spread")
     words.set_yticks(range(len(rows)), [explanation.words[i] for i in rows], fontsize=8)
-    for name, values in (("motion", explanation.motion), ("evidence", explanation.evidence)):
-        course = np.asarray(values, dtype=np.float64).sum((1, 2))
+    courses = {"motion": explanation.motion.sum((1, 2)), "evidence": explanation.evidence.sum((1, 2))}
+    if explanation.attention is not None:
+        courses["attention"] = explanation.attention
+    for name, values in courses.items():
+        course = np.asarray(values, dtype=np.float64)
         total = course.mean()
         below.plot(places, course / total if total > 0 else course, label=name)
     below.axhline(1, color="grey", linewidth=0.8, linestyle="--")
