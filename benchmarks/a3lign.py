@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,40 +51,45 @@ def main() -> None:
         return clip.features(batch.flatten(0, 1)).unflatten(0, batch.shape[:2])
 
     cached = [encode(batch) for batch in pictures]
+
+    def train(step: int, *, is_cached: bool, use_bfloat16: bool = False) -> tuple[float, list[float]]:
+        """Seconds a batch, and the losses."""
+        torch.manual_seed(0)
+        model = A3lign(config).train()
+        tower = partial(clip.encode_embeddings, use_bfloat16=use_bfloat16)
+        parts = trainable(model, step)
+        optimizer = torch.optim.SGD([p for part in parts.values() for p in part], lr=1e-2, momentum=0.9)
+        with torch.no_grad():
+            fixed = paragraphs_of(model, tower)
+        started, losses = time.perf_counter(), []
+        for i in range(given.batches):
+            frames = cached[i] if is_cached else encode(pictures[i])
+            with torch.set_grad_enabled(bool(parts["tokens"])):
+                paragraphs = fixed if is_cached and not parts["tokens"] else paragraphs_of(model, tower)
+            loss = F.cross_entropy(model(frames, paragraphs, step=step), target[i])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        return (time.perf_counter() - started) / given.batches, losses
+
     rows: dict[str, dict[str, float]] = {}
     for step in (1, 2, 3):
-        losses, seconds = {}, {}
-        for is_cached in (True, False):
-            torch.manual_seed(0)
-            model = A3lign(config).train()
-            parts = trainable(model, step)
-            optimizer = torch.optim.SGD([p for part in parts.values() for p in part], lr=1e-2, momentum=0.9)
-            with torch.no_grad():
-                fixed = paragraphs_of(model, clip.encode_embeddings)
-            started, told = time.perf_counter(), []
-            for i in range(given.batches):
-                frames = cached[i] if is_cached else encode(pictures[i])
-                if parts["tokens"]:
-                    paragraphs = paragraphs_of(model, clip.encode_embeddings)
-                else:
-                    with torch.no_grad():
-                        paragraphs = fixed if is_cached else paragraphs_of(model, clip.encode_embeddings)
-                loss = F.cross_entropy(model(frames, paragraphs, step=step), target[i])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                told.append(float(loss.detach()))
-            seconds[is_cached] = (time.perf_counter() - started) / given.batches
-            losses[is_cached] = told
-        difference = max(abs(a - b) for a, b in zip(losses[True], losses[False], strict=True))
+        (fast, with_caches), (slow, without), (half, rounded) = (
+            train(step, is_cached=True),
+            train(step, is_cached=False),
+            train(step, is_cached=True, use_bfloat16=True),
+        )
         rows[f"step {step}"] = {
-            "seconds_cached": seconds[True],
-            "seconds_uncached": seconds[False],
-            "times_faster": seconds[False] / seconds[True],
-            "largest_loss_difference": difference,
+            "seconds_cached": fast,
+            "seconds_uncached": slow,
+            "times_faster": slow / fast,
+            "largest_loss_difference": max(abs(a - b) for a, b in zip(with_caches, without, strict=True)),
+            "seconds_bfloat16": half,
+            "largest_loss_difference_bfloat16": max(abs(a - b) for a, b in zip(with_caches, rounded, strict=True)),
         }
         print(
-            f"step {step}: {seconds[True]:.3f} s a batch with caches, {seconds[False]:.3f} s without, {seconds[False] / seconds[True]:.1f} x; losses differ by {difference:.1e}"
+            f"step {step}: {fast:.3f} s a batch with caches, {slow:.3f} s without, {half:.3f} s with caches in bfloat16"
         )
     about = {
         key: str(value) if isinstance(value, Path) else value for key, value in vars(given).items() if key != "out"

@@ -27,6 +27,7 @@ MODELS = (
     "clip_zero_shot_units", "clip_temporal", "a3lign", "a3lign_no_bap", "a3lign_no_jas",
 )  # fmt: skip
 SLOW = ("a3lign_concat",)  # once for each class instead of once: one seed
+WORTH_COMPARING = 0.6
 READS_ORDER = ("clip_temporal", "a3lign", "a3lign_no_bap", "a3lign_no_jas")
 SWEEP = ((1, 16), (4, 16), (16, 4), (16, 64))  # and what the table has
 
@@ -43,7 +44,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/a3lign-scores.json"))
     given = parser.parse_args()
-    about = read_json(Path(given.clip) / "card.json")  # the linear probe: without it the rows mean nothing
+    about = read_json(Path(given.clip) / "card.json")
+    if about["probe_natural"] < WORTH_COMPARING:
+        parser.error(
+            f"a linear probe on this CLIP has UAR {about['probe_natural']:.3f}; below {WORTH_COMPARING} the rows mean nothing"
+        )
     natural = render_benchmark(
         BenchmarkConfig(clips=given.clips, profile="natural", seed=77), given.work / "natural", workers=given.workers
     )
@@ -80,7 +85,7 @@ def main() -> None:
 
 
 def _rows(out: Path, *, seeds: int | None = None) -> dict[str, dict[str, Any]]:
-    """Per model: UAR of each seed with its interval, and with frames in random order and reversed."""
+    """Per model: UAR of each seed, the mean of their intervals' ends, and what frames in random order and reversed change."""
     rows: dict[str, dict[str, Any]] = {}
     for name in CONTENDERS:
         done = sorted((out / name).glob("seed-*/metrics.json"))[:seeds]

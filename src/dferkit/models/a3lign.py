@@ -238,7 +238,7 @@ class A3lign(nn.Module):
 
 
 class A3lignReader(nn.Module):
-    """The finished model as a checkpoint holds it: what reads the video, the paragraphs' features, and one vector per class. It needs no text tower.
+    """The finished model as a checkpoint holds it: what reads the video, the paragraphs' features, and one vector per class. Nothing of CLIP's text tower is in it; frames come from the image tower.
 
     It is called as GRACE is; captions are taken and not read, because its words are the sentences that it learned.
     """

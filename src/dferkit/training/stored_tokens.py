@@ -272,7 +272,7 @@ class StoredTokens:
 
     Attributes:
         features: Rows in the store's order; ``records`` repeat where a clip has several views.
-        view: Number of each row's view; 0 is the one training uses.
+        view: Number of each row's view; 0, the middle of every segment, is the one that ``train`` learns from.
         folder: Where they lie. digest: SHA-256 over the digests of all shards.
     """
 
