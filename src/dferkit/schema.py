@@ -17,8 +17,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-# --- video ------------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
@@ -139,9 +137,6 @@ class Frames:
     report: DecodeReport
 
 
-# --- faces ------------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceBox:
     """One detected face; ``score`` is the detector's own, NaN where it has none."""
@@ -243,9 +238,6 @@ class ClipStatus:
         return self.status in ("ok", "low_coverage", "truncated", "too_short")
 
 
-# --- action units and captions ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActionUnits:
     """Action-unit intensity through a clip.
@@ -317,9 +309,6 @@ class Caption:
     phrases: tuple[Phrase, ...]
     source: str
     guided_by: CoarsePrediction | None = None
-
-
-# --- tokens and alignment -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -403,8 +392,6 @@ class Alignment:
     marginal_error: Float[Tensor, " batch"] | None = None
     num_iterations: int = 0
 
-
-# --- prediction, explanation, evaluation ----------------------------------------------------------------------------------
 
 STATUSES = ("ok", "low_coverage", "abstain", "no_face", "unreadable", "truncated", "too_short", "error")
 

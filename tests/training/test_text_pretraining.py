@@ -15,10 +15,9 @@ from dferkit.storage import read_json
 from dferkit.training.text_pretraining import (
     TextPretrainingConfig,
     _reword,
-    build_tokenizer,
-    domain_words,
     pretrain_text_encoder,
 )
+from dferkit.training.text_vocabulary import build_tokenizer, domain_words
 
 SMALL = TextPretrainingConfig(dim=32, num_layers=1, num_heads=2, hidden=64, batch_size=16, num_held_out=40)
 

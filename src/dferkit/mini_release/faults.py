@@ -57,9 +57,6 @@ def plant_fault(name: str, root: Path | str) -> Fault:
     return FAULTS[name]
 
 
-# --- ways to spoil a file --------------------------------------------------------------------------------------------------
-
-
 def _lines(root: Path, name: str, change: Callable[[list[bytes]], list[bytes]]) -> None:
     """Change the lines of a file; their ends stay what they are."""
     path = root / name

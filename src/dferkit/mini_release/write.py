@@ -93,9 +93,6 @@ def write_mini_release(
     return root
 
 
-# --- lists -----------------------------------------------------------------------------------------------------------------
-
-
 def _write_dfew(root: Path, clips: Sequence[Clip], config: MiniConfig) -> None:
     number = {label: i for i, label in enumerate(class_order("dfew"), 1)}
     base = root / "EmoLabel_DataSplit"
@@ -177,9 +174,6 @@ _LISTS: dict[str, Callable[[Path, Sequence[Clip], MiniConfig], None]] = {
     "mafw-compound": _write_mafw,
     "folder": _write_folder,
 }
-
-
-# --- media -----------------------------------------------------------------------------------------------------------------
 
 
 def _write_media(job: tuple[MiniConfig, str, int, Clip]) -> None:

@@ -174,9 +174,6 @@ def alignments_table(explanations: Iterable[Explanation], *, top_k: int = 20) ->
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(ALIGNMENT_COLUMNS))
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
 def relative_input(path: Path | str, root: Path | str | None) -> str:
     """How outputs name an input: below ``root``, with ``/``; only its name where it lies elsewhere."""
     text = str(path)

@@ -23,15 +23,14 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from dferkit.errors import ConfigError, VideoError
+from dferkit.video.cut_short import is_cut_short
+from dferkit.video.first_bytes import READABLE, has_no_picture, sniff
 
 CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "gif", "prores", "flv1"})
 # Decoder names that differ from the codec's: libdav1d and libvpx are the same formats by other hands.
 _DECODER_CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "flv": "flv1"}
 _FAMILIES = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm", "avi": "avi", "gif": "gif", "flv": "flv"}
 _LOCAL_ONLY = {"gif": "GIF", "flv": "FLV"}  # for files that the user names, not for uploads
-_READABLE = "dferkit reads MP4, MOV, MKV, WebM, AVI, FLV and GIF videos"
-_HEAD_BYTES = 4096
-_MAX_BOXES = 100_000
 
 # What FFmpeg and PyAV raise on a damaged file: their own errors, and these, which leak through the binding.
 MEDIA_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
@@ -82,7 +81,7 @@ def open_video(
                 f"{name} is {_LOCAL_ONLY[family]}, which is not accepted here: give an MP4, MOV, MKV, WebM or AVI",
                 code="E_CONTAINER",
             )
-        is_cut = _is_cut(file, family, name)
+        is_cut = is_cut_short(file, family, name)
         file.seek(0)
         try:
             # protocol_whitelist=pipe: the handle we hold is the only thing FFmpeg may read; enable_drefs=0: no
@@ -194,209 +193,20 @@ def _nearest_file(path: Path) -> str:
     return display_name(Path(close[0])) if close else ""
 
 
-# --- what the first bytes say -----------------------------------------------------------------------------------------
-
-_PICTURES = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"8BPS", "Photoshop"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"qoif", "QOI"),
-    (b"\0\0\x01\0", "icon"),
-)
-_PICTURE_BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
-_OTHER_VIDEOS = (
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMV"),
-    (b"\0\0\x01\xba", "MPEG"),
-    (b"OggS", "Ogg"),
-    (b"\0\0\x01\xb3", "MPEG"),
-    (b".RMF", "RealMedia"),
-)
-_OTHER_FILES = (
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"%PDF", "a PDF document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
-    (b"\x93NUMPY", "a NumPy array"),
-)
-_SOUNDS = ((b"ID3", "MP3"), (b"\xff\xfb", "MP3"), (b"fLaC", "FLAC"))
-_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-
-
-def sniff(file: BinaryIO, name: str) -> str:
-    """Container family by the first bytes: ``mp4``, ``matroska``, ``avi``, ``gif`` or ``flv``.
-
-    Raises:
-        VideoError: ``E_PICTURE``, ``E_CONTAINER``, ``E_NO_VIDEO_STREAM`` or ``E_NOT_VIDEO``.
-    """
-    file.seek(0)
-    head = file.read(_HEAD_BYTES)
-    if head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS:
-        raise _is_picture(name, _PICTURE_BRANDS[head[8:12]])
-    if head[4:8] in _BOXES:
-        return "mp4"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return "matroska"
-    if head.startswith(b"RIFF"):
-        if head[8:12] == b"AVI ":
-            return "avi"
-        if head[8:12] == b"WEBP":
-            raise _is_picture(name, "WebP")
-        if head[8:12] == b"WAVE":
-            raise _is_sound(name)
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if head.startswith(b"FLV\x01"):
-        return "flv"
-    for magic, kind in _PICTURES:
-        if head.startswith(magic):
-            raise _is_picture(name, kind)
-    for magic, kind in _OTHER_VIDEOS:
-        if head.startswith(magic):
-            raise VideoError(f"{name} is a {kind} video. {_READABLE}: convert it first", code="E_CONTAINER")
-    for magic, _ in _SOUNDS:
-        if head.startswith(magic):
-            raise _is_sound(name)
-    for magic, kind in _OTHER_FILES:
-        if head.startswith(magic):
-            raise VideoError(f"{name} is {kind}, not a video: give a video file", code="E_NOT_VIDEO")
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.startswith((b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0", b"[playlist]")) or b"<MPD" in text[:512]:
-        raise VideoError(
-            f"{name} is a playlist that points to other files. {_READABLE}: give the video itself", code="E_CONTAINER"
-        )
-    if _is_text(head):
-        raise VideoError(f"{name} is a text file, not a video: give a video file", code="E_NOT_VIDEO")
-    raise VideoError(f"{name} is not a video that is known here. {_READABLE}", code="E_NOT_VIDEO")
-
-
-def _is_picture(name: str, kind: str) -> VideoError:
-    return VideoError(
-        f"{name} is a {kind} picture, not a video. dferkit reads videos only: give a video file", code="E_PICTURE"
-    )
-
-
-def _is_sound(name: str) -> VideoError:
-    return VideoError(f"{name} has sound but no picture: give a video of a face", code="E_NO_VIDEO_STREAM")
-
-
-def _is_text(head: bytes) -> bool:
-    if b"\0" in head:
-        return False
-    try:
-        head[:-4].decode("utf-8") if len(head) == _HEAD_BYTES else head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # A character cut by the end of the head is no sign of binary data.
-        return error.start >= len(head) - 8 > 0
-    return True
-
-
-# --- is the file as long as it says -----------------------------------------------------------------------------------
-
-
-def _is_cut(file: BinaryIO, family: str, name: str) -> bool:
-    """Whether the outermost structure runs past the end of the file. A decoder does not always notice.
-
-    Raises:
-        VideoError: ``E_TRUNCATED`` where the index of an MP4 is missing altogether, so that nothing can be read.
-    """
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if family == "mp4":
-        return _is_mp4_cut(file, size, name)
-    if family == "avi":
-        return int.from_bytes(file.read(8)[4:], "little") + 8 > size
-    if family == "gif":
-        file.seek(max(0, size - 16))
-        return b";" not in file.read()
-    if family == "flv":
-        return _is_flv_cut(file, size)
-    return _is_matroska_cut(file, size)
-
-
-def _is_flv_cut(file: BinaryIO, size: int) -> bool:
-    """The last four bytes of a whole file are the length of its last tag, whose own header agrees."""
-    file.seek(max(0, size - 4))
-    length = int.from_bytes(file.read(4), "big")
-    file.seek(max(0, size - 4 - length))
-    tag = file.read(11)
-    return len(tag) < 11 or tag[0] not in (8, 9, 18) or int.from_bytes(tag[1:4], "big") + 11 != length
-
-
-def _is_mp4_cut(file: BinaryIO, size: int, name: str) -> bool:
-    position, has_index, is_cut = 0, False, False
-    for _ in range(_MAX_BOXES):
-        file.seek(position)
-        header = file.read(16)
-        if len(header) < 8:
-            break
-        length = int.from_bytes(header[:4], "big")
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        if length == 0:
-            length = size - position
-        has_index |= header[4:8] == b"moov"
-        if length < 8:
-            break
-        position += length
-        if position > size:
-            is_cut = True
-            break
-    if not has_index:
-        raise VideoError(
-            f"{name} is incomplete (recording stopped early): its index is missing, so no frame can be "
-            "read. Copy it again from its source",
-            code="E_TRUNCATED",
-        )
-    return is_cut
-
-
-def _is_matroska_cut(file: BinaryIO, size: int) -> bool:
-    position = 0
-    for _ in range(8):
-        file.seek(position)
-        header = file.read(12)
-        if len(header) < 2 or not header[0]:
-            return False
-        id_length = 9 - header[0].bit_length()
-        if len(header) <= id_length or not header[id_length]:
-            return False
-        length_bytes = 9 - header[id_length].bit_length()
-        field = header[id_length : id_length + length_bytes]
-        mask = (1 << (7 * length_bytes)) - 1
-        length = int.from_bytes(field, "big") & mask
-        if length == mask:  # a live recording: the length is not known
-            return False
-        position += id_length + length_bytes + length
-        if position > size:
-            return True
-        if position == size:
-            return False
-    return False
-
-
 def _unopened(name: str, is_cut: bool) -> VideoError:
     if is_cut:
         return VideoError(
             f"{name} is incomplete (recording stopped early) and no frame can be read. Copy it again from its source",
             code="E_TRUNCATED",
         )
-    return VideoError(
-        f"{name} is damaged or not a video: its structure cannot be read. {_READABLE}", code="E_NOT_VIDEO"
-    )
+    return VideoError(f"{name} is damaged or not a video: its structure cannot be read. {READABLE}", code="E_NOT_VIDEO")
 
 
 def _choose_stream(container: InputContainer, name: str, is_cut: bool, limits: Limits) -> VideoStream:
     streams = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not streams:
         if container.streams.audio:
-            raise _is_sound(name)
+            raise has_no_picture(name)
         if is_cut:
             raise _unopened(name, is_cut)
         raise VideoError(f"{name} has no picture: give a video of a face", code="E_NO_VIDEO_STREAM")
