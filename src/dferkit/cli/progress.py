@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -16,11 +18,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_SECONDS_BETWEEN = 60.0
+
 
 class Stages:
-    """Bars of a run's stages, in the order in which they start; without a terminal one line per finished stage."""
+    """Bars of a run's stages, in the order in which they start; without a terminal one line per finished stage, and one a minute."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._last_told = clock, clock()
         self._console = Console(stderr=True, quiet=quiet)
         self._live = self._console.is_terminal and not quiet
         columns = (
@@ -50,8 +55,11 @@ class Stages:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=of, note=note)
         self._progress.update(self._tasks[stage], completed=done, total=of, note=note)  # type: ignore[arg-type]
-        if not self._live and done >= of and stage not in self._told:
-            self._told.add(stage)
+        is_due = self._clock() - self._last_told >= _SECONDS_BETWEEN
+        if not self._live and stage not in self._told and (done >= of or is_due):
+            self._last_told = self._clock()
+            if done >= of:
+                self._told.add(stage)
             self._console.print(f"{stage}: {done} of {of} {note}".rstrip(), highlight=False)
 
     def say(self, text: str) -> None:

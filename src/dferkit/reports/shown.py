@@ -21,9 +21,11 @@ def main_words(explanation: Explanation, count: int) -> list[int]:
 
 
 def frames_to_show(explanation: Explanation, words: list[int], count: int) -> list[int]:
-    """Numbers of at most ``count`` frames in order: the heaviest of the evidence and of each of the words, and others spread between."""
-    maps = [np.asarray(explanation.evidence), *(np.asarray(explanation.transport[i]) for i in words)]
-    heaviest = [int(values.max((1, 2)).argmax()) for values in maps if values.any()]
+    """Numbers of at most ``count`` frames in order: the heaviest of evidence, words and motion, and others spread between."""
+    maps = [
+        np.asarray(m) for m in (explanation.evidence, *(explanation.transport[i] for i in words), explanation.motion)
+    ]
+    heaviest = [int(values.max((1, 2)).argmax()) for values in maps if np.ptp(values) > 0]
     spread = spread_frames(len(explanation.face_clip.timestamps), count)
     chosen = list(dict.fromkeys(heaviest))[: len(spread)]
     while len(chosen) < len(spread):  # the farthest from what is shown already
