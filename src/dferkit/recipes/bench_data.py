@@ -43,7 +43,7 @@ class BenchData(Protocol):
     """Labelled clips that can be encoded.
 
     Attributes:
-        digest: Of annotations and of every clip's bytes. folds: Names.
+        digest: Of annotations, of every clip's bytes and of how faces are found. folds: Names.
     """
 
     @property
@@ -162,7 +162,9 @@ class ListedData:
     @property
     def digest(self) -> str:
         clips = [[r.clip_id, digest_source(r.video)] for side in self.sides.values() for r in side]
-        return digest_json([digest_file(self.path), clips])
+        return digest_json(
+            [digest_file(self.path), clips, digest_file(self.face) if self.face.endswith(".csv") else self.face]
+        )
 
     def split(self, fold: str, encoder: str, tell: Tell) -> Split:
         if encoder not in self._opened:

@@ -152,7 +152,13 @@ def _claim(out: Path, run: BenchRun, clips: BenchData, towers: ClipEncoder | Non
                 raise ConfigError(
                     f"{other} in {out.name}/ reads another {reads}, and one table compares on one; give the same --clip, --clip-size and --videomae, or another --out"
                 )
-    same = {"fold": run.fold, "views": run.views, "flip": run.with_flip, "face": run.face, "settings": sorted(run.settings), "labels": run.labels}  # fmt: skip
+    same = {
+        "fold": run.fold,
+        "views": run.views,
+        "flip": run.with_flip,
+        "settings": sorted(run.settings),
+        "labels": run.labels,
+    }
     claim_run(out, {**same, "data": clips.digest})
     for name in run.models:
         claim_run(out / name, {"encoder_digest": digests[find_contender(name).reads], "version": own_version()})
