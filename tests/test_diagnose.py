@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import cv2
@@ -131,3 +132,10 @@ def test_how_to_get_a_landmarker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     check = subject.check_landmarker()
     assert check.state in (NOTE, BROKEN)
     assert "dferkit[landmarks]" in check.text or "is not a face landmarker" in check.text
+
+
+def test_every_extra_is_looked_for() -> None:
+    wanted = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert set(subject.EXTRAS) == set(wanted)

@@ -26,6 +26,7 @@ EXTRAS = {
     "export": ("onnx", "onnxruntime"),
     "data": ("pyarrow", "PIL", "openpyxl"),
     "ray": ("ray",),
+    "benchmark": ("ot", "geomloss", "ott"),
     "test": ("pytest", "hypothesis", "sklearn", "scipy", "beartype"),
 }
 

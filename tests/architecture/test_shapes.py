@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
 from dferkit.alignment import cosine_cost
 from dferkit.losses import weighted_focal
+
+
+def test_every_named_package_is_checked(request: pytest.FixtureRequest) -> None:
+    """None was loaded before the checks were there."""
+    conftest = request.config.pluginmanager.get_plugin(str(Path(__file__).parents[1] / "conftest.py"))
+    assert conftest is not None
+    assert len(conftest.CHECKED) > 10
+    for name in conftest.CHECKED:
+        module = importlib.import_module(f"dferkit.{name}")
+        assert module.__spec__ is not None
+        assert "axtyping" in type(module.__spec__.loader).__name__, name
 
 
 def test_a_transposed_input_is_refused() -> None:

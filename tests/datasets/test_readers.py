@@ -278,6 +278,10 @@ def test_afew(tmp_path: Path) -> None:
     assert release.media_kind == "faces"
     shutil.rmtree(tmp_path / "AFEW_Face" / "validation")
     assert codes(read_release("afew", tmp_path)) == {"LIST_MISSING"}, "one side is told by name"
+    for side in ("train", "validation"):
+        (tmp_path / "bare" / "AFEW_Face" / side / "Angry").mkdir(parents=True)
+    with pytest.raises(ManifestError, match="no clip of AFEW"):
+        read_release("afew", tmp_path / "bare")
 
 
 def test_folders_of_classes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,9 +17,6 @@ from dferkit.cli.inputs import (
     open_outside,
 )
 from dferkit.cli.progress import plural
-
-if TYPE_CHECKING:
-    pass
 
 _NAMED = 3
 
@@ -78,9 +75,8 @@ def explain(
             f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s: apparent expression {p.label or 'none (abstained)'} ({p.confidence:.2f})"
         )
         if shown.caption.source == PARAGRAPH:
-            typer.echo(
-                f"  learned sentences that the answer owes most to: {', '.join(shown.words[i] for i in main_words(shown, _NAMED))}"
-            )
+            found = [shown.words[i] for i in main_words(shown, _NAMED) if shown.word_weights[i] > 0]
+            typer.echo(f"  learned sentences that the answer owes most to: {', '.join(found) or 'none'}")
         else:
             typer.echo(f"  movements seen: {shown.caption.text}")
         if shown.deletion is not None:

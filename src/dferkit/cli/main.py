@@ -31,7 +31,7 @@ from dferkit.cli import (
 _INTERRUPTED = 128 + signal.SIGINT
 _GO_ON = "interrupted; the same command goes on from here"
 _AT_ONCE = {"predict", "explain", "report", "compare", "doctor", "data", "models"}
-"""Verbs that write at their end, if at all: nothing is kept of an interrupted one."""
+"""Verbs that begin anew after an interruption."""
 
 app = typer.Typer(
     name="dferkit",

@@ -56,6 +56,8 @@ def pretrain(
 
         if start != "none":
             raise ConfigError("--start is for the box; the small CLIP begins with the box's convolutions")
+        if landmarker != "auto":
+            raise ConfigError("--landmarker is for the box; the small CLIP reads no landmarks")
         sizes = ClipPretrainingConfig()
         clip = replace(sizes, seed=seed, steps=steps or sizes.steps, threads=workers or os.cpu_count() or 1)
         with Stages() as tell:

@@ -55,6 +55,8 @@ class Stages:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=of, note=note)
         self._progress.update(self._tasks[stage], completed=done, total=of, note=note)  # type: ignore[arg-type]
+        if done < of:
+            self._told.discard(stage)  # it began again, for something else
         is_due = self._clock() - self._last_told >= _SECONDS_BETWEEN
         if not self._live and stage not in self._told and (done >= of or is_due):
             self._last_told = self._clock()

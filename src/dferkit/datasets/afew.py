@@ -27,10 +27,6 @@ def read_afew(root: Path, options: Options) -> Release:
     media = choose_media(root, _MEDIA, options.media, or_root=True)
     base = media.folder or root
     folders = {side: find(base, names) for side, names in _SIDES.items()}
-    if not any(folders.values()):
-        raise ManifestError(
-            f"no clip of AFEW below {root.name}/; expected AFEW_Face/train/<Emotion>/<clip>/ and AFEW_Face/validation/…"
-        )
     sides: dict[str, list[str]] = {"train": [], "test": []}
     records = []
     for side, folder in folders.items():
@@ -50,5 +46,9 @@ def read_afew(root: Path, options: Options) -> Release:
                 clip_id = f"{'train' if side == 'train' else 'validation'}/{label}/{stem(path)}"
                 sides[side].append(clip_id)
                 records.append(Record(clip_id=clip_id, video=path, label=label))
+    if not records and (not findings.items or not any(folders.values())):
+        raise ManifestError(
+            f"no clip of AFEW below {root.name}/; expected AFEW_Face/train/<Emotion>/<clip>/ and AFEW_Face/validation/…"
+        )
     fold = Fold(name="official", train=tuple(sides["train"]), test=tuple(sides["test"]))
     return release_of("afew", root, media, records, [fold], findings, options)

@@ -41,6 +41,7 @@ class ClipEncoder:
             interpolated to the crop, which is cut to a multiple of the patch).
 
     Attributes:
+        digest: Of all that the tokens of a clip depend on. text_digest: Of all that a text's features depend on but for the tokenizer.
         dim: Width of the common space. token_width: Of the text tower's token embeddings. max_tokens: Longest sentence, without start and end.
     """
 
@@ -86,16 +87,11 @@ class ClipEncoder:
         self._side, self._patch = vision.image_size, vision.patch_size
         self._start, self._end = _ends(text)
         self._mean, self._std = _normalisation(str(source))
-        # All that an answer depends on; not the whole configuration, which grows with the library's version.
-        self.digest = digest_json(
-            [
-                digest_arrays({key: value.cpu().numpy() for key, value in model.state_dict().items()}),
-                [[getattr(tower, key) for key in _TOWER] for tower in (text, vision)],
-                [self._side, self._patch, self._start, self._end, size],
-                [self._mean.tolist(), self._std.tolist()],
-                {name: digest_file(path) for name, path in _tokenizer_files(str(source)).items()},
-            ]
-        )
+        # All that tokens depend on; not the whole configuration, which grows with the library's version.
+        image = [[getattr(vision, key) for key in _TOWER], self._side, self._patch, size, self._mean.tolist(), self._std.tolist()]  # fmt: skip
+        self.digest = digest_json([_digest(model.vision_model, model.visual_projection), image])
+        words = [[getattr(text, key) for key in _TOWER], self._start, self._end, float(model.logit_scale)]
+        self.text_digest = digest_json([_digest(model.text_model, model.text_projection), words])
 
     def to(self, device: str) -> ClipEncoder:
         """Move the towers; ``encode_embeddings`` then takes tokens of that device, all else is for the CPU."""
@@ -151,6 +147,18 @@ class ClipEncoder:
         Raises:
             CheckpointError: The folder has no tokenizer, or another model's.
         """
+        tokenizer, rows = self.open_tokenizer(), []
+        for text in texts:
+            ids = tokenizer(text, add_special_tokens=False, truncation=True, max_length=self.max_tokens)["input_ids"]
+            rows.append(self.encode_ids(torch.tensor([ids])))
+        return torch.cat(rows)
+
+    def open_tokenizer(self) -> Any:
+        """The tokenizer in the model's folder.
+
+        Raises:
+            CheckpointError: There is none, or another model's.
+        """
         from transformers import AutoTokenizer
 
         try:
@@ -161,11 +169,12 @@ class ClipEncoder:
             raise CheckpointError(
                 f"{self.folder.name} has no usable tokenizer of its own; copy the model's tokenizer.json beside its weights"
             )
-        rows = []
-        for text in texts:
-            ids = tokenizer(text, add_special_tokens=False, truncation=True, max_length=self.max_tokens)["input_ids"]
-            rows.append(self.encode_ids(torch.tensor([ids])))
-        return torch.cat(rows)
+        return tokenizer
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """Of the tokenizer's files."""
+        return digest_json({name: digest_file(path) for name, path in _tokenizer_files(str(self.folder)).items()})
 
     def encode_ids(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Features of token ids, without start and end."""
@@ -211,6 +220,12 @@ class ClipEncoder:
             hidden = self.model.text_model(input_ids=ids).last_hidden_state
         feature: Tensor = self.model.text_projection(hidden[:, -1])
         return feature
+
+
+def _digest(*parts: torch.nn.Module) -> str:
+    return digest_json(
+        [digest_arrays({key: value.cpu().numpy() for key, value in part.state_dict().items()}) for part in parts]
+    )
 
 
 @contextmanager

@@ -22,10 +22,17 @@ def find_model_folder(source: Path | str, kind: str) -> str:
         CheckpointError: A folder that holds no such model, or a path where there is none.
     """
     path, models = Path(source).expanduser(), os.environ.get(FOLDER_VARIABLE)
-    if not path.is_dir() and models and (Path(models) / path.name).is_dir():
+    is_hub_name = not path.is_absolute() and not str(source).startswith(".") and str(source).count("/") <= 1
+    # Not for publisher/model: another publisher's model may have that name.
+    if (
+        not path.is_dir()
+        and models
+        and (Path(models) / path.name).is_dir()
+        and not (is_hub_name and "/" in str(source))
+    ):
         path = Path(models) / path.name
     if not path.is_dir():
-        if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1:
+        if not is_hub_name:
             raise CheckpointError(
                 f"no folder {source}, and none named {path.name} in {FOLDER_VARIABLE}: put the {_NAMES[kind]} model there, or give its new place"
             )

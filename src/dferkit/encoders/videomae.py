@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from einops import rearrange
+from safetensors import SafetensorError
 
 from dferkit.encoders.attribution import Trace, trace_pixels
 from dferkit.encoders.model_folder import find_model_folder, told_missing
@@ -66,7 +67,7 @@ class VideoMAEEncoder:
                     str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
                 )
                 model, report = loaded
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
                 raise told_missing(source, "videomae", error) from error
             unfilled = sorted(report["missing_keys"])
             if unfilled:

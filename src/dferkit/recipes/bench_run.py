@@ -20,7 +20,7 @@ from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
 from dferkit.models.checkpoint import Checkpoint, TrainedModel, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier
 from dferkit.recipes.bench_data import BenchData, Split, Tell, open_data
-from dferkit.recipes.provenance import UNCALIBRATED, about_checkpoint, claim_run
+from dferkit.recipes.provenance import UNCALIBRATED, about_checkpoint, claim_run, refuse_other_run
 from dferkit.recipes.scoring import mean_over_views, scored_clips, write_scores
 from dferkit.recipes.training_run import apply_settings
 from dferkit.reports.results_table import markdown_rows, results_table, write_results
@@ -132,36 +132,51 @@ def _towers(run: BenchRun, config: BenchConfig) -> ClipEncoder | None:
     towers = ClipEncoder(run.clip, size=run.clip_size)
     if any(contender.has_paragraphs for contender in contenders.values()) and config.tokens > towers.max_tokens:
         raise ConfigError(f"tokens is {config.tokens}; {towers.name} takes sentences of up to {towers.max_tokens}")
+    if any(contender.tells_words for contender in contenders.values()):
+        towers.open_tokenizer()
     return towers
 
 
 def _claim(out: Path, run: BenchRun, clips: BenchData, towers: ClipEncoder | None) -> None:
-    """The folder holds one comparison: one data set, one protocol, and one encoder of each kind.
+    """The folder holds one comparison: one data set, one protocol, one version, and one encoder of each kind.
 
     Raises:
-        ConfigError: It holds another one.
+        ConfigError: It holds another one; then nothing is written.
     """
-    digests = {"nothing": "", "clip": towers.digest if towers else ""}
+    of_reads: dict[str, dict[str, str]] = {"nothing": {}}
+    claims: dict[str, dict[str, str]] = {}
     for name in run.models:
-        reads = find_contender(name).reads
-        if reads not in digests:
-            digests[reads] = open_visual_encoder(run.encoder_of(reads)).digest
+        contender = find_contender(name)
+        reads = contender.reads
+        if reads == "clip":
+            assert towers is not None
+            of_reads[reads] = {"encoder_digest": towers.digest, "text_digest": towers.text_digest}
+        elif reads not in of_reads:
+            of_reads[reads] = {"encoder_digest": open_visual_encoder(run.encoder_of(reads)).digest}
+        claims[name] = dict(of_reads[reads])
+        if contender.tells_words and towers is not None:
+            claims[name]["tokenizer"] = towers.tokenizer_digest
         for other, rival in CONTENDERS.items():
             path = out / other / "run.json"
-            if rival.reads == reads and path.is_file() and read_json(path).get("encoder_digest") != digests[reads]:
+            if rival.reads == reads and path.is_file() and not of_reads[reads].items() <= read_json(path).items():
                 raise ConfigError(
                     f"{other} in {out.name}/ reads another {reads}, and one table compares on one; give the same --clip, --clip-size and --videomae, or another --out"
                 )
-    same = {
-        "fold": run.fold,
+    whole = {
+        "data": clips.digest,
+        "folds": list(clips.folds),
         "views": run.views,
         "flip": run.with_flip,
         "settings": sorted(run.settings),
         "labels": run.labels,
+        "version": own_version(),
     }
-    claim_run(out, {**same, "data": clips.digest})
-    for name in run.models:
-        claim_run(out / name, {"encoder_digest": digests[find_contender(name).reads], "version": own_version()})
+    refuse_other_run(out, whole)
+    for name, claim in claims.items():
+        refuse_other_run(out / name, claim)
+    claim_run(out, whole)
+    for name, claim in claims.items():
+        claim_run(out / name, claim)
 
 
 def _write_tables(out: Path, config: BenchConfig) -> Outcome:
@@ -244,7 +259,7 @@ def _answers(
 
     lesson = Lesson(
         train=split.train, test=split.test, config=config, clip=towers, state=state, keep=keep,
-        tell=lambda done, of, loss: tell(f"{name}, seed {config.bap.seed}, fold {split.name}", done, of, f"loss {loss:.3f}"),
+        tell=lambda done, of, loss: tell("training", done, of, f"{name}, seed {config.bap.seed}, fold {split.name}: loss {loss:.3f}"),
     )  # fmt: skip
     answer = find_contender(name).learn(lesson)
     told = {order: answer(in_order(split.test, order)) for order in ORDERS}

@@ -72,10 +72,20 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It holds another run.
     """
+    refuse_other_run(out, identity)
+    if not (out / "run.json").is_file():
+        write_json(out / "run.json", dict(identity))
+
+
+def refuse_other_run(out: Path, identity: Mapping[str, Any]) -> None:
+    """Check that a folder holds this run or none.
+
+    Raises:
+        ConfigError: It holds another run.
+    """
     now: dict[str, Any] = json.loads(json.dumps(dict(identity)))
     path = out / "run.json"
     if not path.is_file():
-        write_json(path, now)
         return
     was = read_json(path)
     changed = [key for key in now if was.get(key) != now[key]]

@@ -284,13 +284,15 @@ def _pairs(explanation: Explanation, top_k: int) -> str:
 def _cell_table(explanation: Explanation, top_k: int) -> str:
     listed = alignment_table(explanation, 20)
     listed = listed[(listed["rank"] <= top_k) & (listed["frame"] >= 0)]
+    has_places = cells_of(explanation) != "frames"
     rows = [
-        f'<tr><td data-value="{r.word_index}">{escape(r.word)}</td><td>{r.rank}</td><td>{r.frame}</td>'
-        f"{_number_cell(r.timestamp)}<td>{escape(r.region)}</td><td>{r.row}</td><td>{r.col}</td>"
-        f"{_number_cell(r.weight, 4)}{_number_cell(r.motion)}</tr>"
+        f'<tr><td data-value="{r.word_index}">{escape(r.word)}</td><td>{r.rank}</td><td>{r.frame}</td>{_number_cell(r.timestamp)}'
+        + (f"<td>{escape(r.region)}</td><td>{r.row}</td><td>{r.col}</td>" if has_places else "")
+        + f"{_number_cell(r.weight, 4)}{_number_cell(r.motion)}</tr>"
         for r in listed.itertuples()
     ]
-    head = ("word", "rank", "frame", "time (s)", "region", "row", "column", "weight", "motion")
+    places = ("region", "row", "column") if has_places else ()
+    head = ("word", "rank", "frame", "time (s)", *places, "weight", "motion")
     content = _sortable(head, rows, "The same numbers as in alignments.csv, seven digits when pointed at.")
     return f"<details><summary>The {top_k} heaviest {cells_of(explanation)} of every word</summary>{content}</details>"
 

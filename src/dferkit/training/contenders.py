@@ -100,13 +100,14 @@ class Contender:
 
     Attributes:
         reads: Whose tokens (``nothing``, ``box``, ``videomae``, ``clip``). what: One line for a reader of the table.
-        has_paragraphs: It learns sentences of ``BenchConfig.tokens`` tokens.
+        has_paragraphs: It learns sentences of ``BenchConfig.tokens`` tokens. tells_words: It reads texts through CLIP's tokenizer.
     """
 
     reads: str
     what: str
     learn: Callable[[Lesson], Answer]
     has_paragraphs: bool = False
+    tells_words: bool = False
 
 
 def _class_prior(lesson: Lesson) -> Answer:
@@ -234,9 +235,9 @@ CONTENDERS: Mapping[str, Contender] = MappingProxyType(
         },
         "videomae_cross_entropy": Contender(reads="videomae", what="frozen VideoMAE, two layers, cross-entropy", learn=_head(is_focal=False)),
         "videomae_focal": Contender(reads="videomae", what="frozen VideoMAE, two layers, weighted focal loss", learn=_head(is_focal=True)),
-        "clip_zero_shot": Contender(reads="clip", what="CLIP, class prompts, nothing trained", learn=_zero_shot(lambda label: f"a photo of a face showing {label}")),
-        "clip_zero_shot_units": Contender(reads="clip", what="CLIP, action-unit descriptions, nothing trained", learn=_zero_shot(described)),
-        "clip_temporal": Contender(reads="clip", what="frozen CLIP, temporal transformer, class descriptions (DFER-CLIP family)", learn=_clip_temporal),
+        "clip_zero_shot": Contender(reads="clip", what="CLIP, class prompts, nothing trained", learn=_zero_shot(lambda label: f"a photo of a face showing {label}"), tells_words=True),
+        "clip_zero_shot_units": Contender(reads="clip", what="CLIP, action-unit descriptions, nothing trained", learn=_zero_shot(described), tells_words=True),
+        "clip_temporal": Contender(reads="clip", what="frozen CLIP, temporal transformer, class descriptions (DFER-CLIP family)", learn=_clip_temporal, tells_words=True),
         "a3lign": Contender(reads="clip", what="A³lign-DFER", learn=_a3lign(), has_paragraphs=True),
         "a3lign_concat": Contender(reads="clip", what="A³lign-DFER, video and paragraph as one sequence", learn=_a3lign("concat"), has_paragraphs=True),
         "a3lign_no_bap": Contender(reads="clip", what="A³lign-DFER, all trained together from the start", learn=_a3lign(has_bap=False), has_paragraphs=True),

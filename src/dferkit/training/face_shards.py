@@ -192,7 +192,12 @@ def render_shards(
         Shard paths, part by part.
     """
     jobs = [
-        (config, number, str(Path(folder) / f"part{part:02d}-{number:04d}.safetensors"), str(landmarker or ""))
+        (
+            config,
+            number,
+            str(Path(folder) / f"part{part:02d}-{number:04d}{'' if landmarker else '-unmeasured'}.safetensors"),
+            str(landmarker or ""),
+        )
         for part, config in enumerate(parts)
         for number in range(-(-config.num_subjects // SUBJECTS_PER_SHARD))
     ]
