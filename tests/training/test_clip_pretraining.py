@@ -33,8 +33,6 @@ def data() -> FaceShard:
         profile=np.zeros(clips, int),
         heat=empty,
         landmarks=empty,
-        blend_shapes=empty,
-        head_pose=empty,
         boxes=empty,
     )
 

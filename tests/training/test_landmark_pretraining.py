@@ -53,8 +53,6 @@ def planted(clips: int, seed: int) -> FaceShard:
         profile=np.full(clips, PROFILES.index("posed")),
         heat=np.zeros((clips, len(AU_NAMES), 8, 8), np.float16),
         landmarks=landmarks.astype(np.float32),
-        blend_shapes=np.zeros((clips, FRAMES, 52), np.float16),
-        head_pose=np.zeros((clips, FRAMES, 4, 4), np.float32),
         boxes=np.tile(np.array((50.0, 50, 100, 100), np.float32), (clips, FRAMES, 1)),
     )
 

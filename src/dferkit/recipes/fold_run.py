@@ -60,12 +60,11 @@ class FoldResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedFold:
-    """Models of one fold. ``checkpoint`` is that of the chosen epoch, ``last`` that of the last one; ``scores`` are UAR on the held-out clips after each epoch."""
+    """Models of one fold. ``checkpoint`` is that of the chosen epoch, ``last`` that of the last one."""
 
     checkpoint: Checkpoint
     last: TrainedModel
     epoch: int
-    scores: tuple[float, ...]
 
 
 def train_fold(
@@ -140,15 +139,16 @@ def train_fold(
         annotation_digest=release.annotation_digest,
     )
     folder = save_checkpoint(Checkpoint(model=chosen, coarse=coarse, about=about), out / "checkpoints" / model)
-    scores = tuple(selection.scores) if selection else ()
     epoch = selection.epoch if selection else run.training.epochs
-    write_json(out / "selection.json", {"rule": protocol.select, "epoch": epoch, "uar_by_epoch": list(scores)})
+    write_json(
+        out / "selection.json",
+        {"rule": protocol.select, "epoch": epoch, "uar_by_epoch": list(selection.scores) if selection else []},
+    )
     stored = load_checkpoint(folder)  # what is tested is what was written
     return TrainedFold(
         checkpoint=stored,
         last=stored.model if selection is None else last,
         epoch=epoch,
-        scores=scores,
     )
 
 

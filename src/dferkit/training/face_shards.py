@@ -16,7 +16,7 @@ from dferkit.evaluation.claims import on_crop
 from dferkit.faces import CROP_MARGIN, FaceLandmarker, HaarDetector, measure_geometry, track_faces, warp_face
 from dferkit.labels import BASIC
 from dferkit.parallel import run_parallel
-from dferkit.schema import DecodeReport, FaceGeometry, FaceTrack, Frames
+from dferkit.schema import DecodeReport, FaceTrack, Frames
 from dferkit.storage import atomic_path
 from dferkit.synthetic.benchmark import (
     BenchmarkConfig,
@@ -43,7 +43,7 @@ _LARGE, _SUPERSAMPLING = 160, (1.5, 1.0)  # large pictures are drawn once per pi
 HEAT_GRID = (8, 8)  # of the box's tokens
 PROFILES = ("posed", "natural", "varied")
 _PEOPLE_PER_PART = 1_000_000
-_LANDMARKS, _BLEND_SHAPES = 478, 52  # MediaPipe's
+_LANDMARKS = 478  # MediaPipe's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +55,8 @@ class FaceShard:
         subject: (clips,) number of the person, unique over the parts of a rendering. tone: (clips,) index into ``SKIN_TONES``.
         profile: (clips,) index into ``PROFILES``.
         heat: float16 (clips, AUs, 8, 8) how far each action unit moves what a cell of a crop in use shows, largest cell 1.
-        landmarks: float32 (clips, frames, 478, 3) pixels of the frame, NaN where the landmarker saw no face; blend_shapes
-            (clips, frames, 52); head_pose (clips, frames, 4, 4). boxes: (clips, frames, 4) pixels, NaN where not found.
+        landmarks: float32 (clips, frames, 478, 3) pixels of the frame, NaN where the landmarker saw no face or was not there.
+        boxes: (clips, frames, 4) pixels, NaN where not found.
     """
 
     crops: np.ndarray
@@ -67,8 +67,6 @@ class FaceShard:
     profile: np.ndarray
     heat: np.ndarray
     landmarks: np.ndarray
-    blend_shapes: np.ndarray
-    head_pose: np.ndarray
     boxes: np.ndarray
 
     def take(self, chosen: np.ndarray) -> FaceShard:
@@ -91,11 +89,12 @@ def _landmarker_of(path: str) -> FaceLandmarker:
     return _landmarker
 
 
-def _unmeasured(frames: int) -> FaceGeometry:
-    """As where the landmarker sees no face."""
-    shapes = ((_LANDMARKS, 3), (_BLEND_SHAPES,), (4, 4))
-    landmarks, blend_shapes, pose = (np.full((frames, *shape), np.nan, np.float32) for shape in shapes)
-    return FaceGeometry(landmarks=landmarks, blend_shapes=blend_shapes, head_pose=pose)
+def _landmarks(frames: Frames, track: FaceTrack, landmarker: str) -> np.ndarray:
+    if not landmarker:
+        return np.full((len(frames.images), _LANDMARKS, 3), np.nan)
+    found = measure_geometry(frames, track, _landmarker_of(landmarker)).landmarks
+    assert found is not None
+    return found
 
 
 def _render_shard(job: tuple[BenchmarkConfig, int, str, str]) -> int:
@@ -113,12 +112,8 @@ def _render_shard(job: tuple[BenchmarkConfig, int, str, str]) -> int:
         tracks = track_faces(frames, detector)
         if not tracks:
             continue  # as in use: a clip without a found face teaches nothing
-        geometry = (
-            measure_geometry(frames, tracks[0], _landmarker_of(landmarker))
-            if landmarker
-            else _unmeasured(len(frames.images))
-        )
-        rows.append(_row(config, plan, people[plan.subject], performance, frames, tracks[0], geometry))
+        landmarks = _landmarks(frames, tracks[0], landmarker)
+        rows.append(_row(config, plan, people[plan.subject], performance, frames, tracks[0], landmarks))
     with atomic_path(out) as temporary:
         save_file({key: np.ascontiguousarray(np.stack([row[key] for row in rows])) for key in rows[0]}, temporary)
     return len(plans)
@@ -153,12 +148,9 @@ def _row(
     performance: Performance,
     frames: Frames,
     track: FaceTrack,
-    geometry: FaceGeometry,
+    landmarks: np.ndarray,
 ) -> dict[str, np.ndarray]:
     size = frames.images.shape[1]
-    assert geometry.landmarks is not None
-    assert geometry.blend_shapes is not None
-    assert geometry.head_pose is not None
     heat = motion_truth(identity, performance, size=size).heat
     return {
         "crops": warp_face(frames, track, size=CROP_SIZE, margin=WIDE_MARGIN).images,
@@ -168,9 +160,7 @@ def _row(
         "tone": np.array(list(SKIN_TONES).index(identity.skin_tone)),
         "profile": np.array(PROFILES.index(config.profile)),
         "heat": on_crop(heat, np.nanmean(track.boxes, 0), (size, size), HEAT_GRID).astype(np.float16),
-        "landmarks": geometry.landmarks.astype(np.float32),
-        "blend_shapes": geometry.blend_shapes.astype(np.float16),
-        "head_pose": geometry.head_pose.astype(np.float32),
+        "landmarks": landmarks.astype(np.float32),
         "boxes": track.boxes.astype(np.float32),
     }
 
