@@ -241,6 +241,17 @@ def test_clips_that_cannot_be_used_are_named(run_here: Run, tmp_path: Path) -> N
     assert len(json.loads((tmp_path / "out" / "bench.json").read_text())["unused"]) == 2
 
 
+def test_a_call_that_learned_nothing_holds_no_folder(run_here: Run, tmp_path: Path) -> None:
+    render_benchmark(BenchmarkConfig(clips=28, seed=14), tmp_path / "clips", workers=1)
+    videos = tmp_path / "clips" / "videos"
+    videos.rename(tmp_path / "away")
+    asked = ("bench", "--data", tmp_path / "clips" / "clips.csv", "--models", "class_prior", "--out", tmp_path / "out", "--workers", 1)  # fmt: skip
+    assert run_here(*asked).returncode == 3
+    (tmp_path / "away").rename(videos)
+    again = run_here(*asked)
+    assert again.returncode == 0, again.stderr
+
+
 def test_a_kept_checkpoint_finds_its_clip_by_name(
     run_here: Run, clips: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

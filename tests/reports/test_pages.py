@@ -15,7 +15,7 @@ from dferkit.evaluation.metrics import evaluate_predictions
 from dferkit.explain import alignment_table
 from dferkit.labels import BASIC
 from dferkit.reports import page
-from dferkit.reports.clip_page import clip_section, deletion_section, verdict_text
+from dferkit.reports.clip_page import clip_section, deletion_section, deletion_verdict, verdict_text
 from dferkit.reports.figures import write_confusion, write_explanation, write_over_time
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.shown import frames_to_show
@@ -243,7 +243,11 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
 
 @pytest.mark.parametrize(
     ("ranked", "words"),
-    [(0.2, "more than chance"), (0.49, "within the spread of random orders"), (0.9, "as decoration")],
+    [
+        (0.2, "more than chance: it shows"),
+        (0.49, "within the spread of random orders"),
+        (0.9, "as decoration"),
+    ],
 )
 def test_the_deletion_test_is_told_as_it_is(ranked: float, words: str):
     random = np.stack([np.full(20, 0.9), np.linspace(0.3, 0.7, 20)], axis=1)
@@ -267,6 +271,17 @@ def test_numbers_read_well():
     assert [page.number(v) for v in (0.81234, -0.5, 0.00001, float("nan"), 12, 1234567, True)] == [
         "0.812", "−0.500", "1e−05", "–", "12", "1,234,567", "yes",
     ]  # fmt: skip
+
+
+def test_a_difference_that_nobody_would_see_is_told_as_such():
+    test = DeletionTest(
+        fractions=np.array([0.0, 0.3]),
+        ranked_probability=np.array([0.2, 0.198]),
+        random_probability=np.full((10, 2), 0.2),
+        drop=0.001,
+    )
+    assert test.num_beaten == 10
+    assert "but hardly: +0.001 of probability" in deletion_verdict(test)
 
 
 def test_the_heaviest_frames_are_shown(explanation: Explanation):

@@ -143,6 +143,9 @@ def _claim(out: Path, run: BenchRun, clips: BenchData, towers: ClipEncoder | Non
     Raises:
         ConfigError: It holds another one; then nothing is written.
     """
+    if not any(out.glob("*/seed-*")):  # a call that ended before anything was learned holds nothing
+        for path in (out / "run.json", *out.glob("*/run.json")):
+            path.unlink(missing_ok=True)
     of_reads: dict[str, dict[str, str]] = {"nothing": {}}
     claims: dict[str, dict[str, str]] = {}
     for name in run.models:

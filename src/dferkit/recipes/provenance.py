@@ -16,7 +16,7 @@ from dferkit.reports.tables import own_version
 from dferkit.storage import digest_file, read_json, write_json
 from dferkit.training.captioned import TOP_K
 
-_DIGEST_LENGTH, _MOST_TOLD = 64, 80
+_DIGEST_LENGTH, _MOST_TOLD = 64, 240
 UNCALIBRATED = "UNCALIBRATED on real faces"
 
 

@@ -20,6 +20,7 @@ from dferkit.reports.shown import frames_to_show, main_words
 from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, Prediction
 
 _MAIN_WORDS = 3
+_HARDLY = 0.01  # a mean difference in probability that nobody would see
 _MAX_THUMBNAILS = 16
 _STATUS = {
     "ok": "answered",
@@ -312,6 +313,8 @@ def _sortable(head: Sequence[str], rows: Sequence[str], caption: str) -> str:
 
 def deletion_verdict(test: DeletionTest, *, cells: str = "patches") -> str:
     """What a deletion test says of the picture, in one sentence."""
+    if test.num_beaten >= 0.95 * len(test.random_probability) and test.drop < _HARDLY:
+        return f"The evidence matters more than chance, but hardly: {test.drop:+.3f} of probability. Do not lean on it."
     if test.num_beaten >= 0.95 * len(test.random_probability):
         return "The evidence matters more than chance: it shows something that the model used."
     if test.drop > 0:
