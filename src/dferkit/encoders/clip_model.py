@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import find_model_folder, told_missing
+from dferkit.encoders.model_folder import digest_weights, find_model_folder, told_missing
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.schema import FaceClip, VisualTokens
-from dferkit.storage import digest_arrays, digest_file, digest_json
+from dferkit.storage import digest_file, digest_json
 
 NUM_FRAMES = 16
 KINDS = {"upsample": "clip", "interpolate": "clip-interpolate"}
@@ -89,9 +89,9 @@ class ClipEncoder:
         self._mean, self._std = _normalisation(str(source))
         # All that tokens depend on; not the whole configuration, which grows with the library's version.
         image = [[getattr(vision, key) for key in _TOWER], self._side, self._patch, size, self._mean.tolist(), self._std.tolist()]  # fmt: skip
-        self.digest = digest_json([_digest(model.vision_model, model.visual_projection), image])
+        self.digest = digest_json([digest_weights(model.vision_model, model.visual_projection), image])
         words = [[getattr(text, key) for key in _TOWER], self._start, self._end, float(model.logit_scale)]
-        self.text_digest = digest_json([_digest(model.text_model, model.text_projection), words])
+        self.text_digest = digest_json([digest_weights(model.text_model, model.text_projection), words])
 
     def to(self, device: str) -> ClipEncoder:
         """Move the towers; ``encode_embeddings`` then takes tokens of that device, all else is for the CPU."""
@@ -174,7 +174,7 @@ class ClipEncoder:
     @property
     def tokenizer_digest(self) -> str:
         """Of the tokenizer's files."""
-        return digest_json({name: digest_file(path) for name, path in _tokenizer_files(str(self.folder)).items()})
+        return digest_json({name: digest_file(path) for name, path in _files(str(self.folder), *_TOKENIZER).items()})
 
     def encode_ids(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Features of token ids, without start and end."""
@@ -222,12 +222,6 @@ class ClipEncoder:
         return feature
 
 
-def _digest(*parts: torch.nn.Module) -> str:
-    return digest_json(
-        [digest_arrays({key: value.cpu().numpy() for key, value in part.state_dict().items()}) for part in parts]
-    )
-
-
 @contextmanager
 def _instead(table: torch.nn.Module, embeddings: Tensor) -> Iterator[None]:
     """While it lasts, the embedding table answers with these embeddings."""
@@ -245,28 +239,25 @@ def _ends(config: Any) -> tuple[int, int]:
     return int(config.bos_token_id), int(config.eos_token_id)
 
 
-def _tokenizer_files(source: str) -> dict[str, Path]:
-    """Those that are there, by name."""
+def _files(source: str, *names: str) -> dict[str, Path]:
+    """Those of a model's files that are there, by name."""
     from transformers.utils import cached_file
 
     found = {
         name: cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
-        for name in _TOKENIZER
+        for name in names
     }
     return {name: Path(path) for name, path in found.items() if path is not None}
 
 
 def _normalisation(source: str) -> tuple[Tensor, Tensor]:
     """Mean and spread of the channels: the model's own, or OpenAI's."""
-    from transformers.utils import cached_file
-
     mean: tuple[float, ...] = _MEAN
     std: tuple[float, ...] = _STD
     name = "preprocessor_config.json"
-    found = cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
-    if found is not None:
+    if found := _files(source, name):
         try:
-            about = json.loads(Path(found).read_text(encoding="utf-8"))
+            about = json.loads(found[name].read_text(encoding="utf-8"))
             mean, std = (
                 tuple(map(float, about.get(key, known))) for key, known in (("image_mean", mean), ("image_std", std))
             )

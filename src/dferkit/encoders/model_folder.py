@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from torch import nn
+
 from dferkit.errors import CheckpointError
 from dferkit.model_files import FOLDER_VARIABLE
-from dferkit.storage import read_json
+from dferkit.storage import digest_arrays, digest_json, read_json
 
 _NAMES = {"clip": "CLIP", "videomae": "VideoMAE"}
 
@@ -59,4 +61,11 @@ def told_missing(source: Path | str, kind: str, error: Exception) -> CheckpointE
         )
     return CheckpointError(
         f"no {_NAMES[kind]} model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache"
+    )
+
+
+def digest_weights(*parts: nn.Module) -> str:
+    """SHA-256 over names and values of all weights, part by part."""
+    return digest_json(
+        [digest_arrays({key: value.cpu().numpy() for key, value in part.state_dict().items()}) for part in parts]
     )

@@ -13,10 +13,10 @@ from einops import rearrange
 from safetensors import SafetensorError
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import find_model_folder, told_missing
+from dferkit.encoders.model_folder import digest_weights, find_model_folder, told_missing
 from dferkit.errors import CheckpointError
 from dferkit.schema import FaceClip, VisualTokens
-from dferkit.storage import digest_arrays, digest_json
+from dferkit.storage import digest_json
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -88,8 +88,7 @@ class VideoMAEEncoder:
         )
         self._input_frames = config.num_frames
         about = [config.hidden_act, config.layer_norm_eps, config.num_attention_heads, config.image_size, config.patch_size, config.num_frames, config.tubelet_size]  # fmt: skip
-        weights = digest_arrays({key: value.cpu().numpy() for key, value in model.state_dict().items()})
-        self.digest = digest_json([weights, about])
+        self.digest = digest_json([digest_weights(model), about])
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[FaceClip], *, batch_size: int = 4) -> list[VisualTokens]:

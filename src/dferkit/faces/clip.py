@@ -13,6 +13,7 @@ from dferkit.faces.detect import Detector
 from dferkit.faces.geometry import CROP_MARGIN
 from dferkit.faces.landmarks import FaceLandmarker
 from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
+from dferkit.faces.warp import no_face_message
 from dferkit.schema import ClipStatus, DecodeReport, FaceClip, Record
 from dferkit.video import clip_window, index_source, spread_window
 
@@ -90,12 +91,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return "its frames do not fit into the memory" if isinstance(error, MemoryError) else "OpenCV refused a frame"
-
-
-def no_face_message(num_frames: int, detector: str) -> str:
-    """What to do when a detector finds nobody."""
-    other = "Give" if detector.startswith("yunet") else "Try --face yunet, or give"
-    return f"no face in {num_frames} sampled frames. {other} boxes as a CSV with --face, if there is one"
 
 
 def _judge(faces: WindowFaces, is_truncated: bool, seconds: float, front_end: str) -> ClipStatus:

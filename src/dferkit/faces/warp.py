@@ -48,6 +48,12 @@ class BoxJitter:
         )
 
 
+def no_face_message(num_frames: int, detector: str) -> str:
+    """What to do when a detector finds nobody."""
+    other = "Give" if detector.startswith("yunet") else "Try --face yunet, or give"
+    return f"no face in {num_frames} sampled frames. {other} boxes as a CSV with --face, if there is one"
+
+
 def warp_face(
     frames: Frames, track: FaceTrack, *, size: int = 112, margin: float = CROP_MARGIN, jitter: BoxJitter | None = None
 ) -> FaceClip:
@@ -70,7 +76,7 @@ def warp_face(
         raise ConfigError(f"size {size} with margin {margin} is not usable: size is at least 8, margin -0.4 to 4")
     found = np.flatnonzero(track.found)
     if len(found) == 0:
-        raise NoFaceError(f"no face in {len(track.found)} sampled frames. Try --face yunet, or give boxes as a CSV")
+        raise NoFaceError(no_face_message(len(track.found), track.front_end))
     crops = {
         int(i): crop_face(frames.images[i], track.boxes[i], size=size, margin=margin, jitter=jitter) for i in found
     }

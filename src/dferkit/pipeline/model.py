@@ -16,8 +16,8 @@ from dferkit.encoders.protocols import DescribingEncoder, LandmarkReader, Visual
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import BackendError, ConfigError, DataError, VideoError
 from dferkit.faces import FaceLandmarker, build_detector
-from dferkit.faces.clip import no_face_message
 from dferkit.faces.read import LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
+from dferkit.faces.warp import no_face_message
 from dferkit.judgement import Thresholds, find_doubts, judge
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.pipeline.explanation import explain_answer
