@@ -18,10 +18,10 @@ import torch
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.faces import landmarker_file
 from dferkit.labels import BASIC
+from dferkit.pretraining.face_shards import FaceShard, read_shards, render_shards
+from dferkit.pretraining.landmarks import LANDMARK_TRAINING, predict_shapes, pretrain_landmarks, shape_set
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, fingerprint
-from dferkit.training.face_shards import FaceShard, read_shards, render_shards
-from dferkit.training.landmark_pretraining import LANDMARK_TRAINING, predict_shapes, pretrain_landmarks, shape_set
 
 SIZE = 160
 

@@ -39,7 +39,7 @@ from dferkit.synthetic.benchmark import draw_clip, draw_identity
 from dferkit.synthetic.flow import GRID
 from dferkit.synthetic.probes import render_probe
 from dferkit.synthetic.render import render_frames
-from dferkit.training.features import read_clip
+from dferkit.tokens.features import read_clip
 
 PROBES = ("none", "head", "camera", "light", "blink", "speech")
 PROBE_SEED, ALL_SEED, TRAIN_SEED = 11, 12, 13

@@ -31,9 +31,10 @@ from dferkit.parallel import run_parallel
 from dferkit.reports.tables import clean_json
 from dferkit.storage import digest_file, write_json
 from dferkit.synthetic import BenchmarkConfig, read_truth, render_benchmark
-from dferkit.training.features import FeatureConfig, Features, extract_features
+from dferkit.tokens.dataset import ClipSet, TextSides, caption_split, clip_set
+from dferkit.tokens.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import TrainingConfig, predict_plans
-from dferkit.training.table import ClipSet, TextSides, base_config, caption_split, clip_set, train_row
+from dferkit.training.row import base_config, train_row
 
 
 def split_clips(out: Path, motion: str = "tokens") -> tuple[Features, np.ndarray, ClipSet, ClipSet, TextSides]:

@@ -18,7 +18,7 @@ import torch
 
 # Shapes and dtypes that these packages announce are checked in every call; they must not be loaded before.
 CHECKED = (
-    "encoders", "evaluation", "explain", "losses", "models", "motion", "training.batches", "training.phases",
+    "encoders", "evaluation", "explain", "losses", "models", "motion", "tokens.batches", "training.phases",
     # Each by itself: alignment.fused is source for Triton, which reads it as it stands.
     *(f"alignment.{name}" for name in ("align", "cost", "implicit", "newton", "problem", "request", "score", "sinkhorn", "transport")),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.encoders.conv_stem import STEM_WIDTHS, ConvStem, clip_class
-from dferkit.training.clip_pretraining import ClipPretrainingConfig, new_clip
+from dferkit.pretraining.clip import ClipPretrainingConfig, new_clip
 
 SMALL = ClipPretrainingConfig(width=16, layers=1, heads=2, text_width=16, text_layers=1, dim=12)
 

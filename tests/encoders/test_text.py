@@ -18,8 +18,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import CheckpointError, DataError
+from dferkit.pretraining.text_vocabulary import build_tokenizer
 from dferkit.schema import TextTokens
-from dferkit.training.text_vocabulary import build_tokenizer
 
 TEXTS = (
     "Brows furrowed clearly, 0.8–1.9 s; lips pressed together slightly, 1.0–2.0 s.",

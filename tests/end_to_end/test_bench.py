@@ -23,11 +23,11 @@ from dferkit.models.a3lign import A3lignReader
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.preparation import FaceStore
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
+from dferkit.tokens.dataset import ClipSet
+from dferkit.tokens.views import clip_views
 from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, described, find_contender
 from dferkit.training.loop import TrainingConfig
 from dferkit.training.phases import BapConfig
-from dferkit.training.table import ClipSet
-from dferkit.training.views import clip_views
 
 Run = Callable[..., CompletedProcess[str]]
 QUICK = ("--set", "grace.epochs=1", "--set", "bap.epochs=[1,1,1]", "--set", "sentences=2", "--set", "tokens=3", "--set", "head_epochs=2")  # fmt: skip

@@ -20,7 +20,7 @@ from dferkit.datasets import LAYOUTS
 from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, plant_fault, write_mini_release
 from dferkit.preparation import FaceStore
-from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+from dferkit.tokens.stored import TokenConfig, encode_store, open_tokens
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from small_release import face_folders, files
 from dferkit.errors import CheckpointError
 from dferkit.preparation import FaceStore, PrepareConfig, prepare_faces, shards
 from dferkit.schema import Release
-from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+from dferkit.tokens.stored import TokenConfig, encode_store, open_tokens
 
 SMALL = PrepareConfig(size=64)
 

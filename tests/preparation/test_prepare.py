@@ -22,7 +22,7 @@ from dferkit.faces import HaarDetector, build_detector, read_clip_faces
 from dferkit.preparation import FaceStore, PrepareConfig, estimate_preparation, prepare_faces, run, shards
 from dferkit.schema import Record, Release
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
-from dferkit.training.features import read_clip
+from dferkit.tokens.features import read_clip
 
 SMALL = PrepareConfig(size=SIDE)
 Faces = tuple[Release, Path]

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from dferkit.errors import CheckpointError
 from dferkit.losses import weighted_focal
 from dferkit.models.grace import Grace
+from dferkit.tokens.rows import TokenRows, digest_rows, not_finite, take_rows
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
 from dferkit.training.selection import EpochSelection
-from dferkit.training.token_rows import TokenRows, digest_rows, not_finite, take_rows
 
 QUICK = TrainingConfig(epochs=6, batch=14, save_every_epochs=2, learning_rate=3e-3)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.models.build import variant
 from dferkit.models.grace import Grace
-from dferkit.training.batches import collate, epoch_batches, number_clips
+from dferkit.tokens.batches import collate, epoch_batches, number_clips
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
 
 QUICK = TrainingConfig(epochs=6, batch=14, save_every_epochs=2)

@@ -32,7 +32,7 @@ def encode(
     Interrupted, the same command goes on. A clip with fewer frames than views need gets fewer views.
     """
     from dferkit.cli.prepare import parse_shard
-    from dferkit.training.stored_tokens import TokenConfig, encode_store
+    from dferkit.tokens.stored import TokenConfig, encode_store
 
     config = TokenConfig(encoder=encoder, times=views, with_flip=flip, motion=motion)
     with Stages() as tell:

@@ -61,8 +61,8 @@ def evaluate(
     baselines = parse_baselines(baseline or [])
     loaded = open_checkpoint(checkpoint)
     if data.is_dir():
+        from dferkit.datasets.protocol import ProtocolConfig
         from dferkit.recipes.store_scoring import evaluate_store
-        from dferkit.training.protocol import ProtocolConfig
 
         with Stages() as tell:
             figures = evaluate_store(

@@ -52,7 +52,7 @@ def pretrain(
     if what not in ("box", "clip"):
         raise ConfigError(f"--what is {what!r}; choose box or clip")
     if what == "clip":
-        from dferkit.training.clip_pretraining import ClipPretrainingConfig
+        from dferkit.pretraining.clip import ClipPretrainingConfig
 
         if start != "none":
             raise ConfigError("--start is for the box; the small CLIP begins with the box's convolutions")

@@ -13,8 +13,8 @@ from dferkit.cli.progress import note, plural
 
 def say_scores(figures: Mapping[str, Any], out: Path) -> None:
     """One line of scores on stdout, and one per baseline; how the epoch was chosen and every warning on stderr."""
+    from dferkit.datasets.protocol import RULE_TEXT
     from dferkit.evaluation.metrics import WARNINGS
-    from dferkit.training.selection import RULE_TEXT
 
     low, high = figures["uar_ci95"]
     folds = figures.get("folds")

@@ -33,11 +33,11 @@ from dferkit.recipes.training_run import apply_settings
 from dferkit.reports.tables import Provenance, clean_json
 from dferkit.schema import Record, TextTokens
 from dferkit.storage import digest_file, write_json
+from dferkit.tokens.captioned import caption_unseen
+from dferkit.tokens.dataset import clip_set
+from dferkit.tokens.features import FeatureConfig, Features, extract_features, one_thread
 from dferkit.training.adaptation import AdaptationConfig, adapt_grace
-from dferkit.training.captioned import caption_unseen
-from dferkit.training.features import FeatureConfig, Features, extract_features, one_thread
 from dferkit.training.loop import predict_logits
-from dferkit.training.table import clip_set
 
 Report = Callable[[str, int, int, str], None]
 MOST_FOLDS = 5

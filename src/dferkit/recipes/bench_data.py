@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dferkit.datasets import check_disjoint, choose_split, read_manifest
+from dferkit.datasets.protocol import choose_folds, inner_groups
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.faces import build_detector
 from dferkit.labels import BASIC
 from dferkit.preparation import FaceStore
 from dferkit.schema import ClipStatus, Fold, Record
 from dferkit.storage import digest_file, digest_json
-from dferkit.training.features import FeatureConfig, Features, extract_features
-from dferkit.training.protocol import choose_folds, inner_groups
-from dferkit.training.stored_tokens import StoredTokens, TokenConfig, encode_store, open_tokens
-from dferkit.training.table import ClipSet, clip_set
+from dferkit.tokens.dataset import ClipSet, clip_set
+from dferkit.tokens.features import FeatureConfig, Features, extract_features
+from dferkit.tokens.stored import StoredTokens, TokenConfig, encode_store, open_tokens
 from dferkit.video import digest_source
 
 Tell = Callable[[str, int, int, str], None]

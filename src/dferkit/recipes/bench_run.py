@@ -27,8 +27,8 @@ from dferkit.reports.results_table import markdown_rows, results_table, write_re
 from dferkit.reports.tables import Provenance, own_version
 from dferkit.schema import ClipStatus
 from dferkit.storage import atomic_path, natural_key, read_json, write_json, write_text
+from dferkit.tokens.features import one_thread
 from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, find_contender, in_order
-from dferkit.training.features import one_thread
 
 _ANSWERS = "answers.safetensors"
 ORDERS = ("normal", "random", "reversed")

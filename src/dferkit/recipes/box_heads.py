@@ -26,6 +26,9 @@ from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space, save_joint_space
 from dferkit.models.shipped import HEADS, head_folder
+from dferkit.pretraining.face_shards import PROFILES, FaceShard
+from dferkit.pretraining.joint import JointPretrainingConfig, KnownClips, pretrain_joint_space
+from dferkit.pretraining.shard_tokens import FrontEndClips, combine, encode_landmarks, encode_pixels
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.reports.card import write_card
 from dferkit.reports.gallery import write_gallery
@@ -33,13 +36,11 @@ from dferkit.storage import read_json, write_json
 from dferkit.synthetic.benchmark import BenchmarkConfig, draw_clip, fingerprint, plan_clips
 from dferkit.synthetic.identity import SKIN_TONES
 from dferkit.synthetic.motion import Profile
-from dferkit.training.captioned import Captioned, caption_unseen
-from dferkit.training.face_shards import PROFILES, FaceShard
-from dferkit.training.features import one_thread
-from dferkit.training.joint_pretraining import JointPretrainingConfig, KnownClips, pretrain_joint_space
+from dferkit.tokens.captioned import Captioned, caption_unseen
+from dferkit.tokens.dataset import ClipSet, caption_split
+from dferkit.tokens.features import one_thread
 from dferkit.training.loop import TrainingConfig, predict_logits, predict_plans
-from dferkit.training.shard_tokens import FrontEndClips, combine, encode_landmarks, encode_pixels
-from dferkit.training.table import ClipSet, base_config, caption_split, train_row
+from dferkit.training.row import base_config, train_row
 
 if TYPE_CHECKING:
     from dferkit.recipes.pretrain import PretrainConfig

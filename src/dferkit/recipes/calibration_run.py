@@ -36,7 +36,7 @@ from dferkit.reports.notice import CALIBRATED
 from dferkit.reports.tables import clean_json, own_version
 from dferkit.schema import Record
 from dferkit.storage import write_json
-from dferkit.training.features import FeatureConfig, extract_features, one_thread
+from dferkit.tokens.features import FeatureConfig, extract_features, one_thread
 
 LEAST_CLIPS = 20
 FEW_CLIPS = 100

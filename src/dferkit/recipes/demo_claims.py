@@ -18,8 +18,8 @@ from dferkit.recipes.demo_plan import DemoConfig, Report
 from dferkit.recipes.demo_rows import row_probabilities
 from dferkit.schema import ActionUnits, Explanation
 from dferkit.synthetic import read_truth
+from dferkit.tokens.files import load_texts
 from dferkit.training.loop import predict_outputs, whole_plans
-from dferkit.training.token_files import load_texts
 
 
 def explain_clips(

@@ -16,9 +16,8 @@ from dferkit.recipes.demo_plan import Clock, DemoConfig, Report, benchmark_of
 from dferkit.schema import Record
 from dferkit.storage import write_json
 from dferkit.synthetic import read_truth, render_benchmark
-from dferkit.training.captioned import describe_all
-from dferkit.training.features import FeatureConfig, Features, extract_features
-from dferkit.training.table import (
+from dferkit.tokens.captioned import describe_all
+from dferkit.tokens.dataset import (
     ClipSet,
     caption_split,
     clip_set,
@@ -26,7 +25,8 @@ from dferkit.training.table import (
     shuffle_texts,
     shuffled_topk,
 )
-from dferkit.training.token_files import save_clips, save_texts
+from dferkit.tokens.features import FeatureConfig, Features, extract_features
+from dferkit.tokens.files import save_clips, save_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,12 +19,9 @@ from dferkit.recipes.demo_data import DemoSide
 from dferkit.recipes.demo_plan import CONTROLS, NATURAL_TABLE, TABLE, DemoConfig, Report
 from dferkit.recipes.provenance import about_checkpoint
 from dferkit.storage import atomic_path
+from dferkit.tokens.files import load_clips, load_texts
 from dferkit.training.loop import TrainingConfig
-from dferkit.training.table import (
-    base_config,
-    train_row,
-)
-from dferkit.training.token_files import load_clips, load_texts
+from dferkit.training.row import base_config, train_row
 
 
 def _jobs(out: Path, config: DemoConfig) -> list[tuple[str, str, str, str, TrainingConfig]]:

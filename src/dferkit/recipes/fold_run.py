@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dferkit.datasets.protocol import RULE_TEXT, FoldClips, ProtocolConfig, inner_groups
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import DataError
@@ -26,14 +27,14 @@ from dferkit.recipes.training_run import RunConfig
 from dferkit.reports.results_table import write_results
 from dferkit.schema import Release
 from dferkit.storage import digest_json, write_json
-from dferkit.training.captioned import describe_all, refine_all, test_guides, training_guides
-from dferkit.training.features import Features
+from dferkit.tokens.captioned import describe_all, refine_all, test_guides, training_guides
+from dferkit.tokens.dataset import clip_set
+from dferkit.tokens.features import Features
+from dferkit.tokens.rows import digest_rows
+from dferkit.tokens.stored import StoredTokens
 from dferkit.training.loop import digest_texts, predict_probabilities, train_grace
-from dferkit.training.protocol import FoldClips, ProtocolConfig, inner_groups
-from dferkit.training.selection import RULE_TEXT, EpochSelection
-from dferkit.training.stored_tokens import StoredTokens
-from dferkit.training.table import base_config, clip_set
-from dferkit.training.token_rows import digest_rows
+from dferkit.training.row import base_config
+from dferkit.training.selection import EpochSelection
 
 Report = Callable[[str, int, int, str], None]
 CAPTIONS = "generated from the pixels by the offline template; human captions are not used"

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dferkit.datasets import with_groups
+from dferkit.datasets.protocol import ProtocolConfig, choose_folds, split_fold
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.errors import ConfigError
 from dferkit.evaluation.scored import join
@@ -29,10 +30,9 @@ from dferkit.reports.results_table import write_results
 from dferkit.reports.tables import Provenance, own_version
 from dferkit.schema import ClipStatus, Fold
 from dferkit.storage import read_json
-from dferkit.training.features import one_thread
+from dferkit.tokens.features import one_thread
+from dferkit.tokens.stored import StoredTokens, TokenConfig, encode_store, open_tokens
 from dferkit.training.loop import TrainingConfig, check_joint
-from dferkit.training.protocol import ProtocolConfig, choose_folds, split_fold
-from dferkit.training.stored_tokens import StoredTokens, TokenConfig, encode_store, open_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

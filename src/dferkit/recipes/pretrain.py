@@ -11,14 +11,14 @@ from dferkit.encoders.box import BOX_FOLDER, WEIGHTS, BoxEncoder, save_box_net
 from dferkit.encoders.landmarks import WEIGHTS as LANDMARK_WEIGHTS
 from dferkit.encoders.landmarks import save_landmark_net
 from dferkit.errors import ConfigError
+from dferkit.pretraining.clip import ClipPretrainingConfig, pretrain_clip
+from dferkit.pretraining.face_shards import FaceShard, read_shards, render_shards
+from dferkit.pretraining.landmarks import LANDMARK_TRAINING, pretrain_landmarks
+from dferkit.pretraining.network_loop import NetworkTrainingConfig
+from dferkit.pretraining.text import pretrain_text_encoder
+from dferkit.pretraining.video import FINE_TUNING, VISUAL_TRAINING, pretrain_visual
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, Profile
-from dferkit.training.clip_pretraining import ClipPretrainingConfig, pretrain_clip
-from dferkit.training.face_shards import FaceShard, read_shards, render_shards
-from dferkit.training.landmark_pretraining import LANDMARK_TRAINING, pretrain_landmarks
-from dferkit.training.network_loop import NetworkTrainingConfig
-from dferkit.training.text_pretraining import pretrain_text_encoder
-from dferkit.training.visual_pretraining import FINE_TUNING, VISUAL_TRAINING, pretrain_visual
 
 Report = Callable[[str, int, int, str], None]
 DEFAULT_STEPS = {"none": VISUAL_TRAINING.steps, "box": FINE_TUNING.steps}

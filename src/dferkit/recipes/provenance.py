@@ -14,7 +14,7 @@ from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.joint_space import WEIGHTS as JOINT_WEIGHTS
 from dferkit.reports.tables import own_version
 from dferkit.storage import digest_file, read_json, write_json
-from dferkit.training.captioned import TOP_K
+from dferkit.tokens.captioned import TOP_K
 
 _DIGEST_LENGTH, _MOST_TOLD = 64, 240
 UNCALIBRATED = "UNCALIBRATED on real faces"

@@ -25,8 +25,8 @@ from dferkit.reports.scored_table import write_scored
 from dferkit.reports.tables import Provenance, clean_json, own_version
 from dferkit.schema import ClipStatus, FaceClip, Prediction, Record
 from dferkit.storage import write_json
-from dferkit.training.captioned import caption_unseen
-from dferkit.training.features import FeatureConfig, Features, extract_features
+from dferkit.tokens.captioned import caption_unseen
+from dferkit.tokens.features import FeatureConfig, Features, extract_features
 from dferkit.training.loop import predict_logits
 
 _MOST_GROUPS = 40

@@ -13,6 +13,7 @@ import numpy as np
 import torch.distributed as dist
 
 from dferkit.datasets import with_groups
+from dferkit.datasets.protocol import NOT_RECORDED, RULE_TEXT, ProtocolConfig, choose_folds
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
@@ -26,10 +27,8 @@ from dferkit.recipes.fold_run import Report, answer_clips, sampling_facts
 from dferkit.recipes.scoring import provenance_of, score_baselines, scored_clips, write_scores
 from dferkit.reports.tables import own_version
 from dferkit.schema import FaceClip, Fold, Record, Release
-from dferkit.training.protocol import ProtocolConfig, choose_folds
-from dferkit.training.selection import NOT_RECORDED, RULE_TEXT
-from dferkit.training.stored_tokens import TokenConfig, encode_store, look, open_tokens
-from dferkit.training.views import clip_views
+from dferkit.tokens.stored import TokenConfig, encode_store, look, open_tokens
+from dferkit.tokens.views import clip_views
 
 _LONGEST_WAIT = timedelta(days=2)
 

@@ -27,10 +27,11 @@ from dferkit.recipes.provenance import about_checkpoint
 from dferkit.recipes.scoring import answer_features, scored_clips
 from dferkit.reports.tables import clean_json
 from dferkit.storage import digest_file, write_json
-from dferkit.training.captioned import describe_all, refine_all, training_guides
-from dferkit.training.features import FeatureConfig, extract_features, one_thread
+from dferkit.tokens.captioned import describe_all, refine_all, training_guides
+from dferkit.tokens.dataset import clip_set
+from dferkit.tokens.features import FeatureConfig, extract_features, one_thread
 from dferkit.training.loop import TrainingConfig, check_joint, train_grace
-from dferkit.training.table import base_config, clip_set
+from dferkit.training.row import base_config
 
 Report = Callable[[str, int, int, str], None]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dferkit.datasets.protocol import NOT_RECORDED, RULE_TEXT, ProtocolConfig
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError, DataError
@@ -19,9 +20,7 @@ from dferkit.recipes.provenance import claim_run
 from dferkit.recipes.scoring import provenance_of, write_scores
 from dferkit.reports.results_table import write_results
 from dferkit.schema import Release
-from dferkit.training.protocol import ProtocolConfig
-from dferkit.training.selection import NOT_RECORDED, RULE_TEXT
-from dferkit.training.stored_tokens import TokenConfig, encode_store, open_tokens
+from dferkit.tokens.stored import TokenConfig, encode_store, open_tokens
 
 
 def transfer(

@@ -13,8 +13,8 @@ from torch import Tensor
 from dferkit.errors import ConfigError
 from dferkit.models.grace import Grace
 from dferkit.schema import TextTokens
+from dferkit.tokens.rows import TokenRows
 from dferkit.training.loop import StartingPoint, TrainingConfig, train_grace
-from dferkit.training.token_rows import TokenRows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

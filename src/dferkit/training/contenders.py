@@ -29,10 +29,11 @@ from dferkit.models.build import VARIANTS, variant
 from dferkit.models.checkpoint import TrainedModel
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
 from dferkit.models.joint_space import joint_space_of
-from dferkit.training.batches import draw_views
+from dferkit.tokens.batches import draw_views
+from dferkit.tokens.dataset import ClipSet, caption_split
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
 from dferkit.training.phases import BapConfig, paragraphs_of, train_a3lign
-from dferkit.training.table import ClipSet, base_config, caption_split
+from dferkit.training.row import base_config
 
 _AT_ONCE = 64
 

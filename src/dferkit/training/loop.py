@@ -18,10 +18,10 @@ from dferkit.models.checkpoint import TrainedModel
 from dferkit.models.grace import Grace, GraceConfig, GraceOutput
 from dferkit.schema import TextTokens
 from dferkit.storage import digest_arrays
-from dferkit.training.batches import collate, epoch_batches, rate_of_cycle
+from dferkit.tokens.batches import collate, epoch_batches, rate_of_cycle
+from dferkit.tokens.rows import TokenRows, digest_rows, not_finite
 from dferkit.training.selection import EpochSelection
 from dferkit.training.state import load_notes, load_state, save_state
-from dferkit.training.token_rows import TokenRows, digest_rows, not_finite
 
 _MOST_BAD_STEPS = 10
 

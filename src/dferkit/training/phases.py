@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from dferkit.errors import ConfigError, DataError
 from dferkit.models.a3lign import A3lign
 from dferkit.storage import digest_arrays
-from dferkit.training.batches import draw_views
+from dferkit.tokens.batches import draw_views
 from dferkit.training.state import load_state, save_state
 
 TextTower = Callable[[Float[Tensor, "sentences tokens width"]], Float[Tensor, "sentences dim"]]

@@ -11,17 +11,6 @@ import numpy as np
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.models.grace import Grace
 
-RULES = ("val", "last", "test-leaky")
-"""How the epoch is chosen."""
-
-RULE_TEXT = {
-    "val": "the epoch with the best UAR on a validation block carved out of the training fold",
-    "last": "the last epoch; nothing is selected",
-    "test-leaky": "the epoch with the best UAR ON THE TEST FOLD: too optimistic, only to compare with published tables that were made so",
-}
-
-NOT_RECORDED = "not recorded"
-
 
 class EpochSelection:
     """Keeps a copy of the weights that did best, the earliest of equal ones.

@@ -12,8 +12,8 @@ import torch
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.labels import BASIC
-from dferkit.training.clip_pretraining import ClipPretrainingConfig, _contrast, pretrain_clip, tell
-from dferkit.training.face_shards import CROP_SIZE, FaceShard
+from dferkit.pretraining.clip import ClipPretrainingConfig, _contrast, pretrain_clip, tell
+from dferkit.pretraining.face_shards import CROP_SIZE, FaceShard
 
 SHORT = ClipPretrainingConfig(
     width=16, layers=1, heads=2, text_width=16, text_layers=1, dim=12, steps=4, clips=3, frames=2, save_every=2
@@ -60,7 +60,7 @@ def test_an_interruption_changes_nothing_and_the_result_is_a_clip(data: FaceShar
         pass
 
     calls: list[int] = []
-    import dferkit.training.clip_pretraining as module
+    import dferkit.pretraining.clip as module
 
     real = module.save_state
 

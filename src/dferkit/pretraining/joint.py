@@ -19,7 +19,7 @@ from dferkit.evaluation.claims import SHOWN
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace, GraceConfig
 from dferkit.schema import Caption, TextTokens
-from dferkit.training.batches import collate
+from dferkit.tokens.batches import collate
 
 _STILL = 0.05  # an intensity that changes less is held through the clip
 

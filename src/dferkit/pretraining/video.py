@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dferkit.encoders.box_net import BoxNet, BoxOutput
-from dferkit.training.face_shards import CROP_SIZE, NETWORK_SIZE, USED_SIZE, FaceShard
-from dferkit.training.network_loop import (
+from dferkit.pretraining.face_shards import CROP_SIZE, NETWORK_SIZE, USED_SIZE, FaceShard
+from dferkit.pretraining.network_loop import (
     Batch,
     NetworkTrainingConfig,
     chosen_clips,

@@ -18,8 +18,8 @@ from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
-from dferkit.training.batches import rate_of_cycle
-from dferkit.training.face_shards import PROFILES, FaceShard
+from dferkit.pretraining.face_shards import PROFILES, FaceShard
+from dferkit.tokens.batches import rate_of_cycle
 from dferkit.training.state import load_state, save_state
 
 _STEPS_APART = 1_000_003

@@ -11,13 +11,13 @@ import torch
 from dferkit.captions.sample import sample_caption
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
-from dferkit.storage import read_json
-from dferkit.training.text_pretraining import (
+from dferkit.pretraining.text import (
     TextPretrainingConfig,
     _reword,
     pretrain_text_encoder,
 )
-from dferkit.training.text_vocabulary import build_tokenizer, domain_words
+from dferkit.pretraining.text_vocabulary import build_tokenizer, domain_words
+from dferkit.storage import read_json
 
 SMALL = TextPretrainingConfig(dim=32, num_layers=1, num_heads=2, hidden=64, batch_size=16, num_held_out=40)
 

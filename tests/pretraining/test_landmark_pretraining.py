@@ -11,8 +11,8 @@ import torch
 
 from dferkit.encoders.face_shape import RIGID
 from dferkit.facs import AU_NAMES
-from dferkit.training.face_shards import PROFILES, FaceShard
-from dferkit.training.landmark_pretraining import (
+from dferkit.pretraining.face_shards import PROFILES, FaceShard
+from dferkit.pretraining.landmarks import (
     LANDMARK_TRAINING,
     _Batches,
     components,
@@ -21,7 +21,7 @@ from dferkit.training.landmark_pretraining import (
     pretrain_landmarks,
     shape_set,
 )
-from dferkit.training.network_loop import split_subjects
+from dferkit.pretraining.network_loop import split_subjects
 
 FRAMES, SHOWN = 8, 4
 SHORT = replace(LANDMARK_TRAINING, steps=160, cycles=((160, 3e-3),), batch=24, threads=1, save_every=80)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dferkit.encoders.text import phrase_numbers
 from dferkit.schema import TextTokens
-from dferkit.training.token_rows import TokenRows
+from dferkit.tokens.rows import TokenRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from dferkit.motion import measure_motion
 from dferkit.parallel import run_parallel
 from dferkit.schema import ClipStatus, FaceClip, Record
 from dferkit.storage import atomic_path, digest_arrays, digest_file, digest_json
-from dferkit.training.token_rows import TokenRows, take_rows
+from dferkit.tokens.rows import TokenRows, take_rows
 from dferkit.video import digest_source
 
 CLIPS_PER_SHARD = 60

@@ -30,9 +30,9 @@ from dferkit.captions.sample import sample_action_units, sample_caption
 from dferkit.encoders.text import bert_parameter_names, bert_vectors
 from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES, load_facs
+from dferkit.pretraining.text_vocabulary import SPECIAL, build_tokenizer
 from dferkit.schema import Caption
 from dferkit.storage import atomic_path, write_json, write_text
-from dferkit.training.text_vocabulary import SPECIAL, build_tokenizer
 
 _NUM_SEEDS = 3  # streams: weights, training captions, held-out captions
 

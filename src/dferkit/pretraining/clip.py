@@ -25,12 +25,12 @@ from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.models.coarse import fit_coarse, unit_statistics
+from dferkit.pretraining.face_shards import NETWORK_SIZE, PROFILES, FaceShard
+from dferkit.pretraining.network_loop import has_fast_bfloat16, split_subjects
+from dferkit.pretraining.video import augment, network_input
 from dferkit.storage import digest_arrays, read_json, write_json
-from dferkit.training.batches import rate_of_cycle
-from dferkit.training.face_shards import NETWORK_SIZE, PROFILES, FaceShard
-from dferkit.training.network_loop import has_fast_bfloat16, split_subjects
+from dferkit.tokens.batches import rate_of_cycle
 from dferkit.training.state import load_state, save_state
-from dferkit.training.visual_pretraining import augment, network_input
 
 _TOLD = 0.2  # a weaker movement is not put into words
 _MOST_TOLD = 4

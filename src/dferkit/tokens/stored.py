@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dferkit.datasets.protocol import ProtocolConfig
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.landmarks import require_landmarks, share_seen
 from dferkit.encoders.open import open_visual_encoder
@@ -33,10 +34,9 @@ from dferkit.preparation import FaceStore
 from dferkit.preparation.shards import StoreFolder, num_shards, places
 from dferkit.schema import ClipStatus, FaceClip
 from dferkit.storage import atomic_path, digest_file, digest_json, read_json, write_json
-from dferkit.training.features import Features, digest_tensors, encode_clips, one_thread, refuse_motion, stored_key
-from dferkit.training.protocol import ProtocolConfig
-from dferkit.training.token_rows import TokenRows
-from dferkit.training.views import View, clip_views
+from dferkit.tokens.features import Features, digest_tensors, encode_clips, one_thread, refuse_motion, stored_key
+from dferkit.tokens.rows import TokenRows
+from dferkit.tokens.views import View, clip_views
 
 _CLIPS_AT_ONCE = 16
 IN_MEMORY_BYTES = 2 * 2**30

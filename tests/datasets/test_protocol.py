@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dferkit.errors import ConfigError, DataError
-from dferkit.labels import BASIC
-from dferkit.schema import Fold, Record, Release
-from dferkit.training.protocol import (
+from dferkit.datasets.protocol import (
     ProtocolConfig,
     choose_folds,
     inner_groups,
     split_fold,
     validation_block,
 )
-from dferkit.training.views import clip_views, sample_frames
+from dferkit.errors import ConfigError, DataError
+from dferkit.labels import BASIC
+from dferkit.schema import Fold, Record, Release
+from dferkit.tokens.views import clip_views, sample_frames
 
 
 def record(number: int, label: str, **more: object) -> Record:

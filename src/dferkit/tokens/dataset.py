@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dferkit.encoders.text import TextEncoder
-from dferkit.models.build import variant
 from dferkit.models.coarse import CoarseClassifier
-from dferkit.models.grace import Grace, GraceConfig
 from dferkit.schema import Caption, TextTokens
-from dferkit.training.batches import number_clips
-from dferkit.training.captioned import Captioned, describe_all, refine_all, test_guides, training_guides
-from dferkit.training.features import Features
-from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
-from dferkit.training.token_rows import TokenRows, take_rows
+from dferkit.tokens.batches import number_clips
+from dferkit.tokens.captioned import Captioned, describe_all, refine_all, test_guides, training_guides
+from dferkit.tokens.features import Features
+from dferkit.tokens.rows import TokenRows, take_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,63 +105,6 @@ def caption_split(train: ClipSet, test: ClipSet, encoder: TextEncoder) -> TextSi
         coarse=coarse,
         train=refine_all(described[0], guides, encoder, for_training=True),
         test=refine_all(described[1], test_guides(coarse, test.units), encoder, for_training=False),
-    )
-
-
-def base_config(train: ClipSet, encoder: TextEncoder, *, has_joint: bool) -> GraceConfig:
-    """GRACE for these tokens; with a trained joint space the visual mass is what that has learned."""
-    return GraceConfig(
-        visual_dim=train.visual.shape[-1],
-        text_dim=encoder.dim,
-        num_frames=train.visual.shape[1],
-        summary_dim=train.summary.shape[-1],
-        grid=train.grid,
-        areas=len(train.areas),
-        labels=train.labels,
-        visual_mass="learned" if has_joint else "uniform",
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One trained model and its answers on the test side."""
-
-    name: str
-    model: Grace
-    probabilities: np.ndarray
-
-
-def train_row(
-    name: str,
-    train: ClipSet,
-    test: ClipSet,
-    texts: Sequence[TextTokens],
-    test_texts: Sequence[TextTokens],
-    base: GraceConfig,
-    config: TrainingConfig,
-    *,
-    joint: Mapping[str, Tensor] | None = None,
-    state: Path | None = None,
-    on_progress: Callable[[int, int, float], None] | None = None,
-) -> Row:
-    """Train the named variant and answer the test clips."""
-    model = train_grace(
-        variant(name, base),
-        train.visual,
-        texts,
-        train.target,
-        summary=train.summary,
-        motion=train.motion,
-        config=config,
-        joint=joint,
-        clips=train.clips,
-        state=state,
-        on_progress=on_progress,
-    )
-    return Row(
-        name=name,
-        model=model,
-        probabilities=predict_probabilities(model, test.visual, test_texts, summary=test.summary, motion=test.motion),
     )
 
 

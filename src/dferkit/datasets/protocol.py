@@ -13,7 +13,17 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.labels import nearest_name
 from dferkit.schema import Fold, Record, Release
 from dferkit.storage import natural_key
-from dferkit.training.selection import RULES
+
+RULES = ("val", "last", "test-leaky")
+"""How the epoch is chosen."""
+
+RULE_TEXT = {
+    "val": "the epoch with the best UAR on a validation block carved out of the training fold",
+    "last": "the last epoch; nothing is selected",
+    "test-leaky": "the epoch with the best UAR ON THE TEST FOLD: too optimistic, only to compare with published tables that were made so",
+}
+
+NOT_RECORDED = "not recorded"
 
 _INNER_GROUPS = 10
 _BLOCK = "the last clips of each class (and scene) by number"
@@ -24,7 +34,7 @@ class ProtocolConfig:
     """How a model is chosen and tested.
 
     Attributes:
-        select: ``val``, ``last`` or ``test-leaky`` (see ``selection.RULE_TEXT``).
+        select: ``val``, ``last`` or ``test-leaky`` (see ``RULE_TEXT``).
         val_share: Share of the training clips of each class that are held out with ``val``.
         times, with_flip: Test views, see ``views.clip_views``.
         num_samples: Frames of a view.

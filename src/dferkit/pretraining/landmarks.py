@@ -14,8 +14,8 @@ from torch import Tensor
 from dferkit.encoders.box_net import BoxOutput
 from dferkit.encoders.face_shape import fit_template, head_shape, members, mirror_order
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
-from dferkit.training.face_shards import FaceShard
-from dferkit.training.network_loop import (
+from dferkit.pretraining.face_shards import FaceShard
+from dferkit.pretraining.network_loop import (
     Batch,
     NetworkTrainingConfig,
     chosen_clips,

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from dferkit.schema import TextTokens
 from dferkit.storage import atomic_path
-from dferkit.training.table import ClipSet
+from dferkit.tokens.dataset import ClipSet
 
 
 def save_texts(tokens: Sequence[TextTokens], path: Path | str) -> None:

@@ -16,10 +16,10 @@ from dferkit.encoders.face_shape import outlines
 from dferkit.encoders.landmarks import DRAWN_GRID, LandmarkEncoder, points_on_crop
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
-from dferkit.training.face_shards import FaceShard
-from dferkit.training.landmark_pretraining import predict_shapes, shape_set
-from dferkit.training.table import ClipSet
-from dferkit.training.visual_pretraining import predict_clips
+from dferkit.pretraining.face_shards import FaceShard
+from dferkit.pretraining.landmarks import predict_shapes, shape_set
+from dferkit.pretraining.video import predict_clips
+from dferkit.tokens.dataset import ClipSet
 
 _FPS = 8.0
 _AT_ONCE = 64

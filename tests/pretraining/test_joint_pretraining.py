@@ -14,14 +14,14 @@ from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space, save_joint_space
-from dferkit.schema import Caption, Phrase, TextTokens
-from dferkit.training.face_shards import read_shards
-from dferkit.training.joint_pretraining import (
+from dferkit.pretraining.face_shards import read_shards
+from dferkit.pretraining.joint import (
     JointPretrainingConfig,
     KnownClips,
     pretrain_joint_space,
     where_words_belong,
 )
+from dferkit.schema import Caption, Phrase, TextTokens
 from dferkit.training.loop import TrainingConfig, predict_plans, train_grace
 
 SMILE, FROWN = AU_NAMES.index("AU12"), AU_NAMES.index("AU4")
