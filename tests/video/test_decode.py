@@ -279,3 +279,14 @@ def test_mutants_are_refused_or_read(tmp_path: Path) -> None:
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
     assert outcomes["read"] > 50
     assert sum(outcomes.values()) == 400
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_titles_that_are_no_utf8(tmp_path: Path, name: str) -> None:
+    title = "titel-of-the-clip"
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    path = write_numbered(tmp_path / name, codec=codec, metadata={"title": title})
+    content = path.read_bytes()
+    assert title.encode() in content
+    path.write_bytes(content.replace(title.encode(), "tïtel-öf-the-clip".encode("latin-1")))
+    assert _numbers(_one(path)) == list(range(16))

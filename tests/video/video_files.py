@@ -47,9 +47,11 @@ def write_video(
     pix_fmt: str = "yuv420p",
     gop: int = 12,
     container: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write images as a video; ``pts`` in ticks of ``time_base`` for a variable rate."""
     with av.open(str(path), "w", format=container, container_options=container_options or {}) as output:
+        output.metadata.update(metadata or {})
         stream = output.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pix_fmt

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
@@ -31,6 +31,10 @@ CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "gif"
 _DECODER_CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "flv": "flv1"}
 _FAMILIES = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm", "avi": "avi", "gif": "gif", "flv": "flv"}
 _LOCAL_ONLY = {"gif": "GIF", "flv": "FLV"}  # for files that the user names, not for uploads
+
+# Titles that are not UTF-8: PyAV before 19 refuses the whole file unless it is given this argument, PyAV 19 no longer takes
+# it. Their text is never read here, so none of it can reach an output.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
 
 # What FFmpeg and PyAV raise on a damaged file: their own errors, and these, which leak through the binding.
 MEDIA_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
@@ -90,7 +94,7 @@ def open_video(
             container = av.open(
                 file,
                 mode="r",
-                metadata_errors="replace",
+                **_METADATA,
                 options={
                     "protocol_whitelist": "pipe",
                     "format_whitelist": _FAMILIES[family],
