@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from dferkit.datasets import check_disjoint, choose_split, read_manifest
+from dferkit.datasets import check_disjoint, choose_split, read_manifest, read_release
 from dferkit.errors import ManifestError
 from dferkit.labels import MAFW
 from dferkit.schema import Record
@@ -128,6 +129,28 @@ def test_quoted_line_breaks(tmp_path: Path) -> None:
     path = manifest(tmp_path, 'video,label,note\na.mp4,anger,"two\nlines"\nb.mp4,wrong,x\n')
     with pytest.raises(ManifestError, match=r"clips\.csv:4: unknown label"):
         read_manifest(path)
+
+
+# Characters at which str.splitlines() breaks, and a CSV file does not.
+@pytest.mark.parametrize("break_", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+def test_only_line_ends_end_a_row(tmp_path: Path, break_: str) -> None:
+    path = manifest(tmp_path, f"video,label\none{break_}two.mp4,anger\r\nb.mp4,wrong\n")
+    with pytest.raises(ManifestError, match=r"^clips\.csv:3: unknown label 'wrong'"):
+        read_manifest(path)
+    records = read_manifest(manifest(tmp_path, f"video,label\none{break_}two.mp4,anger\n"))
+    assert [record.clip_id for record in records] == [f"one{break_}two.mp4"]
+
+
+def test_a_name_that_is_not_utf8_is_a_finding(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "anger")
+    os.mkdir(folder)
+    for name in (b"good.mp4", b"bad\xff.mp4"):
+        Path(os.fsdecode(folder + b"/" + name)).touch()
+    release = read_release("folder", tmp_path)
+    assert [record.clip_id for record in release.records] == ["anger/good.mp4"]
+    assert [(f.code, f.where) for f in release.findings if f.severity == "error"] == [
+        ("CLIP_NAME", "anger/bad\\xff.mp4")
+    ]
 
 
 def test_split_choice(tmp_path: Path) -> None:

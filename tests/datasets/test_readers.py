@@ -345,6 +345,8 @@ def test_groups_that_a_user_knows(tmp_path: Path) -> None:
     groups = put(tmp_path, "groups.csv", "clip_id,glasses,age\nb.mp4,yes,\nother.mp4,no,3\n")
     told = with_groups(release, groups)
     assert [dict(r.attributes) for r in told.records] == [{}, {"glasses": "yes", "age": ""}]
+    put(tmp_path, "groups.csv", "clip_id,glasses\nb.mp4,one\u2028two\n")  # no line end
+    assert with_groups(release, groups).records[1].attributes == {"glasses": "one\u2028two"}
     for text, says in (
         ("clip,glasses\nb.mp4,yes\n", "expected a header with clip_id"),
         ("clip_id\nb.mp4\n", "at least one attribute"),

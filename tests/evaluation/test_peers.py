@@ -301,3 +301,8 @@ def test_pairs_on_shared_classes(tmp_path, truth):
     # With contempt taken out, B's mistakes are ties of five; the first of them is happiness or the first label.
     is_right_b = [bool(i % 3) or BASIC[a.true[i]] == found.labels[0] for i in wanted]
     assert found.b.war == pytest.approx(np.mean(is_right_b), abs=1e-12)
+
+
+def test_only_line_ends_end_a_view(tmp_path):
+    (tmp_path / "0.txt").write_text("75.0\na\u2028b [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0] 3 0 0\r\n", newline="")
+    assert read_predictions(tmp_path / "0.txt", order="dfew").clip_ids == ("a\u2028b",)

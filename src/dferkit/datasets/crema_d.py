@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 from pathlib import Path
@@ -59,7 +60,7 @@ def _demographics(root: Path, findings: Findings) -> dict[str, dict[str, str]]:
     if path is None:
         return {}
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except (UnicodeDecodeError, csv.Error) as error:
         findings.error(
             "DEMOGRAPHICS",

@@ -1,9 +1,11 @@
-"""A user's own clips: a CSV of ``video,label[,split,subject,…]``, or one folder per class → records. Never opens a video."""
+"""A user's own clips, as a CSV of ``video,label[,split,subject,…]`` or as one folder per class → records. No video is opened."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +27,9 @@ _MOST_ERRORS = 50
 
 
 def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_label: bool = True) -> list[Record]:
-    """Records of a manifest; videos are looked for relative to its folder.
+    """Records of a manifest. Paths of videos are relative to the manifest's folder.
 
-    All faults are listed at once, each with file and line.
+    The error lists all faults, each with file and line.
 
     Raises:
         ManifestError: No such file, no rows, a missing column, an unknown label or split, a path outside the folder, or the same
@@ -68,7 +70,7 @@ def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_la
 
 
 def _without_repeats(faults: list[str]) -> list[str]:
-    """Each fault (``file:line: what``) at its first place, and how many more rows have it."""
+    """Each fault (``file:line: what``) once, with its first line and the number of further rows that have it."""
     rows: dict[str, list[str]] = {}
     for fault in faults:
         where, _, what = fault.partition(": ")
@@ -99,7 +101,7 @@ def _from_manifest(manifest: Path) -> Release:
     try:
         records = read_manifest(manifest, labels=_ALL_LABELS)
     except ManifestError as error:
-        found = tuple(_finding(line) for line in str(error).splitlines())
+        found = tuple(_finding(line) for line in str(error).split("\n"))
         return _own_release([], manifest.parent, "videos", digest_lists([manifest]), found)
     return _own_release(records, manifest.parent, "videos", digest_lists([manifest]), ())
 
@@ -122,12 +124,14 @@ def _from_folders(root: Path) -> Release:
             except ManifestError as error:
                 findings.error("LABEL_NAME", str(error), place(folder, root))
                 continue
-            for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)):
-                if _is_clip(path):
-                    split = base.name.lower() if splits else None
-                    records.append(
-                        Record(clip_id=path.relative_to(root).as_posix(), video=path, label=label, split=split)
-                    )
+            for path in sorted(filter(_is_clip, folder.iterdir()), key=lambda p: natural_key(p.name)):
+                clip_id = path.relative_to(root).as_posix()
+                if not _is_utf8(clip_id):
+                    where = os.fsencode(clip_id).decode(errors="backslashreplace")
+                    findings.error("CLIP_NAME", "the name is not UTF-8, so no table can hold it; rename it", where)
+                    continue
+                split = base.name.lower() if splits else None
+                records.append(Record(clip_id=clip_id, video=path, label=label, split=split))
     if not records and not findings.items:
         raise ManifestError(
             f"no clip below {root.name}/; give clips.csv with columns video,label[,split,subject], or one folder of videos per class, such as happiness/001.mp4"
@@ -162,11 +166,19 @@ def _smallest_set(found: set[str]) -> tuple[str, ...]:
     return next((known for known in (BASIC, MAFW, RAVDESS, MAFW_COMPOUND) if found <= set(known)), _ALL_LABELS)
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of a file name that are not UTF-8 become surrogates
+        return False
+    return True
+
+
 def _is_clip(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if path.is_symlink() and not path.exists():
-        return True  # a link to nothing is a clip that is missing, not one that never was
+        return True  # a broken link stands for a missing clip, which a later check reports
     if path.is_file():
         return path.suffix.lower() in VIDEO_SUFFIXES
     return path.is_dir() and bool(pictures(path))
@@ -184,7 +196,7 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
         lines = [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def with_groups(release: Release, path: Path | str) -> Release:
     if not path.is_file():
         raise ManifestError(f"{path.name}: not found; give a CSV file with clip_id and one column per attribute")
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
     columns = [name for name in (rows[0] if rows else {}) if name and name != _CLIP]

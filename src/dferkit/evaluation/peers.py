@@ -143,7 +143,7 @@ def read_videomae_text(paths: Sequence[Path], *, order: str | None = None) -> Pr
     truths: dict[str, int] = {}
     faults: list[str] = []
     for path in paths:
-        lines = _text(path).splitlines()
+        lines = _text(path).split("\n")
         if lines and _LINE.match(lines[0].strip()):
             faults.append(
                 f"{path.name}:1: expected a line of figures before the clips, as their code writes; got a clip"
