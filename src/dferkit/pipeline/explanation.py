@@ -68,16 +68,16 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
         words=told.words,
         word_spans=told.spans,
         word_weights=weights,
-        transport=over_frames(maps, frames, axis=1) / (frames / steps),
-        motion=over_frames(motion / motion.mean(), frames, axis=0),
-        evidence=over_frames(evidence, frames, axis=0) / (frames / steps),
+        transport=spread(maps, frames, axis=1) / (frames / steps),
+        motion=spread(motion / motion.mean(), frames, axis=0),
+        evidence=spread(evidence, frames, axis=0) / (frames / steps),
         regions=region_grid(*visual.grid)
         if visual.coverage is None
         else measured_regions(visual.coverage, _REGION_OF_AREA),
         region_source=REGION_SOURCE if visual.coverage is None else MEASURED,
         method=alignment.method,
         deletion=check_ranking(reading, evidence, seed=seed) if with_deletion else None,
-        attention=None if attention is None else over_frames(attention[0].numpy(), frames, axis=0) / (frames / steps),
+        attention=None if attention is None else spread(attention[0].numpy(), frames, axis=0) / (frames / steps),
     )
 
 
@@ -165,22 +165,20 @@ def evidence_map(maps: np.ndarray, weights: np.ndarray, owed: np.ndarray) -> np.
     return evidence / total if total > 0 else evidence
 
 
-def over_frames(values: np.ndarray, num_frames: int, *, axis: int) -> np.ndarray:
-    """Values of token steps, given to each of the frames that a step spans."""
-    steps = values.shape[axis]
-    return values.take(np.minimum(np.arange(num_frames) * steps // num_frames, steps - 1), axis)
+def spread(values: np.ndarray, count: int, *, axis: int) -> np.ndarray:
+    """Values of token steps (or cells), repeated for each of the ``count`` frames (or pixels) that they cover."""
+    return values.take(np.arange(count) * values.shape[axis] // count, axis)
 
 
 def without_movement(clip: FaceClip, keep: np.ndarray) -> FaceClip:
     """The clip with its cells marked False replaced by what they show on average over the clip.
 
     Args:
-        keep: (steps, rows, columns) over time and crop; a step spans frames / steps frames.
+        keep: (steps, rows, columns) over time and crop; frame ``i`` belongs to step ``i * steps // frames``.
     """
     frames, size = clip.images.shape[:2]
-    steps, rows, columns = keep.shape
-    in_time = np.repeat(np.arange(steps), -(-frames // steps))[:frames]
-    down, across = (np.minimum(np.arange(size) * n // size, n - 1) for n in (rows, columns))
-    pixels = keep[in_time][:, down][:, :, across]
+    pixels = keep
+    for axis, count in enumerate((frames, size, size)):
+        pixels = spread(pixels, count, axis=axis)
     mean = np.round(clip.images.mean(0)).astype(np.uint8)
     return replace(clip, images=np.where(pixels[..., None], clip.images, mean))

@@ -93,6 +93,18 @@ def prediction_columns(labels: Sequence[str]) -> tuple[str, ...]:
     return (*_BEFORE_LABELS, *labels, *_AFTER_LABELS)
 
 
+def class_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """The classes among the columns of a ``predictions.csv``: those that ``prediction_columns`` puts between the fixed ones.
+
+    Raises:
+        KeyError: A fixed column beside them is missing.
+    """
+    for column in (_BEFORE_LABELS[-1], _AFTER_LABELS[0]):
+        if column not in columns:
+            raise KeyError(column)
+    return tuple(columns[columns.index(_BEFORE_LABELS[-1]) + 1 : columns.index(_AFTER_LABELS[0])])
+
+
 def prediction_table(
     predictions: Sequence[Prediction], provenance: Provenance, *, labels: Sequence[str] | None = None
 ) -> pd.DataFrame:
