@@ -113,6 +113,39 @@ def test_nothing_readable_is_exit_code_3(run, inputs):
     assert run("predict", inputs / "text.mp4", inputs / "empty.mp4").returncode == 3
 
 
+def test_same_names_and_nothing_readable_is_exit_code_3(run_here, tmp_path):
+    for name in ("s1/cam/x.mp4", "s2/cam/x.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("no video")
+    assert run_here("predict", "s1/cam/x.mp4", "s2/cam/x.mp4", cwd=tmp_path).returncode == 3
+    done = run_here("predict", ".", "--out", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 3
+    assert list(pd.read_csv(tmp_path / "out" / "predictions.csv")["input"]) == [
+        f"{tmp_path.name}/{session}/cam/x.mp4" for session in ("s1", "s2")
+    ]
+
+
+def test_a_folder_of_numbered_pictures_is_a_video(run_here, inputs, tmp_path):
+    frames = tmp_path / "clips" / "clip12"
+    frames.mkdir(parents=True)
+    shutil.copy(inputs / "good.mp4", tmp_path / "clips")
+    with av.open(str(inputs / "good.mp4")) as video:
+        for number, frame in enumerate(video.decode(video=0), 1):
+            cv2.imwrite(str(frames / f"{number}.png"), frame.to_ndarray(format="bgr24"))
+    done = run_here("predict", tmp_path / "clips", "--face", "haar", "--landmarker", "none", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("input")
+    assert list(table.index) == ["clips/clip12", "clips/good.mp4"]
+    assert table["t_end"].tolist() == [pytest.approx(16 / 25), 2.0]  # pictures are taken for 25 a second
+    # The same frames: the crops are equal, only times differ.
+    read = pd.read_csv(tmp_path / "out" / "frames.csv").groupby("input")
+    boxes = ["FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight"]
+    np.testing.assert_allclose(*(read.get_group(name)[boxes] for name in table.index), atol=1.0)
+    done = run_here("explain", frames, "--out", tmp_path / "why")
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "why" / "predictions.csv")["input"].tolist() == ["clip12"]
+
+
 def test_quiet_still_names_what_could_not_be_read(run, inputs):
     done = run("predict", inputs / "good.mp4", inputs / "text.mp4", "--quiet")
     assert done.returncode == 1

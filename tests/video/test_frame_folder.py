@@ -19,6 +19,7 @@ from dferkit.video import (
     clip_window,
     decode_source,
     digest_source,
+    find_videos,
     index_frame_folder,
     index_source,
     spread_window,
@@ -228,3 +229,24 @@ def test_a_digest_sees_names_and_bytes(tmp_path: Path) -> None:
     second = digest_source(tmp_path)
     path.rename(tmp_path / "10.png")
     assert len({first, second, digest_source(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "videos"),
+    [
+        (["1.jpg", "2.jpg", "notes.txt", "Thumbs.db", ".hidden/1.mp4", "._3.mp4"], [""]),
+        (["frame_01.PNG", "frame_02.png"], [""]),
+        (["1.jpg"], []),  # a single picture is no video
+        (["me.jpg", "you.jpg"], []),
+        (["1.jpg", "2.jpg", "cover.jpg"], []),
+        (["1.jpg", "2.jpg", "a.mp4"], ["a.mp4"]),  # photos beside a video
+        (["1.jpg", "2.jpg", "clip/1.jpg", "clip/2.jpg"], ["clip"]),
+        (["b/1.jpg", "b/2.jpg", "a/x/1.bmp", "a/x/2.bmp", "c.mp4", "c/.1.jpg"], ["a/x", "b", "c.mp4"]),
+        ([], []),
+    ],
+)
+def test_videos_in_a_folder(files: list[str], videos: list[str], tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_videos(tmp_path) == [tmp_path / name for name in videos]

@@ -22,7 +22,7 @@ _NAMED = 3
 
 
 def explain(
-    video: Annotated[Path, typer.Argument(help="One video file.")],
+    video: Annotated[Path, typer.Argument(help="One video file, or a folder of its numbered pictures.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for report.html, explanation.png, over_time.png and the tables.")
     ] = Path("explanation"),

@@ -1,7 +1,9 @@
-"""What a user names on the command line → video files."""
+"""Paths on the command line → videos with their names; options that several commands share."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,24 +61,44 @@ def open_outside(
 
 
 def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[str]]:
-    """Files to read with the names that outputs use, and folders without any video.
+    """The videos to read, each once and with a name of its own, and a sentence for each folder without a video.
 
-    A file that is named is always tried, whatever its ending; a folder gives its videos, sorted, also from folders below.
+    A file is always tried, whatever its suffix; of a folder see ``find_videos``. A name is the end of the path: the file's name, or the
+    path from the given folder on, and as many folders before it as are needed to make all names differ.
     """
-    found: dict[Path, str] = {}
+    from dferkit.video import display_name, find_videos
+
+    sizes: dict[Path, int] = {}
     empty: list[str] = []
+    places: set[str] = set()
     for path in paths:
-        if path.is_dir():
-            videos = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
-            if not videos:
-                empty.append(f"{path.name or path}/ holds no video ({', '.join(VIDEO_SUFFIXES)})")
-            for video in videos:
-                found.setdefault(video, f"{path.name}/{video.relative_to(path).as_posix()}")
-        else:
-            found.setdefault(path, path.name)
-    names = list(found.values())
-    # Two files of one name from different folders keep enough of their path to be told apart.
-    return [(p, n if names.count(n) == 1 else f"{p.parent.name}/{p.name}") for p, n in found.items()], empty
+        videos = find_videos(path) if os.path.isdir(path) else [path]
+        if not videos:
+            name = display_name(Path(os.path.abspath(path)))
+            empty.append(
+                f"{name}/ holds no video ({', '.join(VIDEO_SUFFIXES)}) and no folder that holds numbered pictures alone"
+            )
+        for video in videos:
+            place = os.path.join(os.path.realpath(video.parent), video.name)
+            if place not in places:
+                places.add(place)
+                sizes[video] = 1 + len(video.relative_to(path).parts)
+    return list(zip(sizes, _distinct_names(sizes), strict=True)), empty
+
+
+def _distinct_names(sizes: Mapping[Path, int]) -> list[str]:
+    """The last parts of each path, as many as asked for, and more where names would be equal."""
+    from dferkit.video import printable
+
+    parts, lengths = [Path(os.path.abspath(path)).parts[1:] for path in sizes], list(sizes.values())
+    while True:
+        names = [printable("/".join(own[-size:])) for own, size in zip(parts, lengths, strict=True)]
+        count = Counter(names)
+        longer = [i for i, name in enumerate(names) if count[name] > 1 and lengths[i] < len(parts[i])]
+        if not longer:
+            return names
+        for i in longer:
+            lengths[i] += 1
 
 
 def open_checkpoint(name: str) -> Checkpoint:

@@ -22,7 +22,12 @@ from dferkit.cli.progress import Stages, note, plural
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="Video files or folders.", show_default=False)],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Video files, folders of videos, or folders of numbered pictures (one video each).", show_default=False
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for predictions.csv, frames.csv, alignments.csv, run.json."),
@@ -108,7 +113,7 @@ def predict(
         for part, source in model.outside_names.items():
             note(f"{part.replace('_', ' ')} {source}")
         note(summary + (f" · {out}" if out else ""))
-    if len(unreadable) == len(files):
+    if all(p.status == "unreadable" for p in predictions):
         raise typer.Exit(3)
     raise typer.Exit(1 if unreadable or empty else 0)
 

@@ -26,7 +26,7 @@ from dferkit.pipeline.results import Answer, Batch, ExplanationResult, Reading, 
 from dferkit.readings import NOTHING, Guide, Outside, UnitTables, read_outside
 from dferkit.reports.tables import Provenance
 from dferkit.schema import FaceClip, Prediction
-from dferkit.video import clip_window, index_video, plan_windows
+from dferkit.video import clip_window, display_name, index_source, plan_windows
 
 NUM_SAMPLES = 16
 
@@ -184,7 +184,7 @@ class Model:
         window_number = 0
         heads = self._with_neutral(settings.neutral)  # a wrong one is refused before anything is read
         try:
-            index = index_video(path)
+            index = index_source(path)
             if settings.whole_clip:
                 windows = [clip_window(index.duration_seconds, NUM_SAMPLES)]
             else:
@@ -258,7 +258,7 @@ class Model:
     def _resting_face(self, path: str) -> np.ndarray:
         encoder = self.encoder
         assert isinstance(encoder, LandmarkReader)
-        index = index_video(path)
+        index = index_source(path)
         window = clip_window(index.duration_seconds, NUM_SAMPLES)
         faces = next(read_faces(index, [window], self.detector, landmarker=self.landmarker))
         if not faces.clips or seen_share(faces.clips[0]) < LOW_COVERAGE_BELOW:
@@ -397,7 +397,7 @@ class Model:
         Raises:
             ConfigError: The neutral clip cannot be used. Without an answered window the result has no explanations.
         """
-        answers = tuple(self.answers(path, name=Path(path).name))
+        answers = tuple(self.answers(path, name=display_name(Path(path).absolute())))
         result = Result(answers=answers, provenance=self.provenance, labels=self.labels)
         answered = [a for a in answers if a.reading is not None][:max_windows]
         explanations = tuple(explain_answer(a, with_deletion=with_deletion) for a in answered)

@@ -1,12 +1,12 @@
 """Video file or folder of pictures → frames: what is in it, which moments to look at, the upright pictures of those moments."""
 
-from dferkit.video.container import Limits
+from dferkit.video.container import Limits, display_name, printable
 from dferkit.video.decode import decode_windows
 from dferkit.video.frame_folder import FrameFolder, index_frame_folder
 from dferkit.video.index import VideoIndex, index_video
 from dferkit.video.orientation import Orientation
 from dferkit.video.sampling import Window, clip_window, plan_windows, spread_window
-from dferkit.video.source import decode_source, digest_source, index_source
+from dferkit.video.source import decode_source, digest_source, find_videos, index_source
 
 __all__ = [
     "FrameFolder",
@@ -18,9 +18,12 @@ __all__ = [
     "decode_source",
     "decode_windows",
     "digest_source",
+    "display_name",
+    "find_videos",
     "index_frame_folder",
     "index_source",
     "index_video",
     "plan_windows",
+    "printable",
     "spread_window",
 ]

@@ -60,9 +60,13 @@ class Limits:
 
 
 def display_name(path: Path) -> str:
-    """The file's name for messages: no folder, one line, always printable as UTF-8."""
-    name = path.name or str(path)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in name)
+    """The file's name for messages: without its folder, printable."""
+    return printable(path.name or str(path))
+
+
+def printable(text: str) -> str:
+    """One line that every output can hold: what is not printable, such as bytes that are not UTF-8, is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 @contextlib.contextmanager

@@ -64,19 +64,23 @@ def index_frame_folder(path: Path | str, *, limits: Limits | None = None) -> Fra
     name = display_name(path)
     try:
         with os.scandir(path) as entries:
-            names = [e.name for e in entries if _is_picture_name(e.name) and e.is_file()]
+            names = [e.name for e in entries if is_picture_name(e.name) and e.is_file()]
     except FileNotFoundError as error:
         raise VideoError(f"{name}: not found", code="E_NOT_FOUND") from error
     except OSError as error:
         raise VideoError(f"{name} cannot be opened ({error.strerror}): check it", code="E_UNREADABLE") from error
     if not names:
-        raise VideoError(f"{name}/ holds no picture ({', '.join(PICTURE_SUFFIXES)})", code="E_NO_FRAMES")
+        raise VideoError(
+            f"{name}/ holds no picture ({', '.join(PICTURE_SUFFIXES)}): give a video file, or a folder of one video's frames",
+            code="E_NO_FRAMES",
+        )
     if len(names) > limits.max_frames:
         raise VideoError(f"{name}/ holds more than {limits.max_frames} frames: split it", code="E_TOO_LONG")
     return FrameFolder(path=path, names=tuple(sorted(names, key=natural_key)), limits=limits)
 
 
-def _is_picture_name(name: str) -> bool:
+def is_picture_name(name: str) -> bool:
+    """A visible file with the suffix of a picture."""
     return not name.startswith(".") and name.lower().endswith(PICTURE_SUFFIXES)
 
 
