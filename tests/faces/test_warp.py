@@ -108,10 +108,9 @@ def test_jitter_shifts_and_scales_and_is_the_same_for_the_clip() -> None:
     assert moved[32, 32, 0] * 2.0 - plain[32, 32, 0] * 2.0 == pytest.approx(20, abs=2)
     assert int(wider[-1, 32, 1]) - int(wider[0, 32, 1]) == pytest.approx(118, abs=4)
     frames = make_frames(np.stack([image] * 4))
-    jitter = BoxJitter.draw(np.random.default_rng(1))
+    jitter = BoxJitter(shift_x=0.04, shift_y=-0.02, scale=1.05, roll_degrees=3)
     clip = warp_face(frames, make_track([(100, 60, 80, 80)] * 4), jitter=jitter)
     assert (clip.images == clip.images[:1]).all()
-    assert BoxJitter.draw(np.random.default_rng(1)) == jitter
     with pytest.raises(ConfigError):
         BoxJitter(scale=0.0)
 

@@ -154,7 +154,6 @@ def test_cut_file_gives_what_is_there(tmp_path: Path) -> None:
     index = index_video(path)
     assert index.is_truncated
     assert "W_TRUNCATED" in index.warnings
-    assert index.declared_seconds == pytest.approx(15.0)
     assert 2 < index.duration_seconds < 14
     for frames in decode_windows(index, plan_windows(index.duration_seconds)):
         assert frames.report.is_truncated

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
 
 from dferkit.errors import ManifestError
 from dferkit.faces.geometry import standard_from_tight
 from dferkit.schema import FaceBox
+from dferkit.video import match_video
 
 _RECT = ("FaceRectX", "FaceRectY", "FaceRectWidth", "FaceRectHeight")
 _INPUTS = ("input", "video")
-# A box of a row with a time serves frames this near.
+# A box with a time is used for frames at most this far from it.
 _MAX_SECONDS_OFF = 0.05
 
 
 class BoxFile:
     """Boxes from a CSV with ``frame`` or ``timestamp`` and FaceRectX, FaceRectY, FaceRectWidth, FaceRectHeight.
 
-    A column ``input`` or ``video`` tells which file a row belongs to; ``for_video`` picks one. Boxes in pixels of the
-    upright frame. Square boxes are taken as standard ones, others as tight ones (py-feat's own).
+    A column ``input`` or ``video`` names the video of each row. Boxes are in pixels of the upright frame. Square boxes are read as
+    standard ones, others as tight ones, which is what py-feat writes.
 
     Raises:
-        ManifestError: The file is missing, a column is missing, or a value is no number.
+        ManifestError: The file is missing, a column is missing, or a value is not a number.
     """
 
     name = "boxes"
@@ -37,25 +37,21 @@ class BoxFile:
         self._table = _read(self.path)
 
     def for_video(self, video: Path | str) -> BoxFile:
-        """The rows of one video, by its whole path or its file name; all rows where the file names no videos.
+        """The rows of one video, or all rows where the file has no column of videos.
 
         Raises:
-            ManifestError: The file names videos, but not this one.
+            ManifestError: No row is of this video, or the names of several videos match it equally well.
         """
         column = next((name for name in _INPUTS if name in self._table), None)
         if column is None:
             return self
         names = self._table[column].astype(str)
-        rows = self._table[(names == str(video)) | (names.map(lambda name: Path(name).name) == Path(video).name)]
-        if rows.empty:
+        name = match_video(names.unique(), str(video), self.path.name)
+        if name is None:
             raise ManifestError(f"{self.path.name}: no row for {Path(video).name} in column {column!r}")
         picked = object.__new__(BoxFile)
-        picked.path, picked._table = self.path, rows
+        picked.path, picked._table = self.path, self._table[names == name]
         return picked
-
-    def detect(self, image: UInt8[np.ndarray, "height width 3"]) -> list[FaceBox]:
-        """Boxes of frame 0, for a single picture; tracking asks ``boxes_at``."""
-        return self.boxes_at(0, 0.0)
 
     def boxes_at(self, frame: int, seconds: float) -> list[FaceBox]:
         """Standard boxes of a frame, by its number where the file has numbers, else by its time."""
@@ -76,7 +72,7 @@ class BoxFile:
 
     @property
     def _is_standard(self) -> bool:
-        # Judged over the whole file: row by row, a face near square would jump between the two readings.
+        # One decision for the whole file: row by row, a tight box that is nearly square would be read as a standard one.
         ratio = float((self._table["FaceRectWidth"] / self._table["FaceRectHeight"]).median())
         return math.isclose(ratio, 1.0, abs_tol=0.05)
 
@@ -102,6 +98,6 @@ def _read(path: Path) -> pd.DataFrame:
             line = int(np.flatnonzero(bad)[0]) + 2
             raise ManifestError(f"{path.name}:{line}: {column} is {table[column].iloc[line - 2]!r}, expected a number")
         table[column] = numbers
-    # Rows without a box say that the frame has no face.
+    # A row without a box means a frame without a face.
     table = table.dropna(subset=list(_RECT))
     return table[(table["FaceRectWidth"] > 0) & (table["FaceRectHeight"] > 0)]

@@ -33,7 +33,6 @@ class _Trail:
 
     hits: dict[int, FaceBox] = field(default_factory=dict)
     expected: Float[np.ndarray, " 4"] | None = None
-    at_frame: int = 0
 
 
 def track_faces(
@@ -61,7 +60,7 @@ def track_faces(
         return [_whole(frames, detector)]
     motion = Motion(frames.images)
     detections = _detect(frames, detector, every)
-    trails = _link(detections, motion, frames.timestamps)
+    trails = _link(detections, motion)
     # One hit may be false; two that agree seldom are. A window with one or two looks cannot ask for more than one.
     needed = 2 if len(detections) > 2 and not isinstance(detector, BoxFile) else 1
     filled = [_fill(trail, motion, frames.timestamps) for trail in trails if len(trail.hits) >= needed]
@@ -115,7 +114,7 @@ def _detect(frames: Frames, detector: Detector | BoxFile, every: int) -> dict[in
     return dict(sorted(seen.items()))
 
 
-def _link(detections: dict[int, list[FaceBox]], motion: Motion, times: Float[np.ndarray, " frames"]) -> list[_Trail]:
+def _link(detections: dict[int, list[FaceBox]], motion: Motion) -> list[_Trail]:
     """Group detections into trails by overlap with where each face is expected."""
     trails: list[_Trail] = []
     previous = 0

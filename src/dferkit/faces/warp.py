@@ -35,18 +35,6 @@ class BoxJitter:
         if not all(math.isfinite(value) for value in values) or self.scale <= 0:
             raise ConfigError(f"box jitter must be finite with a scale above 0, found {self}")
 
-    @classmethod
-    def draw(
-        cls, generator: np.random.Generator, *, shift: float = 0.05, scale: float = 0.08, roll_degrees: float = 5.0
-    ) -> BoxJitter:
-        """A random jitter: uniform within ± each range."""
-        return cls(
-            shift_x=generator.uniform(-shift, shift),
-            shift_y=generator.uniform(-shift, shift),
-            scale=math.exp(generator.uniform(-scale, scale)),
-            roll_degrees=generator.uniform(-roll_degrees, roll_degrees),
-        )
-
 
 def no_face_message(num_frames: int, detector: str) -> str:
     """What to do when a detector finds nobody."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from dferkit.errors import ConfigError, ManifestError
+from dferkit.video import match_video, path_end
 
 VIDEO_COLUMNS = ("video", "input", "file", "filename", "path", "clip_id", "clip")
 _SECONDS = ("timestamp", "time", "seconds", "t")
@@ -58,7 +59,7 @@ class VideoTables:
             place = self._place(video)
             if place is not None and taken.setdefault(place, video) != video:
                 raise ManifestError(
-                    f"{self.path.name}: {Path(place).name} fits both {_tail(taken[place])} and {_tail(video)}; give each video a name of its own"
+                    f"{self.path.name}: {Path(place).name} fits both {path_end(taken[place])} and {path_end(video)}; give each video a name of its own"
                 )
 
     def has(self, video: str) -> bool:
@@ -120,24 +121,6 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ManifestError(f"{path.name} has no rows; expected a header and one line per frame or clip")
     table.columns = [str(name).strip() for name in table.columns]
     return table
-
-
-def match_video(names: Sequence[str], video: str, where: str) -> str | None:
-    """The name that means the video: most equal parts from the end of the path; else the same name without its ending.
-
-    Raises:
-        ManifestError: Several fit equally well.
-    """
-    scores = {name: _agreement(name, video) for name in names}
-    best = max(scores.values(), default=0.0)
-    found = [name for name, score in scores.items() if score == best]
-    if best == 0:
-        return None
-    if len(found) > 1:
-        raise ManifestError(
-            f"{where}: {_tail(found[0])} and {_tail(found[1])} both fit {_tail(video)}; write the videos with their folders"
-        )
-    return found[0]
 
 
 def columns_said(table: pd.DataFrame) -> str:
@@ -222,21 +205,3 @@ def _of_one_video(table: pd.DataFrame, video: Path, where: str) -> pd.DataFrame:
 
 def _video_column(table: pd.DataFrame) -> str | None:
     return next((name for name in VIDEO_COLUMNS if name in table), None)
-
-
-def _parts(name: str) -> list[str]:
-    return [part for part in name.replace("\\", "/").split("/") if part][::-1]
-
-
-def _agreement(name: str, video: str) -> float:
-    own, wanted = _parts(name), _parts(video)
-    equal = next((i for i, (a, b) in enumerate(zip(own, wanted, strict=False)) if a != b), min(len(own), len(wanted)))
-    if equal:
-        return float(equal)
-    has_name = own and wanted and PurePosixPath(own[0]).stem == PurePosixPath(wanted[0]).stem
-    return 0.5 if has_name else 0.0
-
-
-def _tail(name: str) -> str:
-    """The last two parts: enough to know it, and no path of a machine."""
-    return "/".join(_parts(name)[1::-1])

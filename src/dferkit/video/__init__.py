@@ -4,6 +4,7 @@ from dferkit.video.container import Limits, display_name, printable
 from dferkit.video.decode import decode_windows
 from dferkit.video.frame_folder import FrameFolder, index_frame_folder
 from dferkit.video.index import VideoIndex, index_video
+from dferkit.video.match import match_video, path_end
 from dferkit.video.orientation import Orientation
 from dferkit.video.sampling import Window, clip_window, plan_windows, spread_window
 from dferkit.video.source import decode_source, digest_source, find_videos, index_source
@@ -23,6 +24,8 @@ __all__ = [
     "index_frame_folder",
     "index_source",
     "index_video",
+    "match_video",
+    "path_end",
     "plan_windows",
     "printable",
     "spread_window",

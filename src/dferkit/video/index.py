@@ -29,7 +29,6 @@ class VideoIndex:
         key_times: Times decoding can start from, on the same clock.
         offset_seconds: Time of the first frame in the file's own clock.
         duration_seconds: Last time plus the typical frame interval.
-        declared_seconds: Length the header claims; NaN where it does not.
         width, height: Of the upright frame with square pixels.
         orientation: How frames are turned upright.
         container: ``mp4``, ``matroska``, ``avi`` or ``gif`` and their kin, as FFmpeg names them.
@@ -46,7 +45,6 @@ class VideoIndex:
     key_times: Float[np.ndarray, " keys"]
     offset_seconds: float
     duration_seconds: float
-    declared_seconds: float
     width: int
     height: int
     orientation: Orientation
@@ -114,7 +112,6 @@ def index_video(path: Path | str, *, allow_gif_and_flv: bool = True, limits: Lim
         if _transfer(stream, probe) in _HDR_TRANSFERS:
             warnings.append("W_HDR")
         declared_frames = stream.frames or 0
-        declared_seconds = _declared_seconds(container, stream)
         container_name = container.format.name
 
     interval, is_variable_rate = _typical_interval(times, packets.last_duration)
@@ -125,7 +122,6 @@ def index_video(path: Path | str, *, allow_gif_and_flv: bool = True, limits: Lim
         key_times=np.sort(np.array(packets.key_times, dtype=np.float64)) - times[0],
         offset_seconds=float(times[0]),
         duration_seconds=float(times[-1] - times[0] + interval),
-        declared_seconds=declared_seconds,
         width=width,
         height=height,
         orientation=orientation,
@@ -222,12 +218,6 @@ def _square_pixels(stream: VideoStream, width: int, height: int) -> tuple[int, i
     if not 0.25 <= ratio <= 4 or abs(ratio - 1) < 0.02:
         return width, height
     return max(1, round(width * ratio)), height
-
-
-def _declared_seconds(container: InputContainer, stream: VideoStream) -> float:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration and container.duration > 0 else float("nan")
 
 
 def _typical_interval(times: Float[np.ndarray, " frames"], last_duration: float) -> tuple[float, bool]:

@@ -23,11 +23,6 @@ class Orientation:
     flips_y: bool = False
 
     @property
-    def is_mirrored(self) -> bool:
-        """Left and right are exchanged, which no rotation does."""
-        return self.is_transposed ^ self.flips_x ^ self.flips_y
-
-    @property
     def rotation_degrees(self) -> int:
         """The rotation, counter-clockwise, 0, 90, 180 or 270; of a mirrored frame the part before the mirror."""
         if self.is_transposed:
