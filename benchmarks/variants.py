@@ -24,7 +24,7 @@ from dferkit.errors import DataError
 from dferkit.evaluation.claims import localisation_claim, on_crop, phrase_masses
 from dferkit.evaluation.metrics import confusion_matrix, paired_difference, uar
 from dferkit.labels import BASIC
-from dferkit.models.build import VARIANTS, variant
+from dferkit.models.registry import MODELS, variant
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel

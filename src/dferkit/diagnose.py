@@ -208,7 +208,7 @@ def check_box(folder: Path | str | None = None) -> Check:
     from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
     from dferkit.encoders.text import TextEncoder
     from dferkit.models.checkpoint import load_checkpoint
-    from dferkit.recipes.provenance import box_digests
+    from dferkit.training.about import box_digests
 
     folder = Path(folder or BOX_FOLDER)
     if not folder.is_dir():

@@ -9,13 +9,17 @@ NumPy on the data side, torch from the tokens on. All types are frozen: a step m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+ReportProgress = Callable[[str, int, int, str], None]
+"""Called with (stage, done, of, note) while something long runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -391,6 +395,83 @@ class Alignment:
     method: str
     marginal_error: Float[Tensor, " batch"] | None = None
     num_iterations: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenShape:
+    """Sizes that the data decides; a model is built for them. 0 where the data has no such thing.
+
+    Attributes:
+        visual_dim, num_frames, grid, num_areas: Of the visual tokens. summary_dim: Of the encoder's own vector per token step.
+        text_dim: Width of a text token. token_width: Width of the token embeddings of the encoder's own text tower (CLIP).
+        has_joint_space: A trained joint space exists for these tokens.
+    """
+
+    labels: tuple[str, ...]
+    visual_dim: int = 96
+    num_frames: int = 8
+    grid: tuple[int, int] = (8, 8)
+    num_areas: int = 0
+    summary_dim: int = 0
+    text_dim: int = 128
+    token_width: int = 0
+    has_joint_space: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenBatch:
+    """What a model reads at once; None for what the data does not hold.
+
+    Attributes:
+        visual: Visual tokens, float32. frames: RGB frames in place of tokens, for models that hold their own encoder.
+        text: Token vectors of the captions, padded; ``text_mask`` is True for real ones. sentence: One vector per caption.
+        phrases: Number of the phrase that each word belongs to, -1 for none.
+        target: Class numbers, 0 where they are not known. soft_target: Shares of the annotators, each row sums to 1.
+        summary: The visual encoder's own vector per token step. motion: Measured motion weights, mean 1 per clip.
+        visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
+    """
+
+    visual: Float[Tensor, "batch frames patches visual_dim"] | None = None
+    frames: UInt8[Tensor, "batch frames height width 3"] | None = None
+    text: Float[Tensor, "batch words text_dim"] | None = None
+    text_mask: Bool[Tensor, "batch words"] | None = None
+    sentence: Float[Tensor, "batch text_dim"] | None = None
+    phrases: Int[Tensor, "batch words"] | None = None
+    target: Int[Tensor, " batch"] | None = None
+    soft_target: Float[Tensor, "batch classes"] | None = None
+    summary: Float[Tensor, "batch frames summary_dim"] | None = None
+    motion: Float[Tensor, "batch frames patches"] | None = None
+    visual_keep: Bool[Tensor, "batch frames patches"] | None = None
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on another device."""
+        if torch.device(device).type == "cpu":
+            return self
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return TokenBatch(**{name: None if v is None else v.to(device) for name, v in found.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelOutput:
+    """Answer of a model for a batch.
+
+    Attributes:
+        logits: Class scores, before the checkpoint's temperature.
+        alignment: How the words met the visual tokens; None for a model that aligns none.
+        motion: Motion weight of every visual token, mean 1 per clip; None for a model without them.
+        frame_attention: Share of each frame in the video's vector, of models that attend to frames.
+        contributions: Share of each phrase and visual token in each class score, of models whose evidence is exact.
+    """
+
+    logits: Float[Tensor, "batch classes"]
+    alignment: Alignment | None = None
+    motion: Float[Tensor, "batch frames patches"] | None = None
+    frame_attention: Float[Tensor, "batch frames"] | None = None
+    contributions: Float[Tensor, "batch phrases visual classes"] | None = None
+
+    def among(self, classes: Int[Tensor, " shown"]) -> ModelOutput:
+        """The answer as a choice among some classes."""
+        return replace(self, logits=self.logits[:, classes])
 
 
 STATUSES = ("ok", "low_coverage", "abstain", "no_face", "unreadable", "truncated", "too_short", "error")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, described, find_contender
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
@@ -25,7 +26,6 @@ from dferkit.preparation import FaceStore
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 from dferkit.tokens.dataset import ClipSet
 from dferkit.tokens.views import clip_views
-from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, described, find_contender
 from dferkit.training.loop import TrainingConfig
 from dferkit.training.phases import BapConfig
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +12,8 @@ from torch import Tensor
 
 from dferkit.labels import BASIC
 from dferkit.models.grace import Grace, GraceConfig
-from dferkit.schema import TextTokens
+from dferkit.schema import Record, TextTokens
+from dferkit.tokens.dataset import TokenDataset, subjects_of
 
 SMALL = GraceConfig(visual_dim=16, text_dim=12, num_frames=4, grid=(3, 3), dim=24, num_queries=5)
 
@@ -22,7 +25,7 @@ def small_model(seed: int = 0, **changes: object) -> Grace:
 
 
 def tokens(clips: int = 3, words: int = 6, seed: int = 0) -> dict[str, Tensor]:
-    """Arguments of ``Grace.forward``: the first clip has all words, the next ones fewer."""
+    """Fields of a ``TokenBatch``: the first clip has all words, the next ones fewer."""
     rng = torch.Generator().manual_seed(seed)
     mask = torch.ones(clips, words, dtype=torch.bool)
     for clip in range(1, clips):
@@ -53,3 +56,34 @@ def labelled_clips(clips: int = 42, seed: int = 0) -> tuple[Tensor, list[TextTok
         spans = tuple((3 * i, 3 * i + 2) for i in range(count))
         texts.append(TextTokens(values=values, sentence=values.mean(0), pieces=pieces, spans=spans, encoder="test"))
     return visual.half(), texts, target
+
+
+def dataset(
+    visual: Tensor, texts: Sequence[TextTokens], target: np.ndarray, clips: np.ndarray | None = None
+) -> TokenDataset:
+    """A data set of these rows; ``clips`` numbers the clip that each row is a view of."""
+    count = len(target)
+    numbers = np.arange(count) if clips is None else clips
+    records = tuple(
+        Record(clip_id=f"clip {number}", video=Path(), label=BASIC[label], subject=f"person {number % 6}")
+        for number, label in zip(numbers, target, strict=True)
+    )
+    units = np.random.default_rng(0).random((count, 8, 3)) * 0.1
+    units[np.arange(count), :, np.asarray(target) % 3] += np.asarray(target)[:, None] / 10
+    return TokenDataset(
+        records=records,
+        labels=BASIC,
+        target=np.asarray(target, dtype=np.int64),
+        groups=subjects_of(records),
+        visual=visual,
+        texts=tuple(texts),
+        units=units.astype(np.float32),
+        timestamps=np.tile(np.arange(8) / 8, (count, 1)),
+        view=np.zeros(count, np.int64),
+        grid=(3, 3),
+    )
+
+
+def labelled(clips: int = 42, seed: int = 0) -> TokenDataset:
+    """``labelled_clips`` as a data set."""
+    return dataset(*labelled_clips(clips, seed))

@@ -13,6 +13,7 @@ from dferkit.errors import ConfigError
 from dferkit.models.a3lign import A3lign, A3lignConfig, A3lignReader
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import fit_coarse
+from dferkit.schema import TokenBatch
 
 SMALL = A3lignConfig(
     dim=16, token_width=12, num_sentences=4, num_tokens=5, num_frames=6, heads=2, mlp_width=24, labels=tuple("abc")
@@ -68,18 +69,18 @@ def test_an_answer_does_not_depend_on_the_batch(
 def test_the_joint_module_begins_as_the_image_encoder_does() -> None:
     net = model()
     first = [{k: v.clone() for k, v in layer.state_dict().items()} for layer in net.joint.layers]
-    net.joint.take_over(net.text_dynamic, net.image_dynamic)
+    net.joint.start_from(net.text_dynamic, net.image_dynamic)
     for number, layer in enumerate(net.joint.layers):
         wanted = net.image_dynamic.layers[number].state_dict() if number < 2 else first[number]
         assert all(torch.equal(wanted[key], value) for key, value in layer.state_dict().items()), number
-    assert torch.equal(net.joint.video.places, net.image_dynamic.sequence.places)
-    assert torch.equal(net.joint.text.gather, net.text_dynamic.sequence.gather)
+    assert torch.equal(net.joint.video.positions, net.image_dynamic.sequence.positions)
+    assert torch.equal(net.joint.text.class_token, net.text_dynamic.sequence.class_token)
 
 
 def test_without_further_layers_the_hand_over_keeps_the_answer(frames: torch.Tensor) -> None:
     """A joint module of two layers, both taken over from an image encoder of two layers, reads a video as that did."""
     net = model(joint_layers=2, image_layers=2)
-    net.joint.take_over(net.text_dynamic, net.image_dynamic)
+    net.joint.start_from(net.text_dynamic, net.image_dynamic)
     with torch.no_grad():
         torch.testing.assert_close(net.video_vectors(frames, step=3), net.video_vectors(frames, step=2))
 
@@ -87,10 +88,10 @@ def test_without_further_layers_the_hand_over_keeps_the_answer(frames: torch.Ten
 def test_together_the_video_knows_the_class(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
     net = model(joint_mode="concat")
     with torch.no_grad():
-        video, classes = net.joint.together(frames, paragraphs)
+        video, classes = net.joint.pair_vectors(frames, paragraphs)
         other = paragraphs.clone()
         other[2] += torch.randn(4, 16, generator=torch.Generator().manual_seed(3))
-        moved, _ = net.joint.together(frames, other)
+        moved, _ = net.joint.pair_vectors(frames, other)
     assert video.shape == classes.shape == (7, 3, 16)
     torch.testing.assert_close(video[:, :2], moved[:, :2])
     assert not torch.allclose(video[:, 2], moved[:, 2], atol=1e-3)
@@ -102,7 +103,7 @@ def test_what_is_kept_answers_as_the_whole_model(mode: str, frames: torch.Tensor
     reader = A3lignReader.of(net, paragraphs)
     with torch.no_grad():
         torch.testing.assert_close(reader.scores(frames), net(frames, paragraphs), atol=1e-5, rtol=1e-5)
-        called = reader(frames[:, :, None])
+        called = reader(TokenBatch(visual=frames[:, :, None]))
     torch.testing.assert_close(called.logits, reader.scores(frames))
     assert not [name for name, _ in reader.named_parameters() if "mat" in name]
 
@@ -114,11 +115,11 @@ def test_a_checkpoint_of_it_answers_to_the_last_bit(
     reader = A3lignReader.of(model(joint_mode=mode), paragraphs)
     names = SMALL.labels
     coarse = fit_coarse(np.random.default_rng(0).standard_normal((12, 5)), np.arange(12) % len(names), labels=names)
-    save_checkpoint(Checkpoint(model=reader, coarse=coarse, about={"name": "a3lign"}), tmp_path)
+    save_checkpoint(Checkpoint(name="a3lign", model=reader, coarse=coarse, about={"name": "a3lign"}), tmp_path)
     again = load_checkpoint(tmp_path)
     assert again.labels == names
     with torch.no_grad():
-        assert torch.equal(again.model(frames[:, :, None]).logits, reader(frames[:, :, None]).logits)
+        assert torch.equal(again.model(TokenBatch(visual=frames[:, :, None])).logits, reader(TokenBatch(visual=frames[:, :, None])).logits)
 
 
 def test_together_a_sentence_meets_frames_that_know_its_class(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:
@@ -142,7 +143,7 @@ def test_sentences_meet_frames(mode: str, frames: torch.Tensor, paragraphs: torc
     reader = A3lignReader.of(model(joint_mode=mode), paragraphs)
     with torch.no_grad():
         found = reader.similarity_over_time(frames)
-        output = reader(frames[:, :, None])
+        output = reader(TokenBatch(visual=frames[:, :, None]))
     assert found.shape == (7, 3, 4, 6)
     assert float(found.abs().max()) <= 1 + 1e-5
     assert output.alignment is not None
@@ -160,7 +161,7 @@ def test_attention_to_frames(mode: str, frames: torch.Tensor, paragraphs: torch.
     net = model(joint_mode=mode, heads=1)
     reader = A3lignReader.of(net, paragraphs)
     with torch.no_grad():
-        output = reader(frames[:, :, None])
+        output = reader(TokenBatch(visual=frames[:, :, None]))
     found = output.frame_attention
     assert found is not None
     assert found.shape == (7, 6)

@@ -15,6 +15,7 @@ from small_grace import small_model, tokens
 from dferkit.errors import CheckpointError
 from dferkit.models.checkpoint import COARSE, SETTINGS, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import fit_coarse
+from dferkit.schema import TokenBatch
 from dferkit.storage import digest_file
 
 
@@ -22,7 +23,7 @@ from dferkit.storage import digest_file
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     coarse = fit_coarse(rng.normal(size=(40, 8)), np.arange(40) % 7)
-    checkpoint = Checkpoint(model=small_model(), coarse=coarse, about={"name": "grace", "encoder": "box", "seed": 0})
+    checkpoint = Checkpoint(name="grace", model=small_model(), coarse=coarse, about={"name": "grace", "encoder": "box", "seed": 0})
     return save_checkpoint(checkpoint, tmp_path / "grace")
 
 
@@ -37,7 +38,7 @@ def test_round_trip_is_exact(folder: Path) -> None:
     loaded = load_checkpoint(folder)
     for key, value in small_model().state_dict().items():
         assert torch.equal(value, loaded.model.state_dict()[key]), key
-    assert torch.equal(small_model()(**tokens()).logits, loaded.model(**tokens()).logits)
+    assert torch.equal(small_model()(TokenBatch(**tokens())).logits, loaded.model(TokenBatch(**tokens())).logits)
     assert loaded.model.config == small_model().config
     assert not loaded.model.training
     assert loaded.about["encoder"] == "box"
@@ -105,7 +106,7 @@ def test_settings_that_are_no_settings(folder: Path, text: str) -> None:
         load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("key", ["grace", "about", "sha256"])
+@pytest.mark.parametrize("key", ["model", "config", "about", "sha256"])
 def test_settings_with_a_part_missing(folder: Path, key: str) -> None:
     settings = json.loads((folder / SETTINGS).read_text())
     del settings[key]
@@ -125,7 +126,7 @@ def test_digests_left_out(folder: Path) -> None:
 @pytest.mark.parametrize("change", [{"dim": 32}, {"motion": "sideways"}, {"colour": "blue"}, {"grid": [9]}])
 def test_settings_of_another_model(folder: Path, change: dict[str, object]) -> None:
     settings = json.loads((folder / SETTINGS).read_text())
-    settings["grace"] = {**settings["grace"], **change}
+    settings["config"] = {**settings["config"], **change}
     (folder / SETTINGS).write_text(json.dumps(settings))
     with pytest.raises(CheckpointError):
         load_checkpoint(folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from dferkit.recipes.scoring import evaluate_manifest
 from tool_tables import OPENFACE_HEADER, write
 
 from dferkit.errors import ConfigError, ManifestError
@@ -22,7 +23,6 @@ from dferkit.pipeline import Settings, load
 from dferkit.readings import open_classifier, open_units
 from dferkit.recipes.baselines import Baseline, parse_baselines
 from dferkit.recipes.prediction import predict_files
-from dferkit.recipes.scoring import evaluate_manifest
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 
 ROOT = Path(__file__).parents[2]

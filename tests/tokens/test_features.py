@@ -21,8 +21,8 @@ from dferkit.faces import build_detector
 from dferkit.motion import motion_weights, steady_faces
 from dferkit.schema import Record
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
-from dferkit.tokens.features import FeatureConfig, Features, extract_features
 from dferkit.tokens import features
+from dferkit.tokens.features import FeatureConfig, Features, extract_features
 
 
 @pytest.fixture(scope="module")

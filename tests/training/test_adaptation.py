@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dferkit.training.adaptation import AdaptationConfig, adapt_grace
 from safetensors.torch import save
 from small_grace import SMALL, labelled_clips
 
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.models.grace import Grace
-from dferkit.training.adaptation import AdaptationConfig, adapt_grace
 from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
 
 QUICK = AdaptationConfig(epochs=4, batch=14, save_every_epochs=2)

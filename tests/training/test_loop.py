@@ -8,21 +8,30 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
-from small_grace import SMALL, labelled_clips
+from small_grace import SMALL, dataset, labelled, labelled_clips
 from torch import Tensor
 
 from dferkit.errors import CheckpointError, ConfigError, DataError
-from dferkit.models.build import variant
-from dferkit.models.grace import Grace
-from dferkit.tokens.batches import collate, epoch_batches, number_clips
-from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.registry import variant
+from dferkit.tokens.batches import epoch_rows, number_clips
+from dferkit.tokens.dataset import TokenDataset
+from dferkit.training.loop import TrainingConfig, step_seed, train_steps
+from dferkit.training.score import predict_probabilities
 
 QUICK = TrainingConfig(epochs=6, batch=14, save_every_epochs=2)
+
+
+def train(config: GraceConfig, data: TokenDataset, training: TrainingConfig, **more: Any) -> Grace:
+    """A new model, trained."""
+    torch.manual_seed(training.seed)
+    return train_steps(Grace(config), data, training, **more)
 
 
 def weights(model: Grace) -> bytes:
@@ -42,27 +51,26 @@ def stop_after(epoch: int) -> object:
 
 
 def test_same_seed_same_bytes() -> None:
-    first = train_grace(SMALL, *labelled_clips(), config=QUICK)
+    first = train(SMALL, labelled(), QUICK)
     np.random.default_rng(5).random(9)
     torch.manual_seed(99)
     torch.rand(7)
-    assert weights(train_grace(SMALL, *labelled_clips(), config=QUICK)) == weights(first)
-    assert weights(train_grace(SMALL, *labelled_clips(), config=replace(QUICK, seed=1))) != weights(first)
+    assert weights(train(SMALL, labelled(), QUICK)) == weights(first)
+    assert weights(train(SMALL, labelled(), replace(QUICK, seed=1))) != weights(first)
 
 
 @pytest.mark.parametrize("name", ["grace", "grace_cosine", "vision_only", "text_only"])
 def test_it_learns(name: str) -> None:
     visual, texts, target = labelled_clips()
     losses: list[float] = []
-    model = train_grace(
+    data = dataset(visual, texts, target)
+    model = train(
         variant(name, SMALL),
-        visual,
-        texts,
-        target,
-        config=TrainingConfig(epochs=40, batch=14, learning_rate=5e-3, weight_decay=0.01, token_noise=0.1),
+        data,
+        TrainingConfig(epochs=40, batch=14, learning_rate=5e-3, weight_decay=0.01, token_noise=0.1),
         on_progress=lambda a, b, loss: losses.append(loss),
     )
-    probabilities = predict_probabilities(model, visual, texts)
+    probabilities = predict_probabilities(model, data)
     assert probabilities.dtype == np.float64
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert (probabilities.argmax(1) == target).mean() > 0.8
@@ -72,12 +80,12 @@ def test_it_learns(name: str) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 5])
 def test_stopped_and_continued_is_uninterrupted(epoch: int, tmp_path: Path) -> None:
-    whole = train_grace(SMALL, *labelled_clips(), config=QUICK)
+    whole = train(SMALL, labelled(), QUICK)
     with pytest.raises(Stop):
-        train_grace(SMALL, *labelled_clips(), config=QUICK, state=tmp_path, on_progress=stop_after(epoch))
+        train(SMALL, labelled(), QUICK, state=tmp_path, on_progress=stop_after(epoch))
     seen: list[int] = []
-    rest = train_grace(
-        SMALL, *labelled_clips(), config=QUICK, state=tmp_path, on_progress=lambda done, of, loss: seen.append(done)
+    rest = train(
+        SMALL, labelled(), QUICK, state=tmp_path, on_progress=lambda done, of, loss: seen.append(done)
     )
     assert weights(rest) == weights(whole)
     assert seen[0] == epoch // 2 * 2 + 1
@@ -92,11 +100,14 @@ def test_killed_and_continued_is_uninterrupted(tmp_path: Path) -> None:
         "import torch\n"
         "torch.set_num_threads(1)\n"
         "from pathlib import Path\n"
-        "from small_grace import SMALL, labelled_clips\n"
-        "from dferkit.training.loop import TrainingConfig, train_grace\n"
+        "from small_grace import SMALL\n"
+        "from small_grace import labelled\n"
+        "from dferkit.models.grace import Grace\n"
+        "from dferkit.training.loop import TrainingConfig, train_steps\n"
         "config = TrainingConfig(epochs=6, batch=14, save_every_epochs=2)\n"
         f"state = Path({str(tmp_path / 'state')!r})\n"
-        "train_grace(SMALL, *labelled_clips(), config=config, state=state, on_progress=lambda *a: time.sleep(0.3))\n"
+        "torch.manual_seed(0)\n"
+        "train_steps(Grace(SMALL), labelled(), config, state=state, on_progress=lambda *a: time.sleep(0.3))\n"
     )
     child = subprocess.Popen([sys.executable, str(program)])
     deadline = time.monotonic() + 60
@@ -104,37 +115,40 @@ def test_killed_and_continued_is_uninterrupted(tmp_path: Path) -> None:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
-    rest = train_grace(SMALL, *labelled_clips(), config=QUICK, state=tmp_path / "state")
-    assert weights(rest) == weights(train_grace(SMALL, *labelled_clips(), config=QUICK))
+    rest = train(SMALL, labelled(), QUICK, state=tmp_path / "state")
+    assert weights(rest) == weights(train(SMALL, labelled(), QUICK))
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
-    first = train_grace(SMALL, *labelled_clips(), config=QUICK, state=tmp_path)
-    again = train_grace(
-        SMALL, *labelled_clips(), config=QUICK, state=tmp_path, on_progress=lambda *_: pytest.fail("trained")
+    first = train(SMALL, labelled(), QUICK, state=tmp_path)
+    again = train(
+        SMALL, labelled(), QUICK, state=tmp_path, on_progress=lambda *_: pytest.fail("trained")
     )
     assert weights(again) == weights(first)
 
 
 @pytest.mark.parametrize("changed", [{"epochs": 7}, {"seed": 1}, {"token_noise": 0.0}])
 def test_a_state_of_other_settings_is_refused(changed: dict[str, object], tmp_path: Path) -> None:
-    train_grace(SMALL, *labelled_clips(), config=replace(QUICK, epochs=2), state=tmp_path)
+    train(SMALL, labelled(), replace(QUICK, epochs=2), state=tmp_path)
     with pytest.raises(CheckpointError, match="other settings"):
-        train_grace(SMALL, *labelled_clips(), config=replace(QUICK, **{"epochs": 2, **changed}), state=tmp_path)
+        train(SMALL, labelled(), replace(QUICK, **{"epochs": 2, **changed}), state=tmp_path)
     with pytest.raises(CheckpointError, match="other settings"):
-        train_grace(replace(SMALL, text="sentence"), *labelled_clips(), config=replace(QUICK, epochs=2), state=tmp_path)
+        train(replace(SMALL, text="sentence"), labelled(), replace(QUICK, epochs=2), state=tmp_path)
 
 
 def test_a_state_of_other_clips_or_another_joint_space_is_refused(tmp_path: Path) -> None:
     visual, texts, target = labelled_clips()
-    config, joint = replace(QUICK, epochs=2), Grace(SMALL).space.state_dict()
-    train_grace(SMALL, visual, texts, target, config=config, joint=joint, state=tmp_path)
-    changed = {name: value + (name == "mass.bias") for name, value in joint.items()}
-    for clips, space in (((visual + 1, texts, target), joint), ((visual, texts, target[::-1]), joint)):
+    config = replace(QUICK, epochs=2)
+    train(SMALL, dataset(visual, texts, target), config, state=tmp_path)
+    for clips in ((visual + 1, texts, target), (visual, texts, target[::-1].copy())):
         with pytest.raises(CheckpointError, match="other settings"):
-            train_grace(SMALL, *clips, config=config, joint=space, state=tmp_path)
+            train(SMALL, dataset(*clips), config, state=tmp_path)
+    torch.manual_seed(config.seed)
+    other = Grace(SMALL)
+    with torch.no_grad():
+        other.space.mass.bias += 1
     with pytest.raises(CheckpointError, match="other settings"):
-        train_grace(SMALL, visual, texts, target, config=config, joint=changed, state=tmp_path)
+        train_steps(other, dataset(visual, texts, target), config, state=tmp_path)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], *, only_gradient: bool = False) -> list[int]:
@@ -142,7 +156,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], *, only_gradien
     original, calls = Grace.loss, [0]
 
     def loss(self: Grace, *arguments: object, **named: object) -> Tensor:
-        value = original(self, *arguments)
+        value = original(self, *arguments, **named)
         calls[0] += 1
         if calls[0] not in bad_steps:
             return value
@@ -158,82 +172,84 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], *, only_gradien
 @pytest.mark.parametrize("only_gradient", [False, True])
 def test_a_bad_step_is_left_out(monkeypatch: pytest.MonkeyPatch, only_gradient: bool) -> None:
     poison(monkeypatch, {2, 8, 9}, only_gradient=only_gradient)
-    model = train_grace(SMALL, *labelled_clips(), config=QUICK)
+    model = train(SMALL, labelled(), QUICK)
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
 def test_ten_bad_steps_in_a_row_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, set(range(4, 99)))
     with pytest.raises(DataError, match=r"not finite|finite loss"):
-        train_grace(SMALL, *labelled_clips(), config=replace(QUICK, batch=2))
+        train(SMALL, labelled(), replace(QUICK, batch=2))
 
 
 def test_an_epoch_without_a_good_step_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """With few steps in all, ten in a row may never come: a model that was not trained must not be returned."""
     poison(monkeypatch, set(range(99)))
     with pytest.raises(DataError, match="no step of epoch 0"):
-        train_grace(SMALL, *labelled_clips(), config=replace(QUICK, epochs=2))
+        train(SMALL, labelled(), replace(QUICK, epochs=2))
 
 
 def test_tokens_that_are_not_finite_are_named() -> None:
     visual, texts, target = labelled_clips()
     visual[5, 0, 0, 0] = float("inf")
-    with pytest.raises(DataError, match="1 clips are not finite, the first at place 5"):
-        train_grace(SMALL, visual, texts, target, config=QUICK)
+    with pytest.raises(DataError, match="1 clips are not finite, the first at row 5"):
+        train(SMALL, dataset(visual, texts, target), QUICK)
 
 
 def test_too_few_clips() -> None:
     visual, texts, target = labelled_clips()
     with pytest.raises(DataError, match="at least 2"):
-        train_grace(SMALL, visual[:1], texts[:1], target[:1], config=QUICK)
+        train(SMALL, dataset(visual[:1], texts[:1], target[:1]), QUICK)
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch": 1}, {"learning_rate": 0.0}, {"learning_rate": 3.0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": -1}, {"batch": 1}, {"learning_rate": 0.0}, {"learning_rate": 3.0}, {"save_every_epochs": 0}, {"warmup_share": 1.0},
+        {"warmup_share": 2.0}, {"token_drop": 7.0}, {"token_drop": -0.1}, {"token_noise": -1.0}, {"weight_decay": -1.0}, {"start_strength": float("nan")},
+    ],
+)  # fmt: skip
 def test_wrong_settings(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         replace(QUICK, **change)
 
 
+def test_steps_have_seeds_of_their_own() -> None:
+    """Also beyond 1,009 steps an epoch, and in the next epoch and for the next seed."""
+    seeds = {step_seed(seed, epoch, step) for seed in (0, 1) for epoch in (0, 1, 2, 991) for step in range(2500)}
+    assert len(seeds) == 2 * 4 * 2500
+    assert step_seed(3, 2, 5) == 3 * 1_000_003 + 2 * 1009 + 5, "the draws of trainings so far"
+
+
+def rows_of(clips: np.ndarray, batch: int, epoch: int = 0) -> list[np.ndarray]:
+    return list(epoch_rows(clips, batch=batch, seed=0, epoch=epoch))
+
+
 def test_batches_hold_every_clip_once() -> None:
-    visual, texts, _ = labelled_clips(40)
-    labels = torch.arange(40)
-    seen = torch.cat([b.target for b in epoch_batches(visual, texts, labels, batch=16, seed=0, epoch=0)])
-    assert sorted(seen.tolist()) == list(range(40))
+    assert sorted(np.concatenate(rows_of(np.arange(40), 16)).tolist()) == list(range(40))
     # A rest smaller than half a batch would give a step much weight for little; it is left out.
-    seen = torch.cat([b.target for b in epoch_batches(visual[:37], texts[:37], labels[:37], batch=16, seed=0, epoch=0)])
-    assert len(seen) == 32
-    small = list(epoch_batches(visual[:3], texts[:3], labels[:3], batch=16, seed=0, epoch=0))
-    assert [len(b.target) for b in small] == [3]
+    assert len(np.concatenate(rows_of(np.arange(37), 16))) == 32
+    assert [len(rows) for rows in rows_of(np.arange(3), 16)] == [3]
 
 
 def test_batches_hold_one_view_of_every_clip() -> None:
-    visual, texts, _ = labelled_clips(40)
     clips = number_clips([f"clip {i * 7 % 16}" for i in range(40)])
     assert [list(clips).index(number) for number in range(16)] == sorted(list(clips).index(n) for n in range(16))
-    epochs = [
-        torch.cat(
-            [b.target for b in epoch_batches(visual, texts, torch.arange(40), batch=8, seed=0, epoch=e, clips=clips)]
-        )
-        for e in range(30)
-    ]
+    epochs = [np.concatenate(rows_of(clips, 8, epoch)) for epoch in range(30)]
     assert all(sorted(clips[rows]) == list(range(16)) for rows in epochs)
-    drawn = torch.bincount(torch.cat(epochs), minlength=40).numpy()
+    drawn = np.bincount(np.concatenate(epochs), minlength=40)
     for number in range(16):
         own = drawn[clips == number]
         assert own.sum() == 30
         assert own.min() >= 3, "every view has its turn"
 
 
-def test_views_of_one_clip_each_are_the_clips(tmp_path: Path) -> None:
-    """Naming rows as clips of their own changes no byte; other groups are another training."""
+def test_a_state_of_other_views_is_refused(tmp_path: Path) -> None:
     visual, texts, target = labelled_clips()
-    plain = train_grace(SMALL, visual, texts, target, config=QUICK)
     config = replace(QUICK, epochs=2)
-    named = train_grace(SMALL, visual, texts, target, config=QUICK, clips=np.arange(len(target)))
-    assert weights(plain) == weights(named)
-    train_grace(SMALL, visual, texts, target, config=config, state=tmp_path, clips=np.arange(len(target)))
+    train(SMALL, dataset(visual, texts, target), config, state=tmp_path)
     with pytest.raises(CheckpointError, match="other settings"):
-        train_grace(SMALL, visual, texts, target, config=config, state=tmp_path, clips=np.arange(len(target)) // 2)
+        train(SMALL, dataset(visual, texts, target, clips=np.arange(len(target)) // 2), config, state=tmp_path)
 
 
 def test_views_that_look_alike_change_nothing() -> None:
@@ -243,18 +259,16 @@ def test_views_that_look_alike_change_nothing() -> None:
         [np.flatnonzero(target == 0)[:4], np.flatnonzero(target > 0)]
     )  # unequal classes have weights
     visual, texts, target = visual[torch.from_numpy(chosen)], [texts[i] for i in chosen], target[chosen]
-    plain = train_grace(SMALL, visual, texts, target, config=QUICK)
+    plain = train(SMALL, dataset(visual, texts, target), QUICK)
     number = np.where(target == 0, 3, 1)  # the rare class has more views
     rows = np.repeat(np.arange(len(target)), number)
-    views = train_grace(
-        SMALL, visual[torch.from_numpy(rows)], [texts[i] for i in rows], target[rows], config=QUICK, clips=rows
-    )
+    views = train(SMALL, dataset(visual[torch.from_numpy(rows)], [texts[i] for i in rows], target[rows], rows), QUICK)
     assert weights(views) == weights(plain)
 
 
-def test_collate_pads_and_masks() -> None:
+def test_a_batch_pads_and_masks() -> None:
     visual, texts, target = labelled_clips(4)
-    batch = collate(visual, texts, torch.from_numpy(target))
+    batch = dataset(visual, texts, target).batch(np.arange(4))
     assert batch.text.shape == (4, 6, 12)
     assert batch.text_mask.sum(1).tolist() == [3, 4, 5, 6]
     assert not batch.text[~batch.text_mask].any()
@@ -263,8 +277,8 @@ def test_collate_pads_and_masks() -> None:
 
 
 def test_prediction_does_not_depend_on_the_batch() -> None:
-    visual, texts, target = labelled_clips(10)
-    model = train_grace(SMALL, visual, texts, target, config=replace(QUICK, epochs=1))
+    data = dataset(*labelled_clips(10))
+    model = train(SMALL, data, replace(QUICK, epochs=1))
     np.testing.assert_allclose(
-        predict_probabilities(model, visual, texts, batch=3), predict_probabilities(model, visual, texts), atol=1e-4
+        predict_probabilities(model, data, batch=3), predict_probabilities(model, data), atol=1e-4
     )

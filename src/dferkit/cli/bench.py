@@ -52,7 +52,11 @@ def bench(
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting: grace.epochs=5, bap.epochs=[4,3,3] (repeat).")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a setting of a family of models: grace.training.epochs=5, a3lign.training.epochs=[4,3,3], baseline.training.epochs=10 (repeat).",
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
@@ -61,17 +65,26 @@ def bench(
     The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on. Ends with 1 where a clip could not be read.
     """
     from dferkit.evaluation.metrics import WARNINGS
-    from dferkit.recipes.bench_run import BenchRun, run_bench
-    from dferkit.training.contenders import CONTENDERS
+    from dferkit.models.registry import MODELS
+    from dferkit.recipes.bench import BenchRun, run_bench
+    from dferkit.recipes.data import DataOptions
 
     classes = None if labels is None else tuple(name.strip() for name in labels.split(","))
-    chosen = tuple(CONTENDERS) if models == "all" else tuple(name.strip() for name in models.split(","))
+    chosen = tuple(MODELS) if models == "all" else tuple(name.strip() for name in models.split(","))
     run = BenchRun(
-        models=chosen, clip=clip, clip_size=clip_size, videomae=videomae, fold=fold, views=views, with_flip=flip, seeds=seeds, face=face, settings=tuple(settings or ()),
-        labels=classes,
-    )  # fmt: skip
-    with Stages() as tell:
-        outcome = run_bench(data, out, run, workers=workers, tell=tell)
+        models=chosen,
+        clip=clip,
+        clip_size=clip_size,
+        videomae=videomae,
+        fold=fold,
+        views=views,
+        with_flip=flip,
+        seeds=seeds,
+        settings=tuple(settings or ()),
+        options=DataOptions(labels=classes, face=face, workers=workers),
+    )
+    with Stages() as report:
+        outcome = run_bench(data, out, run, report=report)
     typer.echo(outcome.table)
     for warning in outcome.warnings:
         note(f"{warning}: {WARNINGS[warning]}")

@@ -19,14 +19,19 @@ _NAMES = {
 
 
 def calibrate(
-    data: Annotated[Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]).")],
+    data: Annotated[
+        Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
+    ],
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for checkpoint/, calibration.json and reliability.png.")
     ] = Path("runs/calibrate"),
     face: Annotated[
-        str, typer.Option("--face", help="Face detector: haar, yunet, auto, cropped, or a CSV of boxes.")
-    ] = "haar",
+        str | None,
+        typer.Option(
+            "--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."
+        ),
+    ] = None,
     target_accuracy: Annotated[
         float, typer.Option("--target-accuracy", help="Share of right answers wanted among those that are given.")
     ] = 0.8,
@@ -38,19 +43,14 @@ def calibrate(
     Rows with split val are used, or all rows where there is no split; rows marked train or test never. The weights stay as they are; one temperature
     and one threshold are fitted, and judged on people that they were not fitted on.
     """
-    from dferkit.recipes.calibration_run import calibrate_manifest
+    from dferkit.recipes.calibrate import calibrate as run_calibration
+    from dferkit.recipes.data import DataOptions, open_clips
 
-    with Stages() as tell:
-        folder, figures = calibrate_manifest(
-            data,
-            open_checkpoint(checkpoint),
-            out,
-            face=face,
-            target_accuracy=target_accuracy,
-            seed=seed,
-            workers=workers,
-            on_progress=lambda a, b: tell("faces and tokens", a, b),
-        )
+    loaded = open_checkpoint(checkpoint)
+    options = DataOptions(labels=None if data.is_dir() else loaded.labels, face=face, workers=workers)
+    with Stages() as report:
+        clips = open_clips(data, out / "cache", options)
+        folder, figures = run_calibration(clips, loaded, out, target_accuracy=target_accuracy, seed=seed, report=report)
     _say(figures)
     typer.echo(f"{figures['checkpoint']['calibration']}: {folder}")
 

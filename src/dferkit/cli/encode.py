@@ -32,7 +32,8 @@ def encode(
     Interrupted, the same command goes on. A clip with fewer frames than views need gets fewer views.
     """
     from dferkit.cli.prepare import parse_shard
-    from dferkit.tokens.stored import TokenConfig, encode_store
+    from dferkit.tokens.features import TokenConfig
+    from dferkit.tokens.stored import encode_store
 
     config = TokenConfig(encoder=encoder, times=views, with_flip=flip, motion=motion)
     with Stages() as tell:

@@ -56,41 +56,22 @@ def evaluate(
         of_store={"--fold": fold, "--views": views, "--flip": flip, "--groups": groups},
         of_manifest={"--face": face},
     )
+    from dferkit.datasets.protocol import ProtocolConfig
     from dferkit.recipes.baselines import parse_baselines
+    from dferkit.recipes.data import DataOptions
+    from dferkit.recipes.evaluate import EvaluationRun
+    from dferkit.recipes.evaluate import evaluate as run_evaluation
 
-    baselines = parse_baselines(baseline or [])
-    loaded = open_checkpoint(checkpoint)
-    if data.is_dir():
-        from dferkit.datasets.protocol import ProtocolConfig
-        from dferkit.recipes.store_scoring import evaluate_store
-
-        with Stages() as tell:
-            figures = evaluate_store(
-                data,
-                loaded,
-                out,
-                fold=fold or "",
-                groups=groups,
-                protocol=ProtocolConfig(times=views or 1, with_flip=flip),
-                baselines=baselines,
-                workers=workers,
-                tell=tell,
-            )
-        if figures is not None:
-            say_scores(figures, out)
+    run = EvaluationRun(
+        fold=fold or "",
+        protocol=ProtocolConfig(times=views or 1, with_flip=flip),
+        baselines=parse_baselines(baseline or []),
+        options=DataOptions(face=face, groups=groups, workers=workers),
+    )
+    with Stages() as report:
+        found = run_evaluation(data, open_checkpoint(checkpoint), out, run, report)
+    if found is None:
         return
-    from dferkit.recipes.scoring import evaluate_manifest
-
-    with Stages() as tell:
-        figures, predictions = evaluate_manifest(
-            data,
-            loaded,
-            out,
-            face=face or "haar",
-            workers=workers,
-            baselines=baselines,
-            on_progress=lambda a, b: tell("faces and tokens", a, b),
-            on_baselines=lambda a, b: tell("baselines", a, b),
-        )
-    say_scores(figures, out)
-    raise typer.Exit(1 if any(p.status == "unreadable" for p in predictions) else 0)
+    say_scores(found.figures, out)
+    is_list = not data.is_dir()
+    raise typer.Exit(1 if is_list and any(s.status == "unreadable" for s in found.statuses.values()) else 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,12 +13,15 @@ from dferkit.cli.inputs import open_checkpoint, refuse_options
 from dferkit.cli.progress import Stages, note, plural
 from dferkit.cli.scores import say_scores
 
+if TYPE_CHECKING:
+    from dferkit.recipes.data import DataOptions
+
 
 def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="Model: grace, grace_cosine, grace_sentence, grace_no_motion, vision_only, text_only, …; or a recipe for an official store: "
+            help="Model, such as grace, vision_only, a3lign or mean_pooled (an unknown name lists all); or a recipe for an official store: "
             "grace_dfew, grace_ferv39k, grace_mafw, grace_mafw_compound."
         ),
     ] = "grace",
@@ -27,9 +31,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and figures.")] = Path("runs/train"),
     start: Annotated[
         str | None,
-        typer.Option(
-            "--from", help="clips.csv: adapt box or a checkpoint folder to a few dozen clips, instead of training anew."
-        ),
+        typer.Option("--from", help="Adapt box or a checkpoint folder to a few dozen clips, instead of training anew."),
     ] = None,
     encoder: Annotated[
         str,
@@ -80,70 +82,77 @@ def train(
             "--votes": votes,
             "--groups": groups,
         },
-        of_manifest={"--face": face, "--from": start},
+        of_manifest={"--face": face},
     )
-    if data.is_dir():
-        from dferkit.recipes.official import configure, run_official
-
-        run = configure(
-            recipe,
-            encoder=encoder,
-            select=select or "val",
-            views=views or 1,
-            flip=flip,
-            seed=seed,
-            use_votes=votes,
-        )
-        with Stages() as tell:
-            figures, folder = run_official(
-                data, out, run, fold=fold or "all", groups=groups, settings=settings or [], workers=workers, tell=tell
-            )  # fmt: skip
-        say_scores(figures, folder)
-        return
+    from dferkit.datasets.protocol import ProtocolConfig
     from dferkit.errors import ConfigError
-    from dferkit.recipes.official import RECIPES
-    from dferkit.recipes.training_run import train_manifest
+    from dferkit.recipes.data import DataOptions, ListedClips, open_clips
+    from dferkit.recipes.folds import StoreRun, run_store
+    from dferkit.recipes.folds import recipe as find_recipe
+    from dferkit.recipes.train import train_list
+    from dferkit.training.spec import TrainingSpec
 
     if start is not None:
         if recipe != "grace" or encoder != "box":
             raise ConfigError(
                 "--from keeps the model and the encoder of its checkpoint; leave out the recipe and --encoder"
             )
-        _adapt(data, start, out, face=face or "haar", seed=seed, settings=settings or [], workers=workers)
+        _adapt(data, start, out, DataOptions(face=face, workers=workers), seed, settings or [])
         return
-    if recipe in RECIPES:
+    known = find_recipe(recipe)
+    spec = TrainingSpec(
+        model=known.spec.model,
+        encoder=encoder,
+        settings=tuple(settings or ()),
+        seed=seed,
+        use_votes=votes,
+    )
+    if data.is_dir():
+        run = StoreRun(
+            layout=known.layout,
+            spec=spec,
+            protocol=ProtocolConfig(
+                select=select or ("val" if spec.entry.learns == "steps" else "last"), times=views or 1, with_flip=flip
+            ),
+            fold=fold or "all",
+            groups=groups,
+        )
+        with Stages() as report:
+            figures, folder = run_store(data, out, run, workers=workers, report=report)
+        say_scores(figures, folder)
+        return
+    if known.layout:
         raise ConfigError(
             f"the recipe {recipe} needs a store, a folder that dferkit prepare wrote; --data is {data.name}"
         )
-
-    with Stages() as tell:
-        folder, figures = train_manifest(
-            data,
-            out,
-            model=recipe,
-            encoder=encoder,
-            face=face or "haar",
-            seed=seed,
-            settings=settings or [],
-            workers=workers,
-            on_progress=tell,
-        )
+    with Stages() as report:
+        clips = open_clips(data, out / "cache", DataOptions(face=face, workers=workers))
+        assert isinstance(clips, ListedClips)
+        folder, figures = train_list(clips, out, spec, report)
     val = f", val UAR {figures['val']['uar']:.3f}" if "val" in figures else ""
     failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
     typer.echo(f"{plural(figures['train_clips'], 'clip')}{failed}{val}: {folder}")
 
 
-def _adapt(
-    data: Path, start: str, out: Path, *, face: str, seed: int, settings: Sequence[str], workers: int | None
-) -> None:
+def _adapt(data: Path, start: str, out: Path, options: DataOptions, seed: int, settings: Sequence[str]) -> None:
+    """Adapt a checkpoint and print what it gave."""
     from dferkit.evaluation.metrics import WARNINGS
-    from dferkit.recipes.adaptation_run import adapt_manifest
+    from dferkit.recipes.adapt import adapt
+    from dferkit.recipes.data import open_clips
+    from dferkit.training.spec import TrainingSpec
 
     checkpoint = open_checkpoint(start)
-    with Stages() as tell:
-        folder, figures = adapt_manifest(
-            data, checkpoint, out, face=face, seed=seed, settings=settings, workers=workers, on_progress=tell
-        )
+    spec = TrainingSpec(
+        model=checkpoint.name,
+        encoder=str(checkpoint.about["encoder"]),
+        settings=tuple(settings),
+        seed=seed,
+        start=checkpoint,
+    )
+    if not data.is_dir():
+        options = replace(options, labels=checkpoint.labels)
+    with Stages() as report:
+        folder, figures = adapt(open_clips(data, out / "cache", options), out, spec, report)
     failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
     typer.echo(
         f"{plural(figures['train_clips'], 'clip')} of {figures['people']} people{failed}; cross-validated over {figures['folds']} folds of people:"

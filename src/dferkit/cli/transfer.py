@@ -28,15 +28,22 @@ def transfer(
 
     Classes are matched by name. Clips of other classes are left out and counted; nothing is merged.
     """
+    from dferkit.datasets.protocol import ProtocolConfig
     from dferkit.evaluation.metrics import WARNINGS
-    from dferkit.recipes.official import configure
+    from dferkit.recipes.folds import StoreRun
+    from dferkit.recipes.folds import recipe as find_recipe
     from dferkit.recipes.transfer import transfer as run_transfer
+    from dferkit.training.spec import TrainingSpec
 
-    run = configure(recipe, encoder=encoder, select=select, views=views, flip=flip, seed=seed)
-    with Stages() as tell:
-        found = run_transfer(
-            test, out, train=train, checkpoint=checkpoint, run=run, settings=settings or [], workers=workers, tell=tell
-        )
+    known = find_recipe(recipe)
+    spec = TrainingSpec(model=known.spec.model, encoder=encoder, settings=tuple(settings or ()), seed=seed)
+    run = StoreRun(
+        layout=known.layout,
+        spec=spec,
+        protocol=ProtocolConfig(select=select, times=views, with_flip=flip),
+    )
+    with Stages() as report:
+        found = run_transfer(test, out, run, train=train, checkpoint=checkpoint, workers=workers, report=report)
     for name, figures in found.items():
         about = figures["transfer"]
         low, high = figures["uar_ci95"]

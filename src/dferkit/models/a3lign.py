@@ -8,18 +8,17 @@ CLIP stays outside (``encoders.clip_model``); the training steps are in ``traini
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dferkit.errors import ConfigError
+from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
-from dferkit.models.grace import GraceOutput
 from dferkit.motion import motion_weights
-from dferkit.schema import Alignment
+from dferkit.schema import PARAGRAPH, Alignment, Caption, ModelOutput, TokenBatch, TokenShape
 
 JOINT_MODES = ("shared", "concat", "none")
 STEPS = (1, 2, 3)
@@ -38,6 +37,8 @@ class A3lignConfig:
             paragraph (class-specific video features, classes times slower); ``none``: no dynamic encoders at all, means over time.
         temperature: Of the class similarities. token_spread: Standard deviation of the first tokens.
     """
+
+    FROM_DATA: ClassVar[tuple[str, ...]] = ("dim", "token_width", "labels", "num_frames")
 
     dim: int = 512
     token_width: int = 512
@@ -67,6 +68,22 @@ class A3lignConfig:
             )
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}; give a number above 0")
+        for name in ("num_sentences", "num_tokens", "num_frames", "text_layers", "image_layers", "joint_layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout}; give a share of at least 0 and below 1")
+
+    @classmethod
+    def for_shape(cls, shape: TokenShape) -> A3lignConfig:
+        """A³lign-DFER for the features of this CLIP."""
+        return cls(
+            dim=shape.visual_dim,
+            token_width=shape.token_width,
+            labels=shape.labels,
+            num_frames=shape.num_frames,
+            mlp_width=2 * shape.visual_dim,
+        )
 
     def as_dict(self) -> dict[str, object]:
         """For a JSON file."""
@@ -81,16 +98,16 @@ class A3lignConfig:
 
 
 class Sequence(nn.Module):
-    """What one kind of sequence brings to a stack of layers: a first token that gathers, and learned places in time."""
+    """Input of a stack of layers: a class token before the sequence, and learned positions in time."""
 
     def __init__(self, length: int, dim: int) -> None:
         super().__init__()
-        # As large as CLIP's features, as in DFER-CLIP: much smaller places are not seen beside them, and order is not learned.
-        self.gather = nn.Parameter(torch.randn(1, 1, dim))
-        self.places = nn.Parameter(torch.randn(1, length + 1, dim))
+        # As large as CLIP's features, as in DFER-CLIP: beside them much smaller positions have no effect, and order is not learned.
+        self.class_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.positions = nn.Parameter(torch.randn(1, length + 1, dim))
 
     def forward(self, values: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch longer dim"]:
-        return torch.cat([self.gather.expand(len(values), -1, -1), values], 1) + self.places
+        return torch.cat([self.class_token.expand(len(values), -1, -1), values], 1) + self.positions
 
 
 def layer_stack(count: int, config: A3lignConfig) -> nn.ModuleList:
@@ -127,8 +144,8 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
         self.layers = layer_stack(config.joint_layers, config)
         self.shared_layers = config.shared_layers
 
-    def take_over(self, text: DynamicEncoder, image: DynamicEncoder) -> None:
-        """Module synchronisation before step 3: the image encoder's first layers, and both kinds of places."""
+    def start_from(self, text: DynamicEncoder, image: DynamicEncoder) -> None:
+        """Module synchronisation before step 3: the image encoder's first layers, and the positions of both."""
         self.text.load_state_dict(text.sequence.state_dict())
         self.video.load_state_dict(image.sequence.state_dict())
         for mine, theirs in zip(self.layers[: self.shared_layers], image.layers, strict=False):
@@ -158,23 +175,23 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
         shares: Tensor = weights[:, 0]
         return shares
 
-    def together(
+    def pair_vectors(
         self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
     ) -> tuple[Float[Tensor, "batch classes dim"], Float[Tensor, "batch classes dim"]]:
         """Every video beside every paragraph as one sequence: class-specific vectors of the video and of the classes."""
-        video, text = self.pairs(frames, paragraphs)
+        video, text = self.read_pairs(frames, paragraphs)
         return video[:, :, 0], text[:, :, 0]
 
-    def pairs(
+    def read_pairs(
         self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
     ) -> tuple[Float[Tensor, "batch classes video dim"], Float[Tensor, "batch classes text dim"]]:
         """Both parts of every such sequence, each with its first token, as they leave the layers."""
         batch, classes = len(frames), len(paragraphs)
-        hidden = self.run(self.beside(frames, paragraphs)).unflatten(0, (batch, classes))
+        hidden = self.run(self.concatenate(frames, paragraphs)).unflatten(0, (batch, classes))
         longer = frames.shape[1] + 1
         return hidden[:, :, :longer], hidden[:, :, longer:]
 
-    def beside(
+    def concatenate(
         self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
     ) -> Float[Tensor, "pairs length dim"]:
         """Every video beside every paragraph as one sequence, class by class within a video, as it enters the layers."""
@@ -231,7 +248,7 @@ class A3lign(nn.Module):
         """
         frames = frames.float()
         if step == 3 and self.config.joint_mode == "concat":
-            video, classes = self.joint.together(frames, paragraphs)
+            video, classes = self.joint.pair_vectors(frames, paragraphs)
             return F.cosine_similarity(video, classes, dim=-1) / self.config.temperature
         video, classes = self.video_vectors(frames, step=step), self.class_vectors(paragraphs, step=step)
         return F.normalize(video, dim=-1) @ F.normalize(classes, dim=-1).T / self.config.temperature
@@ -240,7 +257,7 @@ class A3lign(nn.Module):
 class A3lignReader(nn.Module):
     """The finished model as a checkpoint holds it: what reads the video, the paragraphs' features, and one vector per class. Nothing of CLIP's text tower is in it; frames come from the image tower.
 
-    It is called as GRACE is; captions are taken and not read, because its words are the sentences that it learned.
+    Captions are not read: its words are the sentences that it learned.
     """
 
     paragraphs: Tensor
@@ -271,43 +288,63 @@ class A3lignReader(nn.Module):
         """Class scores, as the full model's."""
         return self._compare(frames.float())[2]
 
-    def forward(
-        self,
-        visual: Float[Tensor, "batch frames patches dim"],
-        text: Tensor | None = None,
-        text_mask: Tensor | None = None,
-        sentence: Tensor | None = None,
-        *,
-        summary: Tensor | None = None,
-        phrases: Tensor | None = None,
-        motion: Tensor | None = None,
-        visual_keep: Tensor | None = None,
-    ) -> GraceOutput:
-        """Class scores, and how the sentences of the most probable class met the frames; of the arguments only ``visual`` is read."""
-        frames = visual[:, :, 0].float()
-        video, classes, logits = self._compare(frames)
+    def forward(self, batch: TokenBatch) -> ModelOutput:
+        """Class scores, and how the sentences of the most probable class met the frames; of the batch only ``visual`` is read."""
+        if batch.visual is None:
+            raise DataError("A³lign-DFER reads CLIP's features of frames; give clips that have them")
+        visual = batch.visual.float()
+        frames = visual[:, :, 0]
+        logits = self._compare(frames)[2]
+        if self.training:
+            return ModelOutput(logits=logits)
         found = logits.argmax(1)
         plan = self.sentences_over_frames(frames)[torch.arange(len(frames)), found]
-        return GraceOutput(
+        return ModelOutput(
             logits=logits,
-            visual_logits=logits,
             alignment=Alignment(
                 plan=plan / plan.shape[1],
                 score=logits.max(1).values * self.config.temperature,
                 visual_index=torch.arange(frames.shape[1]).expand(len(frames), -1),
                 method="similarity",
             ),
-            motion=motion_weights(F.layer_norm(visual.float(), visual.shape[-1:])),
+            motion=motion_weights(F.layer_norm(visual, visual.shape[-1:])),
             frame_attention=self.attention_over_time(frames, found),
-            fused=video,
-            text_pooled=classes[torch.arange(len(frames)), found],
-            visual_pooled=video,
         )
+
+    def loss(
+        self,
+        output: ModelOutput,
+        target: Int[Tensor, " batch"],
+        class_counts: Int[Tensor, " classes"] | None = None,
+        *,
+        soft_target: Float[Tensor, "batch classes"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy, for adapting the joint module; the paragraphs stay as they were learned."""
+        return F.cross_entropy(output.logits, target if soft_target is None else soft_target)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Compute the class vectors again after the joint module was trained."""
+        if self.joint is not None and self.config.joint_mode == "shared":
+            self.classes.copy_(F.normalize(self.joint.read_text(self.paragraphs)[:, 0], dim=-1))
+
+    def aligned_text(self, label: int) -> Caption:
+        """The learned sentences of a class as a text of one word each, such as ``anger-1``: what this model aligns with the video."""
+        name = self.config.labels[label].replace(" ", "_")
+        names = [f"{name}-{number + 1}" for number in range(self.config.num_sentences)]
+        return Caption(text=" ".join(names), phrases=(), source=PARAGRAPH)
+
+    def scores_without_words(
+        self, batch: TokenBatch, label: int, keep: Bool[Tensor, "versions sentences"]
+    ) -> Float[Tensor, "versions classes"]:
+        """Class scores of one clip when sentences of a class, marked False, are replaced by the mean of its paragraph."""
+        assert batch.visual is not None
+        return self.without_sentences(batch.visual[:, :, 0], label, keep)
 
     def attention_over_time(
         self, frames: Float[Tensor, "batch frames dim"], labels: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames"]:
-        """How much of each frame the video's vector gathers in the last layer, mean over the heads; the rest to 1 goes to what is no frame.
+        """Attention of the video's vector to each frame in the last layer, mean over the heads; the rest to 1 goes to what is no frame.
 
         Args:
             labels: Whose paragraph stands beside each video, for ``concat``.
@@ -316,7 +353,8 @@ class A3lignReader(nn.Module):
             return torch.full(frames.shape[:2], 1 / frames.shape[1])
         if self.config.joint_mode == "concat":
             rows = [
-                self.joint.beside(frames[i : i + 1], self.paragraphs[label][None]) for i, label in enumerate(labels)
+                self.joint.concatenate(frames[i : i + 1], self.paragraphs[label][None])
+                for i, label in enumerate(labels)
             ]
             hidden = torch.cat(rows)
         else:
@@ -328,12 +366,12 @@ class A3lignReader(nn.Module):
     ) -> Float[Tensor, "batch classes sentences frames"]:
         """Which sentence of a class's paragraph meets which frame: cosine similarity where both leave the joint module.
 
-        Deviation: the paper shows no such map. The answer reads the first token of each sequence; this is what those tokens gathered from.
+        Deviation: the paper shows no such map. The answer reads the first token of each sequence; this is what those tokens were computed from.
         """
         video, text = frames.float(), self.paragraphs
         if self.joint is not None and self.config.joint_mode == "concat":
-            seen, told = (F.normalize(part[:, :, 1:], dim=-1) for part in self.joint.pairs(video, text))
-            return torch.einsum("bctd,bcsd->bcst", seen, told)
+            seen, described = (F.normalize(part[:, :, 1:], dim=-1) for part in self.joint.read_pairs(video, text))
+            return torch.einsum("bctd,bcsd->bcst", seen, described)
         if self.joint is not None:
             video, text = self.joint.read_video(video)[:, 1:], self.joint.read_text(text)[:, 1:]
         return torch.einsum("btd,csd->bcst", F.normalize(video, dim=-1), F.normalize(text, dim=-1))
@@ -357,7 +395,7 @@ class A3lignReader(nn.Module):
             result[:, label] = self._cosine(video, versions.mean(1))
         elif self.config.joint_mode == "concat":
             for row, version in enumerate(versions):
-                own, text = self.joint.together(frames.float(), version[None])
+                own, text = self.joint.pair_vectors(frames.float(), version[None])
                 result[row, label] = self._cosine(own[:, 0], text[:, 0])[0]
         else:
             result[:, label] = self._cosine(video, self.joint.read_text(versions)[:, 0])
@@ -368,12 +406,18 @@ class A3lignReader(nn.Module):
         if self.joint is None:
             video = frames.mean(1)
         elif self.config.joint_mode == "concat":
-            videos, classes = self.joint.together(frames, self.paragraphs)
+            videos, classes = self.joint.pair_vectors(frames, self.paragraphs)
             return videos.mean(1), classes, F.cosine_similarity(videos, classes, dim=-1) / self.config.temperature
         else:
             video = self.joint.read_video(frames)[:, 0]
-        classes = self.classes.expand(len(frames), -1, -1)
-        return video, classes, F.normalize(video, dim=-1) @ self.classes.T / self.config.temperature
+        vectors = self.classes
+        if self.training and self.joint is not None:  # the buffer holds what the joint module gave before
+            vectors = F.normalize(self.joint.read_text(self.paragraphs)[:, 0], dim=-1)
+        return (
+            video,
+            vectors.expand(len(frames), -1, -1),
+            F.normalize(video, dim=-1) @ vectors.T / self.config.temperature,
+        )
 
     def _cosine(self, video: Tensor, classes: Tensor) -> Tensor:
         return F.cosine_similarity(video, classes, dim=-1) / self.config.temperature

@@ -17,16 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dferkit.errors import CheckpointError
-from dferkit.models.a3lign import A3lignConfig, A3lignReader
 from dferkit.models.coarse import CoarseClassifier
-from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.registry import find_model
 from dferkit.storage import atomic_path, digest_file, write_json
 
 WEIGHTS, SETTINGS, COARSE = "model.safetensors", "model.json", "coarse.safetensors"
 _PARTS = {"encoder_digest": "visual encoder", "box_digest": "box", "text_encoder_digest": "text encoder"}
-FORMAT = 3  # 1 had no joint space, 2 another summary of the video
-
-TrainedModel = Grace | A3lignReader
+FORMAT = 4  # 3 had no name of the model, front end, caption source, experts or prior
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,12 +31,14 @@ class Checkpoint:
     """A trained model with all that is needed to use it.
 
     Attributes:
-        about: ``name``, ``encoder`` and its digest, ``text_encoder`` digest, ``caption`` settings, ``trained_on``, ``calibration``,
-            ``abstain_below``, ``temperature`` (1 where it is missing), ``seed``, ``versions``, ``data``.
+        name: Of the model in ``models.registry``.
+        about: ``name`` (for outputs), ``front_end``, ``encoder`` and its digest, ``text_encoder`` and its digest, ``caption`` (source and settings), ``experts``,
+            ``prior`` (class shares of the training clips), ``trained_on``, ``calibration``, ``abstain_below``, ``temperature`` (1 where it is missing), ``seed``, ``version``.
         digest: SHA-256 of the weights, empty before saving.
     """
 
-    model: TrainedModel
+    name: str
+    model: Any
     coarse: CoarseClassifier
     about: Mapping[str, Any]
     digest: str = ""
@@ -47,7 +46,8 @@ class Checkpoint:
     @property
     def labels(self) -> tuple[str, ...]:
         """Classes, in the order of the probabilities."""
-        return self.model.config.labels
+        labels: tuple[str, ...] = self.model.config.labels
+        return labels
 
     def require(self, installed: Mapping[str, str]) -> None:
         """Refuse to stand on other parts than those it was trained on.
@@ -83,7 +83,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
     checkpoint.coarse.save(folder / COARSE)
     settings = {
         "format": FORMAT,
-        _kind(checkpoint.model): checkpoint.model.config.as_dict(),
+        "model": checkpoint.name,
+        "config": checkpoint.model.config.as_dict(),
         "about": dict(checkpoint.about),
         "sha256": {WEIGHTS: digest_file(folder / WEIGHTS), COARSE: digest_file(folder / COARSE)},
     }
@@ -105,7 +106,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if settings["format"] != FORMAT:
             raise CheckpointError(
-                f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}: train the model again"
+                f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}: run the command that made it again (dferkit train, bench or calibrate)"
             )
         for name in (WEIGHTS, COARSE):
             digest = settings["sha256"].get(name)
@@ -119,7 +120,8 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
                 raise CheckpointError(
                     f"{folder.name}: {name} differs from its recorded digest; nothing was loaded, copy it again"
                 )
-        model = _untrained(settings)
+        entry = find_model(str(settings["model"]))
+        model = entry.build(entry.config.from_dict(settings["config"]))
         weights = load_file(folder / WEIGHTS)
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             raise CheckpointError(f"{folder.name}: the weights hold NaN or infinity; train the model again")
@@ -128,7 +130,11 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         if not all(bool(np.isfinite(getattr(coarse, name)).all()) for name in ("mean", "scale", "weight", "bias")):
             raise CheckpointError(f"{folder.name}: the coarse classifier holds NaN or infinity; train the model again")
         checkpoint = Checkpoint(
-            model=model.eval(), coarse=coarse, about=dict(settings["about"]), digest=settings["sha256"][WEIGHTS]
+            name=settings["model"],
+            model=model.eval(),
+            coarse=coarse,
+            about=dict(settings["about"]),
+            digest=settings["sha256"][WEIGHTS],
         )
         if not 0 < checkpoint.temperature < math.inf:
             raise CheckpointError(
@@ -139,14 +145,3 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         raise CheckpointError(
             f"{folder.name} cannot be read as a checkpoint: {error or type(error).__name__}"
         ) from error
-
-
-def _kind(model: TrainedModel) -> str:
-    return "grace" if isinstance(model, Grace) else "a3lign"
-
-
-def _untrained(settings: Mapping[str, Any]) -> TrainedModel:
-    """A model of the kind and shape that a settings file describes."""
-    if "a3lign" in settings:
-        return A3lignReader(A3lignConfig.from_dict(settings["a3lign"]))
-    return Grace(GraceConfig.from_dict(settings["grace"]))

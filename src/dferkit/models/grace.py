@@ -6,7 +6,8 @@ The paper's code was never released and its method section could not be read; th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -17,10 +18,10 @@ from torch.nn import functional as F
 from dferkit.alignment import AlignerConfig, build_aligner
 from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
-from dferkit.losses import auxiliary, contrastive, weighted_focal
+from dferkit.losses import auxiliary, class_weights_effective, contrastive, weighted_focal
 from dferkit.models.joint_space import JointSpace
 from dferkit.motion import SOURCES, apply_motion, motion_weights, select_by_mass, select_tokens
-from dferkit.schema import Alignment
+from dferkit.schema import Alignment, Caption, ModelOutput, TokenBatch, TokenShape
 
 TEXTS = ("tokens", "phrases", "sentence", "none")
 MOTIONS = ("both", "spatial", "temporal", "none")
@@ -51,6 +52,10 @@ class GraceConfig:
         gamma, label_smoothing: Of the focal loss. class_balance: β of the effective number.
         weight_focal, weight_contrastive, weight_auxiliary: λ1, λ2, λ3 (E10).
     """
+
+    FROM_DATA: ClassVar[tuple[str, ...]] = (
+        "visual_dim", "summary_dim", "text_dim", "num_frames", "grid", "areas", "labels",
+    )  # fmt: skip
 
     visual_dim: int = 96
     summary_dim: int = 0
@@ -99,6 +104,20 @@ class GraceConfig:
         if not 0 < self.motion_strength < 1:
             raise ConfigError(f"motion_strength is {self.motion_strength}; give a number between 0 and 1")
 
+    @classmethod
+    def for_shape(cls, shape: TokenShape) -> GraceConfig:
+        """GRACE for these tokens; with a trained joint space the visual mass is the one that was trained with it."""
+        return cls(
+            visual_dim=shape.visual_dim,
+            text_dim=shape.text_dim,
+            num_frames=shape.num_frames,
+            summary_dim=shape.summary_dim,
+            grid=shape.grid,
+            areas=shape.num_areas,
+            labels=shape.labels,
+            visual_mass="learned" if shape.has_joint_space else "uniform",
+        )
+
     def as_dict(self) -> dict[str, object]:
         """For a JSON file."""
         return asdict(self)
@@ -112,26 +131,25 @@ class GraceConfig:
         return cls(**known)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, slots=True)
-class GraceOutput:
-    """Answer of GRACE for a batch.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraceOutput(ModelOutput):
+    """Answer of GRACE for a batch, with what its loss reads.
+
+    ``alignment`` has words × kept visual tokens, and is None for text only. With phrases each word has an equal part of its phrase's row.
 
     Attributes:
-        logits: Class scores. visual_logits: Of the auxiliary head, which sees no text.
-        alignment: Words × kept visual tokens; None for text only. With phrases each word has an equal part of its phrase's row.
-        motion: Motion weight of every visual token, mean 1 per clip.
+        visual_logits: Class scores of the auxiliary head, which sees no text.
         fused: z of E9. text_pooled, visual_pooled: What the contrastive loss compares.
-        frame_attention: Share of each frame in the video's vector, of models that attend to frames.
     """
 
-    logits: Float[Tensor, "batch classes"]
     visual_logits: Float[Tensor, "batch classes"]
-    alignment: Alignment | None
-    motion: Float[Tensor, "batch frames patches"]
     fused: Float[Tensor, "batch dim"]
     text_pooled: Float[Tensor, "batch dim"]
     visual_pooled: Float[Tensor, "batch dim"]
-    frame_attention: Float[Tensor, "batch frames"] | None = None
+
+    def among(self, classes: Int[Tensor, " shown"]) -> GraceOutput:
+        """Class scores of some classes only."""
+        return replace(self, logits=self.logits[:, classes], visual_logits=self.visual_logits[:, classes])
 
 
 class VisualSummary(nn.Module):
@@ -214,40 +232,45 @@ class Grace(nn.Module):
         """It aligns the words of a caption with the video, and can be explained by them."""
         return self.config.use_visual and self.config.text in ("tokens", "phrases")
 
-    def forward(
-        self,
-        visual: Float[Tensor, "batch frames patches visual_dim"],
-        text: Float[Tensor, "batch words text_dim"],
-        text_mask: Bool[Tensor, "batch words"],
-        sentence: Float[Tensor, "batch text_dim"],
-        *,
-        summary: Float[Tensor, "batch frames summary_dim"] | None = None,
-        phrases: Int[Tensor, "batch words"] | None = None,
-        motion: Float[Tensor, "batch frames patches"] | None = None,
-        visual_keep: Bool[Tensor, "batch frames patches"] | None = None,
-    ) -> GraceOutput:
-        """Run GRACE.
+    def aligned_text(self, label: int) -> Caption | None:
+        """None: the words that GRACE aligns are those of the clip's caption."""
+        return None
 
-        Args:
-            text: Token vectors of the caption; ``text_mask`` is True for real ones. sentence: One vector per caption.
-            summary: The encoder's own vector per token step, when the configuration has a ``summary_dim``.
-            phrases: Number of the phrase that each word belongs to, -1 for none, when ``text`` is ``phrases``.
-            motion: Measured motion weights, mean 1 per clip, when ``motion_source`` is not ``tokens``.
-            visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
+    def scores_without_words(
+        self, batch: TokenBatch, label: int, keep: Bool[Tensor, "versions words"]
+    ) -> Float[Tensor, "versions classes"]:
+        """Class scores of one clip in versions of its caption; words marked False are left out."""
+        versions = len(keep)
+        many = {f.name: getattr(batch, f.name) for f in fields(batch)}
+        many = {name: None if v is None else v.expand(versions, *v.shape[1:]) for name, v in many.items()}
+        scores: Tensor = self(TokenBatch(**{**many, "text_mask": keep})).logits
+        return scores
+
+    def finish(self) -> None:
+        """Nothing is left to compute after training."""
+
+    def forward(self, batch: TokenBatch) -> GraceOutput:
+        """Run GRACE on visual tokens and captions; ``summary``, ``phrases`` and ``motion`` are read where the configuration asks for them.
+
+        Raises:
+            DataError: The batch lacks something that the configuration asks for.
         """
-        tokens = visual.float()
+        if batch.visual is None or batch.text is None or batch.text_mask is None or batch.sentence is None:
+            raise DataError("GRACE reads visual tokens and captions; give clips that have both")
+        text_mask, visual_keep = batch.text_mask, batch.visual_keep
+        tokens = batch.visual.float()
         if visual_keep is not None:
             mean = tokens.mean((1, 2), keepdim=True)
             tokens = torch.where(visual_keep[..., None], tokens, mean)
-        motion = self._motion(tokens, motion)
+        motion = self._motion(tokens, batch.motion)
         normed = self.space.visual_norm(tokens)
         place = self.space.place + self.space.time
         weighted = apply_motion(normed, motion, torch.sigmoid(self.strength)) + place
-        words, word_mask = self._words(text, text_mask, sentence)
+        words, word_mask = self._words(batch.text, text_mask, batch.sentence)
         if self.config.text == "phrases":
-            words, word_mask, share_of_phrase = pool_phrases(words, word_mask, phrases)
+            words, word_mask, share_of_phrase = pool_phrases(words, word_mask, batch.phrases)
         pooled = (
-            self._pool(weighted, summary, motion)
+            self._pool(weighted, batch.summary, motion)
             if self.config.use_visual
             else words.new_zeros(len(words), self.config.dim)
         )
@@ -263,7 +286,13 @@ class Grace(nn.Module):
             alignment = replace(alignment, plan=torch.bmm(share_of_phrase, alignment.plan))
         fused = self.fusion(torch.cat([mean, top, pooled, text_pooled], -1))
         return GraceOutput(
-            self.head(fused), self.visual_head(pooled), alignment, motion, fused, text_pooled, visual_pooled
+            logits=self.head(fused),
+            visual_logits=self.visual_head(pooled),
+            alignment=alignment,
+            motion=motion,
+            fused=fused,
+            text_pooled=text_pooled,
+            visual_pooled=visual_pooled,
         )
 
     @torch.no_grad()
@@ -343,23 +372,27 @@ class Grace(nn.Module):
         self,
         output: GraceOutput,
         target: Int[Tensor, " batch"],
-        class_weights: Float[Tensor, " classes"] | None = None,
+        class_counts: Int[Tensor, " classes"] | None = None,
         *,
-        shares: Float[Tensor, "batch classes"] | None = None,
+        soft_target: Float[Tensor, "batch classes"] | None = None,
     ) -> Float[Tensor, ""]:
-        """λ1 weighted focal + λ2 contrastive + λ3 auxiliary (E10); ``shares`` of annotators are a soft target of the first and the last."""
+        """λ1 weighted focal + λ2 contrastive + λ3 auxiliary (E10); the soft target takes the place of ``target`` in the first and the last.
+
+        Args:
+            class_counts: Training clips per class; without them all classes weigh the same.
+        """
         c = self.config
         total = c.weight_focal * weighted_focal(
             output.logits,
             target,
             gamma=c.gamma,
-            class_weights=class_weights,
+            class_weights=None if class_counts is None else class_weights_effective(class_counts, beta=c.class_balance),
             label_smoothing=c.label_smoothing,
-            shares=shares,
+            shares=soft_target,
         )
         if c.use_visual and c.weight_auxiliary:
             total = total + c.weight_auxiliary * auxiliary(
-                output.visual_logits, target, label_smoothing=c.label_smoothing, shares=shares
+                output.visual_logits, target, label_smoothing=c.label_smoothing, shares=soft_target
             )
         if c.use_visual and c.text != "none" and c.weight_contrastive:
             total = total + c.weight_contrastive * contrastive(

@@ -1,4 +1,4 @@
-"""The GRACE heads that ship in a box, one per front end."""
+"""The GRACE heads that ship in the bundled model, one per front end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 HEADS = {"box": "grace", "landmarks": "grace-landmarks", "box+landmarks": "grace-combined"}
 # What a user calls them; plain ``box`` leaves the choice to what is installed.
 NAMES = {"box-pixels": "box", "box-landmarks": "landmarks", "box-combined": "box+landmarks"}
+# Encoder → front end.
+FRONT_ENDS = {"box": "pixels", "landmarks": "landmarks", "box+landmarks": "both"}
 
 
 def head_folder(box: Path | str, encoder: str) -> Path:

@@ -10,7 +10,6 @@ import torch
 from dferkit.encoders.attribution import owed_to_cells
 from dferkit.encoders.face_shape import AREAS
 from dferkit.encoders.protocols import LandmarkReader
-from dferkit.encoders.text import phrase_numbers
 from dferkit.errors import DataError
 from dferkit.explain import (
     MEASURED,
@@ -23,9 +22,9 @@ from dferkit.explain import (
     transport_maps,
     word_occlusion,
 )
-from dferkit.models.a3lign import A3lignReader
 from dferkit.pipeline.results import Answer, Reading
-from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, FaceClip
+from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, FaceClip, TokenBatch
+from dferkit.tokens.batches import pad_texts
 
 _REGION_OF_AREA = tuple(area.region for area in AREAS)
 _DELETED, _DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
@@ -56,7 +55,9 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
         len(told.words),
     )
     maps = on_grid(of_tokens, visual.grid, visual.coverage)
-    motion = on_grid(reading.output.motion[0].double().numpy(), visual.grid, visual.coverage)
+    moved = reading.output.motion
+    of_clip = np.ones(of_tokens.shape[1:]) if moved is None else moved[0].double().numpy()
+    motion = on_grid(of_clip, visual.grid, visual.coverage)
     target, attention = int(reading.output.logits[0].argmax()), reading.output.frame_attention
     weights = word_occlusion(lambda keep: _with_words(reading, told, keep, target), len(told.words))
     evidence = evidence_map(maps, weights, _owed(reading, target))
@@ -105,24 +106,26 @@ def _with_words(reading: Reading, told: _ToldWords, keep: np.ndarray, target: in
     """Probability of the answer with some words only; ``keep`` is (versions, words)."""
     # Punctuation belongs to no word and always stays, so that no version is without text.
     pieces = torch.from_numpy(np.where(told.of_piece >= 0, keep[:, np.maximum(told.of_piece, 0)], True))
-    head, visual, model = reading.head, reading.visual, reading.head.checkpoint.model
-    if isinstance(model, A3lignReader):
-        logits = model.without_sentences(visual.values[None, :, 0], target, pieces)
-        return head.checkpoint.probabilities(logits)[:, target]
-    return head.probability(head.forward([visual], reading.text, reading.motion, text_mask=pieces), target)
+    head = reading.head
+    with torch.inference_mode():
+        batch = head.batch([reading.visual], reading.text, reading.motion)
+        logits = head.checkpoint.model.scores_without_words(batch, target, pieces)
+    return head.checkpoint.probabilities(logits)[:, target]
 
 
 def _owed(reading: Reading, target: int) -> np.ndarray:
     """How much of the answer's log-probability each cell's movement accounts for, through encoder and model."""
     text = reading.text
     with torch.enable_grad():  # copies: what inference made cannot be differentiated through
-        words, sentence = text.values[None].clone(), text.sentence[None].clone()
-        mask, phrases = torch.ones(words.shape[:2], dtype=torch.bool), phrase_numbers([text], len(text.pieces))
+        words, mask, sentence, phrases = pad_texts([text])
         moving = None if reading.motion is None else reading.motion.clone()
+        known = TokenBatch(
+            text=words.clone(), text_mask=mask, sentence=sentence.clone(), phrases=phrases, motion=moving
+        )
 
         def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
             model = reading.head.checkpoint.model
-            output = model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
+            output = model(replace(known, visual=values, summary=summary))
             return (output.logits / reading.head.checkpoint.temperature).log_softmax(-1)[0, target]
 
         return owed_to_cells(reading.head.encoder.trace(reading.clip), score)

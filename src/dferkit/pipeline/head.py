@@ -11,13 +11,21 @@ import torch
 from dferkit.captions import describe, refine
 from dferkit.encoders.landmarks import seen_share
 from dferkit.encoders.protocols import VisualEncoder
-from dferkit.encoders.text import phrase_numbers
 from dferkit.faces.read import LOW_COVERAGE_BELOW
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import unit_statistics
-from dferkit.models.grace import GraceOutput
 from dferkit.motion import measure_motion
-from dferkit.schema import ActionUnits, Caption, CoarsePrediction, FaceClip, TextTokens, VisualTokens
+from dferkit.schema import (
+    ActionUnits,
+    Caption,
+    CoarsePrediction,
+    FaceClip,
+    ModelOutput,
+    TextTokens,
+    TokenBatch,
+    VisualTokens,
+)
+from dferkit.tokens.batches import pad_texts
 
 _READS = {"box": "pixels", "box+landmarks": "pixels + landmarks"}
 
@@ -52,26 +60,29 @@ class Head:
             return None
         return measure_motion(clips, source, encoder.encode, grid=encoder.grid, num_steps=encoder.num_frames)
 
-    @torch.inference_mode()
-    def forward(
-        self,
-        visuals: Sequence[VisualTokens],
-        text: TextTokens,
-        motion: torch.Tensor | None,
-        *,
-        text_mask: torch.Tensor | None = None,
-    ) -> GraceOutput:
-        """The network on several versions of a clip: other tokens, or other words left out by ``text_mask``."""
-        versions = max(len(visuals), 0 if text_mask is None else len(text_mask))
-        mask = torch.ones(versions, len(text.pieces), dtype=torch.bool) if text_mask is None else text_mask
+    def batch(self, visuals: Sequence[VisualTokens], text: TextTokens, motion: torch.Tensor | None) -> TokenBatch:
+        """Versions of one clip as the network reads them, all with the same text."""
+        versions = len(visuals)
+        values, mask, sentence, phrases = pad_texts([text])
         # Half precision and back, as training saw them.
-        values = torch.stack([v.values for v in visuals]).half().float().expand(versions, -1, -1, -1)
-        summary = torch.stack([v.summary for v in visuals]).half().float().expand(versions, -1, -1)
-        words, sentence = text.values.expand(versions, -1, -1), text.sentence.expand(versions, -1)
-        phrases = phrase_numbers([text], len(text.pieces)).expand(versions, -1)
-        moving = None if motion is None else motion.expand(versions, -1, -1)
-        return self.checkpoint.model(values, words, mask, sentence, summary=summary, phrases=phrases, motion=moving)
+        visual = torch.stack([v.values for v in visuals]).half().float()
+        summary = torch.stack([v.summary for v in visuals]).half().float()
+        return TokenBatch(
+            visual=visual,
+            summary=summary,
+            text=values.expand(versions, -1, -1),
+            text_mask=mask.expand(versions, -1),
+            sentence=sentence.expand(versions, -1),
+            phrases=phrases.expand(versions, -1),
+            motion=None if motion is None else motion.expand(versions, -1, -1),
+        )
 
-    def probability(self, output: GraceOutput, target: int) -> np.ndarray:
+    @torch.inference_mode()
+    def forward(self, visuals: Sequence[VisualTokens], text: TextTokens, motion: torch.Tensor | None) -> ModelOutput:
+        """The network on several versions of a clip."""
+        output: ModelOutput = self.checkpoint.model(self.batch(visuals, text, motion))
+        return output
+
+    def probability(self, output: ModelOutput, target: int) -> np.ndarray:
         """Probability of one class in each version of a clip (versions,)."""
         return self.checkpoint.probabilities(output.logits)[:, target]

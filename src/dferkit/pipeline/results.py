@@ -11,10 +11,18 @@ import torch
 
 from dferkit.faces.read import WindowFaces
 from dferkit.labels import BASIC
-from dferkit.models.grace import Grace, GraceOutput
 from dferkit.pipeline.head import Head
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
-from dferkit.schema import PARAGRAPH, ActionUnits, Caption, Explanation, FaceClip, Prediction, TextTokens, VisualTokens
+from dferkit.schema import (
+    ActionUnits,
+    Caption,
+    Explanation,
+    FaceClip,
+    ModelOutput,
+    Prediction,
+    TextTokens,
+    VisualTokens,
+)
 
 IN_USE = {"ok", "low_coverage", "truncated", "too_short", "abstain"}
 
@@ -29,18 +37,14 @@ class Reading:
     caption: Caption
     visual: VisualTokens
     text: TextTokens
-    output: GraceOutput
+    output: ModelOutput
     motion: torch.Tensor | None = None
 
     @property
     def told(self) -> Caption:
         """The text whose words the model aligned: the caption, or the paragraph that A³lign-DFER learned for its answer."""
-        model = self.head.checkpoint.model
-        if isinstance(model, Grace):
-            return self.caption
-        label = model.config.labels[int(self.output.logits[0].argmax())].replace(" ", "_")
-        names = [f"{label}-{number + 1}" for number in range(model.config.num_sentences)]
-        return Caption(text=" ".join(names), phrases=(), source=PARAGRAPH)
+        label = int(self.output.logits[0].argmax())
+        return self.head.checkpoint.model.aligned_text(label) or self.caption
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +83,9 @@ class Batch:
                 timestamps=a.faces.timestamps,
                 track=a.reading.clip.track if a.reading else None,
                 clip_weight=a.reading.output.motion[0].mean(1).numpy()
-                if a.reading and a.reading.output.motion.shape[1] == len(a.faces.timestamps)
+                if a.reading
+                and a.reading.output.motion is not None
+                and a.reading.output.motion.shape[1] == len(a.faces.timestamps)
                 else None,
                 file_frames=a.faces.indices,
             )

@@ -29,7 +29,7 @@ from dferkit.pretraining.face_shards import NETWORK_SIZE, PROFILES, FaceShard
 from dferkit.pretraining.network_loop import has_fast_bfloat16, split_subjects
 from dferkit.pretraining.video import augment, network_input
 from dferkit.storage import digest_arrays, read_json, write_json
-from dferkit.tokens.batches import rate_of_cycle
+from dferkit.training.loop import rate_of_cycle
 from dferkit.training.state import load_state, save_state
 
 _TOLD = 0.2  # a weaker movement is not put into words

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from dferkit.evaluation.claims import SHOWN
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace, GraceConfig
 from dferkit.schema import Caption, TextTokens
-from dferkit.tokens.batches import collate
+from dferkit.tokens.dataset import TokenDataset
 
 _STILL = 0.05  # an intensity that changes less is held through the clip
 
@@ -41,14 +41,12 @@ class KnownClips:
     """Clips with the truth about their movements.
 
     Attributes:
-        visual, summary: Cached tokens. captions, texts: Descriptions and their tokens.
+        data: Tokens and captions. captions: The descriptions themselves.
         units: (clips, frames, AUs) true intensities. heat: (clips, AUs, patches) how far each unit moves each cell, 0 to 1.
     """
 
-    visual: Tensor
-    summary: Tensor
+    data: TokenDataset
     captions: Sequence[Caption]
-    texts: Sequence[TextTokens]
     units: np.ndarray
     heat: np.ndarray
 
@@ -95,7 +93,9 @@ def pretrain_joint_space(
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     targets = [
         where_words_belong(caption, tokens, units, heat, config.num_frames)
-        for caption, tokens, units, heat in zip(clips.captions, clips.texts, clips.units, clips.heat, strict=True)
+        for caption, tokens, units, heat in zip(
+            clips.captions, clips.data.texts or (), clips.units, clips.heat, strict=True
+        )
     ]
     told = np.array([i for i, target in enumerate(targets) if bool(target.any())])
     steps = max(len(told) // settings.batch, 1)
@@ -119,17 +119,15 @@ def pretrain_joint_space(
 
 
 def _loss(model: Grace, clips: KnownClips, targets: Sequence[Tensor], chosen: np.ndarray, noise: float) -> Tensor:
-    index = torch.from_numpy(chosen)
-    texts = [clips.texts[i] for i in chosen]
-    batch = collate(
-        clips.visual[index], texts, torch.zeros(len(chosen), dtype=torch.long), summary=clips.summary[index]
-    )
+    batch = clips.data.batch(chosen)
+    assert batch.visual is not None
+    assert batch.text is not None
     visual = batch.visual
     visual = visual + torch.randn_like(visual) * visual.std((1, 2), keepdim=True) * noise
     wanted = torch.zeros(len(chosen), batch.text.shape[1], visual.shape[1] * visual.shape[2])
     for row, i in enumerate(chosen):
         wanted[row, : len(targets[i])] = targets[i]
-    output = model(visual, batch.text, batch.text_mask, batch.sentence, summary=batch.summary, phrases=batch.phrases)
+    output = model(replace(batch, visual=visual))
     assert output.alignment is not None
     plan = output.alignment.plan
     # Only kept cells can receive mass: the truth is cut to them and scaled up again.

@@ -19,7 +19,7 @@ from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
 from dferkit.pretraining.face_shards import PROFILES, FaceShard
-from dferkit.tokens.batches import rate_of_cycle
+from dferkit.training.loop import rate_of_cycle
 from dferkit.training.state import load_state, save_state
 
 _STEPS_APART = 1_000_003

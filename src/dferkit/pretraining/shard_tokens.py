@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from dferkit.labels import BASIC
 from dferkit.pretraining.face_shards import FaceShard
 from dferkit.pretraining.landmarks import predict_shapes, shape_set
 from dferkit.pretraining.video import predict_clips
-from dferkit.tokens.dataset import ClipSet
+from dferkit.schema import Record
+from dferkit.tokens.dataset import TokenDataset
 
 _FPS = 8.0
 _AT_ONCE = 64
@@ -34,7 +36,7 @@ class FrontEndClips:
         rows: Which clips of the shard these are; a landmarker does not see every face.
     """
 
-    clips: ClipSet
+    clips: TokenDataset
     heat: np.ndarray
     rows: np.ndarray
 
@@ -65,6 +67,8 @@ def encode_landmarks(data: FaceShard, encoder: LandmarkEncoder) -> FrontEndClips
 def combine(pixels: FrontEndClips, landmarks: FrontEndClips, pixel_share: np.ndarray) -> FrontEndClips:
     """Both side by side, as ``CombinedEncoder.read`` would give it, for the clips that both have."""
     a, b = pixels.clips.take(landmarks.rows), landmarks.clips
+    assert a.summary is not None
+    assert b.summary is not None
     clips = replace(
         b,
         visual=torch.cat([a.visual_in_memory(), b.visual_in_memory()], 2),
@@ -82,18 +86,25 @@ def _steps(values: Tensor) -> Tensor:
 
 def _clip_set(
     data: FaceShard, visual: Tensor, summary: Tensor, units: np.ndarray, grid: tuple[int, int], areas: tuple[str, ...]
-) -> ClipSet:
-    return ClipSet(
+) -> TokenDataset:
+    records = tuple(
+        Record(clip_id=str(i), video=Path(), label=BASIC[label], subject=str(subject))
+        for i, (label, subject) in enumerate(zip(data.label, data.subject, strict=True))
+    )
+    return TokenDataset(
+        records=records,
+        labels=BASIC,
+        target=data.label.astype(np.int64),
+        groups=data.subject.astype(str),
         visual=visual,
         summary=summary,
         units=units.astype(np.float32),
         timestamps=np.tile(np.arange(data.au.shape[1]) / _FPS, (len(data.label), 1)),
-        target=data.label.astype(int),
-        subjects=data.subject.astype(str),
+        view=np.zeros(len(data.label), np.int64),
         au_names=AU_NAMES,
         grid=grid,
         areas=areas,
-        labels=BASIC,
+        describer="box",
     )
 
 

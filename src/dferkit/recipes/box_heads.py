@@ -23,24 +23,31 @@ from dferkit.evaluation.selective import ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
-from dferkit.models.grace import Grace
-from dferkit.models.joint_space import load_joint_space, save_joint_space
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.joint_space import save_joint_space
 from dferkit.models.shipped import HEADS, head_folder
 from dferkit.pretraining.face_shards import PROFILES, FaceShard
 from dferkit.pretraining.joint import JointPretrainingConfig, KnownClips, pretrain_joint_space
 from dferkit.pretraining.shard_tokens import FrontEndClips, combine, encode_landmarks, encode_pixels
-from dferkit.recipes.provenance import about_checkpoint
 from dferkit.reports.card import write_card
 from dferkit.reports.gallery import write_gallery
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic.benchmark import BenchmarkConfig, draw_clip, fingerprint, plan_clips
 from dferkit.synthetic.identity import SKIN_TONES
 from dferkit.synthetic.motion import Profile
-from dferkit.tokens.captioned import Captioned, caption_unseen
-from dferkit.tokens.dataset import ClipSet, caption_split
+from dferkit.tokens.captioned import (
+    Captioned,
+    caption_other_clips,
+    caption_training_clips,
+    caption_unseen,
+    fit_guide,
+    with_texts,
+)
+from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import one_thread
-from dferkit.training.loop import TrainingConfig, predict_logits, predict_plans
-from dferkit.training.row import base_config, train_row
+from dferkit.training.fit import fit
+from dferkit.training.score import predict_logits, predict_outputs, whole_plans
+from dferkit.training.spec import TrainingSpec
 
 if TYPE_CHECKING:
     from dferkit.recipes.pretrain import PretrainConfig
@@ -154,44 +161,35 @@ def _train_head(
         return lambda a, b, loss: on_progress(f"{stage}, {name}", a, b, f"loss {loss:.3f}")
 
     few = held.clips.take(np.flatnonzero(calibrating[held.rows]))
-    sides = caption_split(train.clips, few, encoder)
-    base = base_config(train.clips, encoder, has_joint=True)
+    coarse, captioned = fit_guide(train.clips), caption_training_clips(train.clips, encoder)
+    data = with_texts(train.clips, captioned)
+    base = GraceConfig.for_shape(data.shape(text_dim=encoder.dim, has_joint_space=True))
     aligned = pretrain_joint_space(
         base,
-        _known(train, sides.train, truth),
+        KnownClips(data=data, captions=captioned.captions, units=truth[train.rows].astype(np.float32), heat=train.heat),
         JointPretrainingConfig(seed=config.seed, epochs=_JOINT_EPOCHS[name]),
         on_progress=tell("words and tokens"),
     )
     save_joint_space(aligned.space, box, name)
-    row = train_row(
-        "grace",
-        train.clips,
-        few,
-        sides.train.tokens,
-        sides.test.tokens,
-        base,
-        TrainingConfig(epochs=config.head_epochs, seed=config.seed),
-        joint=load_joint_space(box, name),  # as it will be in use
-        on_progress=tell("head"),
-    )
-    logits = predict_logits(row.model, few.visual, sides.test.tokens, summary=few.summary).numpy()
+    spec = TrainingSpec(
+        encoder=name, box=box, seed=config.seed, settings=(f"training.epochs={config.head_epochs}",)
+    )  # the joint space is read from the file, as it will be in use
+    fitted = fit(data, spec, stage=f"head, {name}", on_progress=on_progress)
+    few = with_texts(few, caption_other_clips(few, coarse, encoder))
+    logits = predict_logits(fitted.model, few).numpy()
     temperature = fit_temperature(logits, few.target).value
-    told = at_temperature(logits, temperature)
-    threshold, coverage = abstention_threshold(told, few.target)
-    about = about_checkpoint(
-        "box",
-        box=box,
-        trained_on=TRAINED_ON,
-        encoder=name,
+    probabilities = at_temperature(logits, temperature)
+    threshold, coverage = abstention_threshold(probabilities, few.target)
+    return fitted.checkpoint(
+        TRAINED_ON,
+        name="box",
         encoder_digest=open_visual_encoder(name, box=box).digest,
         abstain_below=threshold,
         answered_share=coverage,
-        abstain_below_in_doubt=abstention_threshold(told, few.target, accuracy=ACCURACY_IN_DOUBT)[0],
+        abstain_below_in_doubt=abstention_threshold(probabilities, few.target, accuracy=ACCURACY_IN_DOUBT)[0],
         temperature=temperature,
-        seed=config.seed,
         generator=fingerprint(),
     )
-    return Checkpoint(model=row.model, coarse=sides.coarse, about=about)
 
 
 def _show_failures(path: Path, held: FaceShard, told: np.ndarray, is_test: np.ndarray, front_end: str) -> None:
@@ -203,24 +201,13 @@ def _show_failures(path: Path, held: FaceShard, told: np.ndarray, is_test: np.nd
     write_gallery(path, clips, titles, title=f"Surest mistakes on held-back looks, {front_end}")
 
 
-def _known(part: FrontEndClips, captioned: Captioned, truth: np.ndarray) -> KnownClips:
-    return KnownClips(
-        visual=part.clips.visual_in_memory(),
-        summary=part.clips.summary,
-        captions=captioned.captions,
-        texts=captioned.tokens,
-        units=truth[part.rows].astype(np.float32),
-        heat=part.heat,
-    )
-
-
-def _captions(head: Checkpoint, clips: ClipSet, encoder: TextEncoder) -> Captioned:
-    return caption_unseen(head, clips.units, clips.timestamps, clips.au_names, encoder)
+def _captions(head: Checkpoint, clips: TokenDataset, encoder: TextEncoder) -> Captioned:
+    return caption_unseen(head, clips, encoder)
 
 
 def _answer(head: Checkpoint, part: FrontEndClips, encoder: TextEncoder) -> np.ndarray:
-    texts = _captions(head, part.clips, encoder).tokens
-    return head.probabilities(predict_logits(head.model, part.clips.visual, texts, summary=part.clips.summary))
+    data = with_texts(part.clips, _captions(head, part.clips, encoder))
+    return head.probabilities(predict_logits(head.model, data))
 
 
 def _filled(answer: np.ndarray, rows: np.ndarray, pixels: np.ndarray | None, count: int) -> np.ndarray:
@@ -294,7 +281,8 @@ def _localise(
     clips = part.clips.take(chosen)
     captioned = _captions(head, clips, encoder)
     assert isinstance(head.model, Grace)
-    plans = predict_plans(head.model, clips.visual_in_memory(), captioned.tokens, summary=clips.summary)
+    read = with_texts(clips, captioned)
+    plans = whole_plans(predict_outputs(head.model, read), read)
     phrases = []
     for i, plan in enumerate(plans):
         peak = data.au[part.rows[i]].astype(np.float32).max(0)

@@ -22,11 +22,11 @@ from dferkit.recipes.demo_data import prepare_side
 from dferkit.recipes.demo_plan import Clock, DemoConfig, Report, benchmark_of
 from dferkit.recipes.demo_rows import train_rows
 from dferkit.recipes.demo_scores import score
-from dferkit.recipes.provenance import box_digests
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.tables import clean_json, own_version, write_tables
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, describe_config, render_benchmark
+from dferkit.training.about import box_digests
 
 
 def first_answer(out: Path | str, *, seed: int = 0, face: str = "haar") -> Path:

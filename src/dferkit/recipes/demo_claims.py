@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dferkit.recipes.demo_rows import row_probabilities
 from dferkit.schema import ActionUnits, Explanation
 from dferkit.synthetic import read_truth
 from dferkit.tokens.files import load_texts
-from dferkit.training.loop import predict_outputs, whole_plans
+from dferkit.training.score import predict_outputs, whole_plans
 
 
 def explain_clips(
@@ -35,14 +36,14 @@ def explain_clips(
     explanations: list[Explanation] = []
     right = row_probabilities(side, "grace").argmax(1) == side.test.target
     shown = _chosen_clips(side, right, config.shown_clips)
-    for number, i in enumerate(dict.fromkeys([*shown, *range(min(config.deletion_clips, len(side.test_records)))])):
-        record = side.test_records[i]
+    for number, i in enumerate(dict.fromkeys([*shown, *range(min(config.deletion_clips, len(side.test.records)))])):
+        record = side.test.records[i]
         answer = next(iter(model.answers(record.video, name=record.clip_id)))
         explanations.append(explain_answer(answer, seed=config.seed))
         tell("explaining and checking by deletion", number + 1, config.deletion_clips, "")
     results["claims"]["deletion"] = summarise_deletion([e.deletion for e in explanations if e.deletion is not None])
     truth = {
-        e.prediction.clip_id: str(next(r.label for r in side.test_records if r.clip_id == e.prediction.input))
+        e.prediction.clip_id: str(next(r.label for r in side.test.records if r.clip_id == e.prediction.input))
         for e in explanations
     }
     return explanations[: config.shown_clips], truth
@@ -61,26 +62,25 @@ def _chosen_clips(side: DemoSide, right: np.ndarray, count: int) -> list[int]:
 
 def _evidence(side: DemoSide, model: Model) -> list[ClipEvidence]:
     """Motion weights and plans of GRACE on every test clip, beside the truth."""
-    texts = load_texts(side.folder / "tokens" / "box-test.safetensors")
-    outputs = list(predict_outputs(model.checkpoint.model, side.test.visual, texts, summary=side.test.summary))
-    plans = whole_plans(outputs, texts)
-    motion = torch.cat([output.motion for output in outputs]).numpy()
+    texts = tuple(load_texts(side.folder / "tokens" / "box-test.safetensors"))
+    test = replace(side.test, texts=texts)
+    outputs = list(predict_outputs(model.checkpoint.model, test))
+    plans = whole_plans(outputs, test)
+    motion = torch.cat([output.motion for output in outputs if output.motion is not None]).numpy()
     result = []
-    for i, record in enumerate(side.test_records):
-        row = int(side.test_rows[i])
+    for i, record in enumerate(side.test.records):
         units = ActionUnits(
-            names=side.features.au_names,
-            intensity=side.features.units[row],
-            timestamps=side.features.timestamps[row],
-            source="box",
+            names=test.au_names, intensity=test.units[i], timestamps=test.timestamps[i], source=test.describer
         )
-        truth, boxes = read_truth(side.folder / "video", Path(record.clip_id).stem), side.features.boxes[row]
-        width, height = side.features.frame_sizes[row].tolist()
-        heat = on_crop(truth.heat, np.nanmean(boxes, 0), (width, height), side.features.grid)
+        assert test.boxes is not None
+        assert test.frame_sizes is not None
+        truth, boxes = read_truth(side.folder / "video", Path(record.clip_id).stem), test.boxes[i]
+        width, height = test.frame_sizes[i].tolist()
+        heat = on_crop(truth.heat, np.nanmean(boxes, 0), (width, height), test.grid)
         result.append(
             ClipEvidence(
                 truth=truth,
-                motion=motion[i].reshape(-1, *side.features.grid),
+                motion=motion[i].reshape(-1, *test.grid),
                 phrases=phrase_masses(
                     model.heads[0].caption(units), texts[i], plans[i], heat.reshape(len(heat), -1), truth.au.max(0)
                 ),

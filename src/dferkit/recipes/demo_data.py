@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +11,22 @@ from dferkit.datasets import choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.facs import AU_NAMES
-from dferkit.labels import BASIC
 from dferkit.recipes.demo_plan import Clock, DemoConfig, Report, benchmark_of
-from dferkit.schema import Record
 from dferkit.storage import write_json
 from dferkit.synthetic import read_truth, render_benchmark
-from dferkit.tokens.captioned import describe_all
-from dferkit.tokens.dataset import (
-    ClipSet,
-    caption_split,
-    clip_set,
-    guided,
+from dferkit.tokens.captioned import (
+    Captioned,
+    caption_other_clips,
+    caption_training_clips,
+    describe_clips,
+    fit_guide,
+    refine_all,
+    shuffle_guides,
     shuffle_texts,
-    shuffled_topk,
 )
-from dferkit.tokens.features import FeatureConfig, Features, extract_features
-from dferkit.tokens.files import save_clips, save_texts
+from dferkit.tokens.dataset import TokenDataset
+from dferkit.tokens.features import TokenConfig, extract_features
+from dferkit.tokens.files import save_dataset, save_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +34,8 @@ class DemoSide:
     """One profile's clips: the test side is what is scored."""
 
     folder: Path
-    features: Features
-    train: ClipSet
-    test: ClipSet
-    test_rows: np.ndarray
-    test_records: tuple[Record, ...]
+    train: TokenDataset
+    test: TokenDataset
     num_failed: int
 
 
@@ -55,28 +52,21 @@ def prepare_side(
     )
     clock.lap("render")
     records = read_manifest(manifest)
-    features = extract_features(
+    everything = extract_features(
         records,
         folder / "cache",
-        FeatureConfig(face="haar"),
+        TokenConfig(face="haar"),
         workers=workers,
         on_progress=lambda a, b: tell(f"faces, action units, tokens ({profile})", a, b, ""),
     )
     clock.lap("faces and tokens")
-    everything = clip_set(features, BASIC)
-    rows = {
-        split: np.array([i for i, r in enumerate(features.records) if r.split == split]) for split in ("train", "test")
+    sides = {
+        split: everything.take([i for i, r in enumerate(everything.records) if r.split == split])
+        for split in ("train", "test")
     }
-    train, test = everything.take(rows["train"]), everything.take(rows["test"])
     wanted = choose_split(records, "test")
     side = DemoSide(
-        folder=folder,
-        features=features,
-        train=train,
-        test=test,
-        test_rows=rows["test"],
-        test_records=tuple(features.records[i] for i in rows["test"]),
-        num_failed=len(wanted) - len(rows["test"]),
+        folder=folder, train=sides["train"], test=sides["test"], num_failed=len(wanted) - len(sides["test"])
     )
     _write_tokens(side, profile, config)
     clock.lap("captions")
@@ -88,37 +78,42 @@ def _write_tokens(side: DemoSide, profile: str, config: DemoConfig) -> None:
     finished = tokens / "done.json"
     if finished.is_file():
         return
-    encoder = TextEncoder(BOX_FOLDER / "text")
-    sides = caption_split(side.train, side.test, encoder)
-    sides.coarse.save(tokens / "coarse.safetensors")
-    save_clips(side.train, tokens / "train.safetensors")
-    save_clips(side.test, tokens / "test.safetensors")
-    texts = {"box": (sides.train.tokens, sides.test.tokens)}
+    encoder, coarse = TextEncoder(BOX_FOLDER / "text"), fit_guide(side.train)
+    sides = caption_training_clips(side.train, encoder), caption_other_clips(side.test, coarse, encoder)
+    coarse.save(tokens / "coarse.safetensors")
+    save_dataset(side.train, tokens / "train.safetensors")
+    save_dataset(side.test, tokens / "test.safetensors")
+    texts = {"box": (sides[0].tokens, sides[1].tokens)}
     if profile == "posed":
         true = [
-            guided(
-                describe_all(true_units(side, clips), clips.timestamps, AU_NAMES, "truth"),
-                captioned,
-                encoder,
-                for_training=t,
-            ).tokens
-            for clips, captioned, t in ((side.train, sides.train, True), (side.test, sides.test, False))
+            refine_all(describe_clips(_with_true_units(side, data)), captioned.guides, encoder, for_training=t).tokens
+            for data, captioned, t in _both(side, sides)
         ]
         texts["true_au_captions"] = (true[0], true[1])
-        texts["shuffled_captions"] = (
-            tuple(shuffle_texts(sides.train.tokens, seed=config.seed)),
-            tuple(shuffle_texts(sides.test.tokens, seed=config.seed)),
-        )
-        texts["shuffled_topk"] = tuple(
-            shuffled_topk(s, encoder, seed=config.seed, for_training=t).tokens
-            for s, t in ((sides.train, True), (sides.test, False))
-        )  # type: ignore[assignment]
+        shuffled = [shuffle_texts(captioned.tokens, seed=config.seed) for captioned in sides]
+        texts["shuffled_captions"] = (shuffled[0], shuffled[1])
+        topk = [
+            shuffle_guides(captioned, encoder, seed=config.seed, for_training=t).tokens
+            for _, captioned, t in _both(side, sides)
+        ]
+        texts["shuffled_topk"] = (topk[0], topk[1])
     for name, (train_texts, test_texts) in texts.items():
         save_texts(train_texts, tokens / f"{name}-train.safetensors")
         save_texts(test_texts, tokens / f"{name}-test.safetensors")
-    write_json(finished, {"texts": sorted(texts), "example": sides.test.captions[0].text})
+    write_json(finished, {"texts": sorted(texts), "example": sides[1].captions[0].text})
 
 
-def true_units(side: DemoSide, clips: ClipSet) -> np.ndarray:
+def _both(
+    side: DemoSide, captioned: tuple[Captioned, Captioned]
+) -> tuple[tuple[TokenDataset, Captioned, bool], tuple[TokenDataset, Captioned, bool]]:
+    """Clips, their captions, and whether they are trained on, of both sides."""
+    return (side.train, captioned[0], True), (side.test, captioned[1], False)
+
+
+def _with_true_units(side: DemoSide, data: TokenDataset) -> TokenDataset:
+    return replace(data, units=true_units(side, data), au_names=AU_NAMES, describer="truth")
+
+
+def true_units(side: DemoSide, data: TokenDataset) -> np.ndarray:
     """Rendered action-unit intensities (clips, frames, AUs)."""
-    return np.stack([read_truth(side.folder / "video", Path(clip_id).stem).au for clip_id in clips.clip_ids])
+    return np.stack([read_truth(side.folder / "video", Path(clip_id).stem).au for clip_id in data.clip_ids])

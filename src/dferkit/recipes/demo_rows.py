@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from dferkit.encoders.box import BOX_FOLDER
-from dferkit.encoders.text import TextEncoder
-from dferkit.models.checkpoint import Checkpoint, save_checkpoint
-from dferkit.models.coarse import CoarseClassifier
-from dferkit.models.grace import Grace
-from dferkit.models.joint_space import load_joint_space
 from dferkit.parallel import run_parallel
 from dferkit.recipes.demo_data import DemoSide
 from dferkit.recipes.demo_plan import CONTROLS, NATURAL_TABLE, TABLE, DemoConfig, Report
-from dferkit.recipes.provenance import about_checkpoint
 from dferkit.storage import atomic_path
-from dferkit.tokens.files import load_clips, load_texts
+from dferkit.tokens.files import load_dataset, load_texts
+from dferkit.training.fit import fit
 from dferkit.training.loop import TrainingConfig
-from dferkit.training.row import base_config, train_row
+from dferkit.training.score import score
+from dferkit.training.spec import TrainingSpec
 
 
 def _jobs(out: Path, config: DemoConfig) -> list[tuple[str, str, str, str, TrainingConfig]]:
@@ -40,25 +36,20 @@ def _train_job(job: tuple[str, str, str, str, TrainingConfig]) -> str:
     folder, name, kind, texts, training = Path(job[0]), *job[1:]
     torch.set_num_threads(1)
     tokens = folder / "tokens"
-    train, test = load_clips(tokens / "train.safetensors"), load_clips(tokens / "test.safetensors")
-    train_texts, test_texts = (load_texts(tokens / f"{texts}-{side}.safetensors") for side in ("train", "test"))
-    base = base_config(train, TextEncoder(BOX_FOLDER / "text"), has_joint=True)
-    row = train_row(kind, train, test, train_texts, test_texts, base, training, joint=load_joint_space(BOX_FOLDER))
-    _save_model(folder, name, row.model)
-    with atomic_path(_row_path(folder, name)) as temporary:
-        save_file({"probabilities": row.probabilities}, temporary)
-    return f"{folder.name} {name}"
-
-
-def _save_model(folder: Path, name: str, model: Grace) -> None:
-    about = about_checkpoint(
-        name, box=BOX_FOLDER, trained_on=f"rendered faces ({folder.name} profile of the demo); no real person"
+    train, test = (
+        replace(
+            load_dataset(tokens / f"{side}.safetensors"),
+            texts=tuple(load_texts(tokens / f"{texts}-{side}.safetensors")),
+        )
+        for side in ("train", "test")
     )
+    settings = tuple(f"training.{key}={value}" for key, value in asdict(training).items() if key != "seed")
+    fitted = fit(train, TrainingSpec(model=kind, settings=settings, seed=training.seed))
     target = folder.parent / "checkpoints" / (name if folder.name == "posed" else f"{name}-{folder.name}")
-    save_checkpoint(
-        Checkpoint(model=model, coarse=CoarseClassifier.load(folder / "tokens" / "coarse.safetensors"), about=about),
-        target,
-    )
+    checkpoint = fitted.save(target, f"rendered faces ({folder.name} profile of the demo); no real person", name=name)
+    with atomic_path(_row_path(folder, name)) as temporary:
+        save_file({"probabilities": score(checkpoint, test).probabilities}, temporary)
+    return f"{folder.name} {name}"
 
 
 def train_rows(out: Path, config: DemoConfig, workers: int, tell: Report) -> None:
@@ -66,10 +57,10 @@ def train_rows(out: Path, config: DemoConfig, workers: int, tell: Report) -> Non
     jobs = _jobs(out, config)
     todo = [job for job in jobs if not _row_path(Path(job[0]), job[1]).is_file()]
     done = len(jobs) - len(todo)
-    tell("training GRACE and its rivals", done, len(jobs), "")
+    tell("training GRACE and the models beside it", done, len(jobs), "")
     for name in run_parallel(_train_job, todo, workers, in_order=False):
         done += 1
-        tell("training GRACE and its rivals", done, len(jobs), name)
+        tell("training GRACE and the models beside it", done, len(jobs), name)
 
 
 def row_probabilities(side: DemoSide, name: str) -> np.ndarray:

@@ -10,20 +10,20 @@ import torch
 
 from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
-from dferkit.encoders.text import TextEncoder
 from dferkit.evaluation.metrics import evaluate_predictions, paired_difference
 from dferkit.evaluation.summary import evaluation_figures
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
+from dferkit.models.shipped import head_folder
 from dferkit.recipes.demo_data import DemoSide, true_units
 from dferkit.recipes.demo_plan import CONTROLS, NATURAL_TABLE, TABLE, DemoConfig, benchmark_of
 from dferkit.recipes.demo_rows import row_probabilities
-from dferkit.recipes.scoring import answer_features
 from dferkit.reports.tables import own_version
 from dferkit.schema import Evaluation
 from dferkit.storage import digest_file
 from dferkit.synthetic import describe_config, read_truth
+from dferkit.training.score import score as answer
 
 
 def score(out: Path, config: DemoConfig, sides: dict[str, DemoSide]) -> tuple[dict[str, Any], dict[str, Evaluation]]:
@@ -84,7 +84,7 @@ def _coarse_probabilities(side: DemoSide) -> np.ndarray:
 
 
 def _ceiling(side: DemoSide) -> float:
-    statistics = [unit_statistics(true_units(side, clips).astype(np.float64)) for clips in (side.train, side.test)]
+    statistics = [unit_statistics(true_units(side, data).astype(np.float64)) for data in (side.train, side.test)]
     model = fit_coarse(statistics[0], side.train.target, name="ceiling")
     return evaluate_predictions(BASIC, side.test.target, model.probabilities(statistics[1])).uar
 
@@ -102,9 +102,7 @@ def _profile_scores(side: DemoSide, config: DemoConfig) -> dict[str, Any]:
 
 
 def _box_probabilities(side: DemoSide) -> np.ndarray:
-    return answer_features(
-        load_checkpoint(BOX_FOLDER / "grace"), side.features.take(side.test_rows), TextEncoder(BOX_FOLDER / "text")
-    )
+    return answer(load_checkpoint(head_folder(BOX_FOLDER, "box")), side.test).probabilities
 
 
 def _comparisons(side: DemoSide, seed: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Cached action units → captions → text tokens, with guides that never saw the clip's own label."""
+"""Action units → captions → text tokens, with guides that never saw the clip's own label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, out_of_fold, unit_statistics
 from dferkit.schema import ActionUnits, Caption, CoarsePrediction, TextTokens
+from dferkit.tokens.dataset import TokenDataset
 
 TOP_K = 3
+CAPTION_SOURCE = "template"
+"""Who wrote the captions: the offline template, from the describer's action units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +29,11 @@ class Captioned:
     tokens: tuple[TextTokens, ...]
 
 
-def describe_all(intensity: np.ndarray, timestamps: np.ndarray, names: tuple[str, ...], source: str) -> list[Caption]:
-    """Coarse captions of (clips, frames, AUs) curves."""
+def describe_clips(data: TokenDataset) -> list[Caption]:
+    """Coarse captions, from the action units of the clips."""
     return [
-        describe(ActionUnits(names=names, intensity=curves, timestamps=times, source=source))
-        for curves, times in zip(intensity, timestamps, strict=True)
+        describe(ActionUnits(names=data.au_names, intensity=curves, timestamps=times, source=data.describer))
+        for curves, times in zip(data.units, data.timestamps, strict=True)
     ]
 
 
@@ -55,34 +58,64 @@ def refine_all(
     )
 
 
-def caption_unseen(
-    checkpoint: Checkpoint,
-    units: np.ndarray,
-    timestamps: np.ndarray,
-    names: tuple[str, ...],
+def fit_guide(data: TokenDataset) -> CoarseClassifier:
+    """The coarse classifier of the clips."""
+    return fit_coarse(_statistics(data), data.target, labels=data.labels)
+
+
+def caption_training_clips(data: TokenDataset, encoder: TextEncoder) -> Captioned:
+    """Captions of training clips, guided out of fold: no guide has learned from a clip of the same group."""
+    guides = out_of_fold(_statistics(data), data.target, data.groups, labels=data.labels)
+    return refine_all(describe_clips(data), guides, encoder, for_training=True)
+
+
+def caption_other_clips(
+    data: TokenDataset,
+    coarse: CoarseClassifier,
     encoder: TextEncoder,
     *,
+    top_k: int = TOP_K,
     for_training: bool = False,
 ) -> Captioned:
-    """Captions of clips that a checkpoint has never seen, as it writes them in use.
+    """Captions of clips that the guide has never seen.
 
     Args:
         for_training: Another model is going to be trained on them.
     """
-    coarse = describe_all(units, timestamps, names, "box")
+    guides = [coarse.guide(row, fold=-1, is_out_of_fold=True) for row in _statistics(data)]
+    return refine_all(describe_clips(data), guides, encoder, for_training=for_training, top_k=top_k)
+
+
+def caption_unseen(
+    checkpoint: Checkpoint, data: TokenDataset, encoder: TextEncoder, *, for_training: bool = False
+) -> Captioned:
+    """Captions of clips that a checkpoint has never seen, as it writes them in use."""
     top_k = int(checkpoint.about["caption"]["top_k"])
-    return refine_all(coarse, test_guides(checkpoint.coarse, units), encoder, for_training=for_training, top_k=top_k)
+    return caption_other_clips(data, checkpoint.coarse, encoder, top_k=top_k, for_training=for_training)
 
 
-def training_guides(
-    units: np.ndarray, target: np.ndarray, subjects: np.ndarray, labels: tuple[str, ...]
-) -> tuple[CoarseClassifier, list[CoarsePrediction]]:
-    """The coarse classifier of all training clips, and out-of-fold guides for those same clips."""
-    statistics = unit_statistics(units.astype(np.float64))
-    return fit_coarse(statistics, target, labels=labels), out_of_fold(statistics, target, subjects, labels=labels)
+def with_texts(data: TokenDataset, captioned: Captioned) -> TokenDataset:
+    """The clips with these captions."""
+    return replace(data, texts=captioned.tokens)
 
 
-def test_guides(coarse: CoarseClassifier, units: np.ndarray) -> list[CoarsePrediction]:
-    """Guides for clips outside the training set."""
-    statistics = unit_statistics(units.astype(np.float64))
-    return [coarse.guide(row, fold=-1, is_out_of_fold=True) for row in statistics]
+def shuffle_texts(tokens: Sequence[TextTokens], *, seed: int) -> tuple[TextTokens, ...]:
+    """Captions given to the wrong clips: a permutation without fixed points where possible."""
+    return tuple(tokens[i] for i in _shuffled(len(tokens), [seed, len(tokens)]))
+
+
+def shuffle_guides(side: Captioned, encoder: TextEncoder, *, seed: int, for_training: bool) -> Captioned:
+    """The same descriptions, stressed by another clip's top-k."""
+    order = _shuffled(len(side.guides), [seed, 7, len(side.guides)])
+    return refine_all(side.coarse, [side.guides[i] for i in order], encoder, for_training=for_training)
+
+
+def _shuffled(count: int, seed: list[int]) -> np.ndarray:
+    order = np.random.default_rng(seed).permutation(count)
+    back = np.empty_like(order)
+    back[order] = np.roll(order, 1)
+    return back
+
+
+def _statistics(data: TokenDataset) -> np.ndarray:
+    return unit_statistics(data.units.astype(np.float64))

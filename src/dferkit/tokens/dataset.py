@@ -1,129 +1,222 @@
-"""One table of models: the same tokens, capacity and budget for every row, controls included."""
+"""Labelled clips as every training, scoring and calibration reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dferkit.encoders.text import TextEncoder
-from dferkit.models.coarse import CoarseClassifier
-from dferkit.schema import Caption, TextTokens
-from dferkit.tokens.batches import number_clips
-from dferkit.tokens.captioned import Captioned, describe_all, refine_all, test_guides, training_guides
-from dferkit.tokens.features import Features
-from dferkit.tokens.rows import TokenRows, take_rows
+from dferkit.errors import DataError
+from dferkit.schema import ClipStatus, Record, TextTokens, TokenBatch, TokenShape
+from dferkit.storage import digest_arrays, digest_json
+from dferkit.tokens.batches import number_clips, pad_texts
+from dferkit.tokens.rows import TokenRows, digest_rows, take_rows
+
+AT_ONCE = 32
+"""Rows of a batch where nothing is trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipSet:
-    """Labelled clips with cached tokens; a row per clip, or per view of one.
+class TokenDataset:
+    """Labelled clips with the tokens of a frozen encoder, or with frames in their place; a row per clip, or per view of one.
 
     Attributes:
-        motion: Measured motion weights, for models that read them.
-        target: Index into ``labels``. subjects: Names; clips of one name are never in two folds.
+        records: Of the rows; a record repeats where its clip has several views. labels: Classes that ``target`` numbers.
+        target: (rows,) class numbers. groups: (rows,) names; rows of one name are never in two inner folds (people, or neighbouring clips).
+        visual: float16 (rows, frames, patches, dim), in memory or on disk. frames: uint8 (rows, frames, height, width, 3), in place of it.
+        summary: float16 (rows, frames, summary_dim); width 0 where the encoder has none. motion: Measured motion weights (rows, frames, patches).
+        texts: Tokens of one caption per row, from any source; None before the clips are captioned.
+        soft_target: (rows, classes) shares of the annotators, used in place of ``target``.
+        units: (rows, samples, AUs) action units of the describer, 0 to 1. timestamps: (rows, samples) seconds.
+        boxes, frame_sizes: (rows, samples, 4) and (rows, 2) width, height, to map a known truth onto crops.
+        view: (rows,) number of each row's view of its clip; 0 is the middle of every segment.
+        statuses: What became of every clip that was asked for, by clip id.
+        encoder, encoder_digest: The visual encoder. describer: Who measured the action units.
     """
 
-    visual: Tensor | TokenRows
-    summary: Tensor
+    records: tuple[Record, ...]
+    labels: tuple[str, ...]
+    target: np.ndarray
+    groups: np.ndarray
+    visual: Tensor | TokenRows | None = None
+    frames: Tensor | TokenRows | None = None
+    summary: Tensor | None = None
+    motion: Tensor | None = None
+    texts: tuple[TextTokens, ...] | None = None
+    soft_target: np.ndarray | None = None
     units: np.ndarray
     timestamps: np.ndarray
-    target: np.ndarray
-    subjects: np.ndarray
-    au_names: tuple[str, ...]
-    grid: tuple[int, int]
-    areas: tuple[str, ...]
-    labels: tuple[str, ...]
-    clip_ids: tuple[str, ...] = ()
-    motion: Tensor | None = None
+    boxes: np.ndarray | None = None
+    frame_sizes: np.ndarray | None = None
+    view: np.ndarray
+    au_names: tuple[str, ...] = ()
+    grid: tuple[int, int] = (0, 0)
+    areas: tuple[str, ...] = ()
+    encoder: str = ""
+    encoder_digest: str = ""
+    describer: str = ""
+    statuses: Mapping[str, ClipStatus] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        """Clip of each row."""
+        return tuple(record.clip_id for record in self.records)
+
+    @property
+    def subjects(self) -> np.ndarray:
+        """Person of each row; a clip without one stands for a person of its own."""
+        return subjects_of(self.records)
 
     @property
     def clips(self) -> np.ndarray:
         """Number of each row's clip: views of one clip have one number."""
-        return number_clips(self.clip_ids) if self.clip_ids else np.arange(len(self.target))
+        return number_clips(self.clip_ids)
 
     @property
     def first_rows(self) -> np.ndarray:
         """The first row of every clip."""
         return np.unique(self.clips, return_index=True)[1]
 
-    def visual_in_memory(self) -> Tensor:
-        """All visual tokens as one tensor."""
-        return self.visual.load() if isinstance(self.visual, TokenRows) else self.visual
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that a training reads of the rows."""
+        arrays = {"target": self.target.astype(np.int64), "clips": self.clips}
+        for name in ("summary", "motion"):
+            value = getattr(self, name)
+            if value is not None:
+                arrays[name] = value.numpy()
+        if self.soft_target is not None:
+            arrays["soft_target"] = self.soft_target.astype(np.float64)
+        rows = [digest_rows(values) for values in (self.visual, self.frames) if values is not None]
+        return digest_json([self.labels, digest_arrays(arrays), rows, digest_texts(self.texts or ())])
 
-    def take(self, chosen: np.ndarray) -> ClipSet:
-        """Some clips."""
-        ids = tuple(self.clip_ids[i] for i in chosen) if self.clip_ids else ()
-        return replace(
-            self,
-            visual=take_rows(self.visual, chosen),
-            summary=self.summary[torch.from_numpy(chosen)],
-            units=self.units[chosen],
-            timestamps=self.timestamps[chosen],
-            target=self.target[chosen],
-            subjects=self.subjects[chosen],
-            clip_ids=ids,
-            motion=None if self.motion is None else self.motion[torch.from_numpy(chosen)],
+    def shape(self, *, text_dim: int, token_width: int = 0, has_joint_space: bool = False) -> TokenShape:
+        """Sizes that a model is built for."""
+        if self.visual is None:
+            raise DataError("these clips hold frames and no tokens; this model reads tokens")
+        return TokenShape(
+            labels=self.labels,
+            visual_dim=self.visual.shape[-1],
+            num_frames=self.visual.shape[1],
+            grid=self.grid,
+            num_areas=len(self.areas),
+            summary_dim=0 if self.summary is None else self.summary.shape[-1],
+            text_dim=text_dim,
+            token_width=token_width,
+            has_joint_space=has_joint_space,
         )
 
+    def visual_in_memory(self) -> Tensor:
+        """All visual tokens as one tensor."""
+        assert self.visual is not None
+        return self.visual.load() if isinstance(self.visual, TokenRows) else self.visual
 
-def clip_set(features: Features, labels: tuple[str, ...]) -> ClipSet:
-    """Labelled features; a clip without a subject stands for a person of its own."""
-    return ClipSet(
-        visual=features.visual,
-        summary=features.summary,
-        units=features.units,
-        timestamps=features.timestamps,
-        target=np.array([labels.index(str(r.label)) for r in features.records]),
-        subjects=np.array([r.subject or f"clip:{r.clip_id}" for r in features.records]),
-        au_names=features.au_names,
-        grid=features.grid,
-        areas=features.areas,
-        labels=labels,
-        clip_ids=tuple(r.clip_id for r in features.records),
-        motion=features.motion,
+    def take(self, chosen: Sequence[int] | np.ndarray) -> TokenDataset:
+        """Some rows, in this order."""
+        index = np.asarray(chosen, dtype=np.int64)
+        changes: dict[str, object] = {}
+        for name in ("target", "groups", "units", "timestamps", "boxes", "frame_sizes", "view", "soft_target"):
+            value = getattr(self, name)
+            changes[name] = None if value is None else value[index]
+        for name in ("visual", "frames", "summary", "motion"):
+            value = getattr(self, name)
+            changes[name] = None if value is None else take_rows(value, index)
+        changes["records"] = tuple(self.records[i] for i in index)
+        changes["texts"] = None if self.texts is None else tuple(self.texts[i] for i in index)
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def of_clips(self, clip_ids: Iterable[str], *, all_views: bool = False) -> TokenDataset:
+        """Rows of some clips, in the data set's order; the first view alone, or all."""
+        wanted = set(clip_ids)
+        return self.take(
+            [i for i, r in enumerate(self.records) if r.clip_id in wanted and (all_views or self.view[i] == 0)]
+        )
+
+    def num_views(self) -> dict[int, int]:
+        """How many clips have how many different views."""
+        _, counts = np.unique(self.clips, return_counts=True)
+        return {int(n): int(k) for n, k in zip(*np.unique(counts, return_counts=True), strict=True)}
+
+    def with_votes(self) -> TokenDataset:
+        """The same clips with the shares of their annotators as soft target.
+
+        Raises:
+            DataError: Some clips have none.
+        """
+        missing = [record.clip_id for record in self.records if record.votes is None]
+        if missing:
+            raise DataError(
+                f"{len(missing)} training clips have no votes, such as {missing[0]}; prepare the store with --votes"
+            )
+        return replace(self, soft_target=np.array([record.votes for record in self.records]))
+
+    def batch(self, rows: slice | np.ndarray) -> TokenBatch:
+        """Some rows as a model reads them: texts padded to the longest, tokens as float32."""
+        index = rows if isinstance(rows, slice) else torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        numbers = range(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        text, mask, sentence, phrases = (
+            (None,) * 4 if self.texts is None else pad_texts([self.texts[i] for i in numbers])
+        )
+        has_summary = self.summary is not None and self.summary.shape[-1] > 0
+        return TokenBatch(
+            visual=None if self.visual is None else self.visual[index].float(),
+            frames=None if self.frames is None else self.frames[index],
+            text=text,
+            text_mask=mask,
+            sentence=sentence,
+            phrases=phrases,
+            target=torch.from_numpy(self.target[rows]).long(),
+            soft_target=None if self.soft_target is None else torch.from_numpy(self.soft_target[rows]).float(),
+            summary=self.summary[index].float() if self.summary is not None and has_summary else None,
+            motion=None if self.motion is None else self.motion[index],
+        )
+
+    def batches(self, size: int = AT_ONCE) -> Iterator[TokenBatch]:
+        """All rows in order."""
+        for first in range(0, len(self), size):
+            yield self.batch(slice(first, first + size))
+
+
+def subjects_of(records: Sequence[Record]) -> np.ndarray:
+    """Person of each record; a clip without one stands for a person of its own."""
+    return np.array([record.subject or f"clip:{record.clip_id}" for record in records], dtype=np.str_)
+
+
+def targets_of(records: Sequence[Record], labels: tuple[str, ...]) -> np.ndarray:
+    """Class number of each record; -1 for a class that is not among ``labels``."""
+    number = {label: i for i, label in enumerate(labels)}
+    return np.array([number.get(str(record.label), -1) for record in records], dtype=np.int64)
+
+
+def digest_texts(texts: Sequence[TextTokens]) -> str:
+    """SHA-256 over the words and their vectors, in order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update("\0".join(text.pieces).encode())
+        digest.update(text.values.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def in_order(data: TokenDataset, order: str, *, seed: int = 0) -> TokenDataset:
+    """The same clips with their token steps in time ``normal``, ``reversed``, or ``random`` (another order for each clip)."""
+    if order == "normal":
+        return data
+    visual = data.visual_in_memory()
+    steps = np.tile(np.arange(visual.shape[1])[::-1], (len(visual), 1))
+    if order == "random":
+        steps = np.random.default_rng(seed).permuted(steps, axis=1)
+    rows, index = torch.arange(len(visual))[:, None], torch.from_numpy(steps.copy())
+    motion = None if data.motion is None else data.motion[rows, index]
+    return replace(
+        data,
+        visual=visual[rows, index],
+        summary=None if data.summary is None else data.summary[rows, index],
+        motion=motion,
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextSides:
-    """Captions of both sides of a split, and the classifier that guided them."""
-
-    coarse: CoarseClassifier
-    train: Captioned
-    test: Captioned
-
-
-def caption_split(train: ClipSet, test: ClipSet, encoder: TextEncoder) -> TextSides:
-    """Describe, guide (out of fold for training clips) and refine both sides."""
-    coarse, guides = training_guides(train.units, train.target, train.subjects, train.labels)
-    described = [describe_all(side.units, side.timestamps, side.au_names, "box") for side in (train, test)]
-    return TextSides(
-        coarse=coarse,
-        train=refine_all(described[0], guides, encoder, for_training=True),
-        test=refine_all(described[1], test_guides(coarse, test.units), encoder, for_training=False),
-    )
-
-
-def shuffle_texts(tokens: Sequence[TextTokens], *, seed: int) -> list[TextTokens]:
-    """Captions given to the wrong clips: a permutation without fixed points where possible."""
-    order = np.random.default_rng([seed, len(tokens)]).permutation(len(tokens))
-    back = np.empty_like(order)
-    back[order] = np.roll(order, 1)
-    return [tokens[i] for i in back]
-
-
-def shuffled_topk(side: Captioned, encoder: TextEncoder, *, seed: int, for_training: bool) -> Captioned:
-    """The same descriptions, stressed by another clip's top-k."""
-    order = np.random.default_rng([seed, 7, len(side.guides)]).permutation(len(side.guides))
-    back = np.empty_like(order)
-    back[order] = np.roll(order, 1)
-    return refine_all(side.coarse, [side.guides[i] for i in back], encoder, for_training=for_training)
-
-
-def guided(coarse: Sequence[Caption], side: Captioned, encoder: TextEncoder, *, for_training: bool) -> Captioned:
-    """Other descriptions of the same clips, stressed by the same guides."""
-    return refine_all(coarse, side.guides, encoder, for_training=for_training)

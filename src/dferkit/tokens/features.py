@@ -1,4 +1,4 @@
-"""Labelled videos → cached tokens and action units: decode, find faces, encode once, keep as safetensors shards."""
+"""Labelled videos → cached tokens and action units: decode, find faces, encode once, store as safetensors shards."""
 
 from __future__ import annotations
 
@@ -25,79 +25,43 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.faces import BoxFile, Detector, FaceLandmarker, build_detector, landmarker_file
 from dferkit.faces.clip import read_clip_faces
 from dferkit.faces.read import LOW_COVERAGE_BELOW
-from dferkit.motion import measure_motion
+from dferkit.labels import BASIC
+from dferkit.motion import SOURCES, measure_motion
 from dferkit.parallel import run_parallel
 from dferkit.schema import ClipStatus, FaceClip, Record
 from dferkit.storage import atomic_path, digest_arrays, digest_file, digest_json
-from dferkit.tokens.rows import TokenRows, take_rows
+from dferkit.tokens.dataset import TokenDataset, subjects_of, targets_of
 from dferkit.video import digest_source
 
 CLIPS_PER_SHARD = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FeatureConfig:
-    """How clips become features.
+class TokenConfig:
+    """How clips become tokens.
 
     Attributes:
-        face: Detector name. encoder: As ``encoders.open`` knows it. box: Folder of the box.
-        landmarker: Task file, or ``auto``, for an encoder that reads landmarks.
+        encoder: As ``encoders.open`` names it. box: Folder of the bundled model, whose video network measures action units where the encoder does not.
+        num_samples: Frames of a view. motion: One of ``motion.SOURCES``.
+        face: Detector name, and landmarker: task file or ``auto``, of videos; the faces of a store are cut already.
+        times, with_flip: Views of a store's clips, see ``views.clip_views``.
     """
 
-    face: str = "haar"
     encoder: str = "box"
     box: str = str(BOX_FOLDER)
     num_samples: int = 16
     motion: str = "tokens"
+    face: str = "haar"
     landmarker: str = "auto"
+    times: int = 1
+    with_flip: bool = False
+    device: str = "cpu"
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Features:
-    """Tokens and action units of the records that could be read, in their order.
-
-    Attributes:
-        records: Of the rows below. statuses: Of all records asked for, by clip id.
-        visual: float16 (clips, frames, patches, dim). summary: float16 (clips, frames, summary_dim). units: (clips, 16, AUs) of the describer, 0 to 1.
-        timestamps: (clips, 16) seconds. boxes: (clips, 16, 4) and frame_sizes (clips, 2) width, height, to map truth onto crops.
-        motion: Measured motion weights (clips, frames, patches), when they were asked for.
-        au_names: Of the describer. grid, areas: Of the visual encoder. encoder, encoder_digest: Who made the tokens.
-    """
-
-    records: tuple[Record, ...]
-    statuses: dict[str, ClipStatus]
-    visual: Tensor | TokenRows
-    summary: Tensor
-    units: np.ndarray
-    timestamps: np.ndarray
-    boxes: np.ndarray
-    frame_sizes: np.ndarray
-    au_names: tuple[str, ...]
-    grid: tuple[int, int]
-    areas: tuple[str, ...]
-    encoder: str
-    encoder_digest: str
-    motion: Tensor | None = None
-
-    def take(self, chosen: Sequence[int] | np.ndarray) -> Features:
-        """Some rows."""
-        index = np.asarray(chosen, int)
-        return Features(
-            records=tuple(self.records[i] for i in index),
-            statuses=self.statuses,
-            visual=take_rows(self.visual, index),
-            summary=self.summary[torch.from_numpy(index)],
-            units=self.units[index],
-            timestamps=self.timestamps[index],
-            boxes=self.boxes[index],
-            frame_sizes=self.frame_sizes[index],
-            au_names=self.au_names,
-            grid=self.grid,
-            areas=self.areas,
-            encoder=self.encoder,
-            encoder_digest=self.encoder_digest,
-            motion=None if self.motion is None else self.motion[torch.from_numpy(index)],
-        )
+    def __post_init__(self) -> None:
+        if self.motion not in SOURCES:
+            raise ConfigError(f"motion is {self.motion!r}; choose {', '.join(SOURCES)}")
+        if self.num_samples < 1 or self.times < 1:
+            raise ConfigError(f"num_samples is {self.num_samples} and times {self.times}; give at least 1")
 
 
 def read_clip(
@@ -123,7 +87,7 @@ def encode_clips(
     Args:
         box: Describes the action units where the encoder does not. encoder: Makes the visual tokens; may be the box. motion: One of ``motion.SOURCES``.
     """
-    describer = encoder if isinstance(encoder, DescribingEncoder) else box
+    describer = describer_of(encoder, box)
     readings = describer.read(clips)
     tokens = [r.tokens for r in readings] if encoder is describer else encoder.encode(clips)
     steps, patches = encoder.num_frames, num_tokens(encoder)
@@ -138,6 +102,11 @@ def encode_clips(
     if motion != "tokens":
         tensors["motion"] = measure_motion(clips, motion, encoder.encode, grid=encoder.grid, num_steps=steps)
     return tensors
+
+
+def describer_of(encoder: VisualEncoder, box: BoxEncoder) -> DescribingEncoder:
+    """Who measures the action units: the encoder itself where it does."""
+    return encoder if isinstance(encoder, DescribingEncoder) else box
 
 
 def refuse_motion(encoder: VisualEncoder | None, motion: str) -> None:
@@ -170,16 +139,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _extract_shard(job: tuple[list[Record], FeatureConfig, str, str]) -> int:
+def _extract_shard(job: tuple[list[Record], TokenConfig, str, str]) -> int:
     with one_thread():
         return _extract(*job)
 
 
-def _extract(records: list[Record], config: FeatureConfig, out: str, key: str) -> int:
+def _extract(records: list[Record], config: TokenConfig, out: str, key: str) -> int:
     cv2.setNumThreads(1)
     detector = build_detector(config.face)
     box = BoxEncoder(config.box)
     encoder = box if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
+    describer = describer_of(encoder, box)
     landmarker = FaceLandmarker(landmarker_file(config.landmarker)) if encoder.needs_landmarks else None
     clips: list[FaceClip] = []
     kept: list[int] = []
@@ -205,7 +175,8 @@ def _extract(records: list[Record], config: FeatureConfig, out: str, key: str) -
         "digest": encoder.digest,
         "grid": list(encoder.grid),
         "areas": list(encoder.areas),
-        "au_names": list(box.au_names),
+        "au_names": list(describer.au_names),
+        "describer": describer.name,
     }
     with atomic_path(out) as temporary:
         save_file(
@@ -219,20 +190,24 @@ def _extract(records: list[Record], config: FeatureConfig, out: str, key: str) -
 def extract_features(
     records: Sequence[Record],
     folder: Path | str,
-    config: FeatureConfig | None = None,
+    config: TokenConfig | None = None,
     *,
+    labels: tuple[str, ...] = BASIC,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Features:
-    """Features of all records, from the cache in ``folder`` where it holds them.
+) -> TokenDataset:
+    """Tokens and action units of all records that could be read, from the cache in ``folder`` where it holds them.
 
     A shard is keyed by the bytes of its videos, the detector and the encoder's weights: anything else is made again. A video that
     cannot be read is recorded and the rest goes on.
 
+    Args:
+        labels: Classes of the data set.
+
     Raises:
         DataError: No record could be read.
     """
-    config, folder, records = config or FeatureConfig(), Path(folder), list(records)
+    config, folder, records = config or TokenConfig(), Path(folder), list(records)
     build_detector(config.face)  # wrong names and missing files are told before any work
     weights = digest_file(Path(config.box) / "visual.safetensors")
     opened = None if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
@@ -257,7 +232,7 @@ def extract_features(
         done += count
         if on_progress:
             on_progress(done, len(records))
-    return _read_shards([(job[0], Path(job[2])) for job in jobs])
+    return _read_shards([(job[0], Path(job[2])) for job in jobs], labels)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -276,7 +251,7 @@ def stored_key(path: Path) -> str:
         return ""
 
 
-def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
+def _read_shards(shards: list[tuple[list[Record], Path]], labels: tuple[str, ...]) -> TokenDataset:
     records: list[Record] = []
     statuses: dict[str, ClipStatus] = {}
     columns: dict[str, list[Tensor]] = {}
@@ -293,19 +268,41 @@ def _read_shards(shards: list[tuple[list[Record], Path]]) -> Features:
         first = next(iter(statuses.values()))
         raise DataError(f"none of {len(statuses)} videos could be used; the first: {first.message}")
     joined = {name: torch.cat(parts) for name, parts in columns.items()}
-    return Features(
+    return dataset_of(records, labels, joined, about, statuses=statuses)
+
+
+def dataset_of(
+    records: Sequence[Record],
+    labels: tuple[str, ...],
+    tensors: Mapping[str, Any],
+    about: Mapping[str, Any],
+    *,
+    statuses: Mapping[str, ClipStatus],
+    view: np.ndarray | None = None,
+) -> TokenDataset:
+    """The tensors of ``encode_clips``, row by row beside their records, as a data set.
+
+    Args:
+        about: ``encoder``, ``digest``, ``grid``, ``areas``, ``au_names`` and ``describer``, as a shard notes them.
+    """
+    return TokenDataset(
         records=tuple(records),
-        statuses=statuses,
-        visual=joined["visual"],
-        summary=joined["summary"],
-        units=joined["units"].numpy(),
-        timestamps=joined["timestamps"].numpy(),
-        boxes=joined["boxes"].numpy(),
-        frame_sizes=joined["frame_sizes"].numpy(),
+        labels=labels,
+        target=targets_of(records, labels),
+        groups=subjects_of(records),
+        visual=tensors["visual"],
+        summary=tensors["summary"],
+        motion=tensors.get("motion"),
+        units=tensors["units"].numpy(),
+        timestamps=tensors["timestamps"].numpy(),
+        boxes=tensors["boxes"].numpy(),
+        frame_sizes=tensors["frame_sizes"].numpy(),
+        view=np.zeros(len(records), np.int64) if view is None else view,
         au_names=tuple(about["au_names"]),
         grid=tuple(about["grid"]),
         areas=tuple(about["areas"]),
         encoder=str(about["encoder"]),
         encoder_digest=str(about["digest"]),
-        motion=joined.get("motion"),
+        describer=str(about["describer"]),
+        statuses=statuses,
     )

@@ -1,19 +1,20 @@
-"""Token sets on disk, so that rows of a table can be trained in processes of their own and after an interruption."""
+"""Token sets on disk, so that models can be trained in processes of their own and after an interruption."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dferkit.schema import TextTokens
+from dferkit.schema import Record, TextTokens
 from dferkit.storage import atomic_path
-from dferkit.tokens.dataset import ClipSet
+from dferkit.tokens.dataset import TokenDataset
 
 
 def save_texts(tokens: Sequence[TextTokens], path: Path | str) -> None:
@@ -51,52 +52,36 @@ def load_texts(path: Path | str) -> list[TextTokens]:
     ]
 
 
-def save_clips(clips: ClipSet, path: Path | str) -> None:
-    """Write a clip set; ``load_clips`` gives the same back."""
-    about = {
-        "subjects": clips.subjects.tolist(),
-        "au_names": clips.au_names,
-        "grid": clips.grid,
-        "areas": clips.areas,
-        "labels": clips.labels,
-        "clip_ids": clips.clip_ids,
-    }
-    tensors = {
-        "visual": clips.visual_in_memory(),
-        "summary": clips.summary,
-        "units": torch.from_numpy(clips.units),
-        "timestamps": torch.from_numpy(clips.timestamps),
-        "target": torch.from_numpy(clips.target),
-    }
-    if clips.motion is not None:
-        tensors["motion"] = clips.motion
+_ARRAYS = ("target", "units", "timestamps", "boxes", "frame_sizes", "view")
+_FACTS = ("labels", "au_names", "grid", "areas", "encoder", "encoder_digest", "describer")
+
+
+def save_dataset(data: TokenDataset, path: Path | str) -> None:
+    """Write a data set without its captions; ``load_dataset`` gives the same back."""
+    records = [{**{n: getattr(r, n) for n in r.__slots__}, "video": str(r.video)} for r in data.records]
+    about = {name: getattr(data, name) for name in _FACTS}
+    tensors = {name: torch.from_numpy(getattr(data, name)) for name in _ARRAYS if getattr(data, name) is not None}
+    tensors["visual"] = data.visual_in_memory()
+    tensors |= {name: getattr(data, name) for name in ("summary", "motion") if getattr(data, name) is not None}
     with atomic_path(path) as temporary:
         save_file(
             {name: value.contiguous() for name, value in tensors.items()},
             temporary,
-            metadata={"about": json.dumps(about)},
+            metadata={"about": json.dumps({**about, "records": records, "groups": data.groups.tolist()})},
         )
 
 
-def load_clips(path: Path | str) -> ClipSet:
-    """The clip set of a file."""
+def load_dataset(path: Path | str) -> TokenDataset:
+    """The data set of a file."""
     with safe_open(path, framework="pt") as handle:
         about = json.loads(handle.metadata()["about"])
-        visual, summary, units, timestamps, target = (
-            handle.get_tensor(name) for name in ("visual", "summary", "units", "timestamps", "target")
-        )
-        motion = handle.get_tensor("motion") if "motion" in handle.keys() else None  # noqa: SIM118
-    return ClipSet(
-        visual=visual,
-        summary=summary,
-        units=units.numpy(),
-        timestamps=timestamps.numpy(),
-        target=target.numpy(),
-        subjects=np.array(about["subjects"]),
-        au_names=tuple(about["au_names"]),
-        grid=tuple(about["grid"]),
-        areas=tuple(about["areas"]),
-        labels=tuple(about["labels"]),
-        clip_ids=tuple(about["clip_ids"]),
-        motion=motion,
-    )
+        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v := about[name], list) else v for name in _FACTS}
+    fields |= {name: value.numpy() if name in _ARRAYS else value for name, value in tensors.items()}
+    records = tuple(_record(row) for row in about["records"])
+    return TokenDataset(records=records, groups=np.array(about["groups"]), **fields)
+
+
+def _record(row: dict[str, Any]) -> Record:
+    votes = None if row["votes"] is None else tuple(row["votes"])
+    return Record(**{**row, "video": Path(row["video"]), "votes": votes})

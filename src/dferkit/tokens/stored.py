@@ -22,8 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dferkit.datasets.protocol import ProtocolConfig
-from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.box import BoxEncoder
 from dferkit.encoders.landmarks import require_landmarks, share_seen
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import VisualEncoder, num_tokens
@@ -34,42 +33,23 @@ from dferkit.preparation import FaceStore
 from dferkit.preparation.shards import StoreFolder, num_shards, places
 from dferkit.schema import ClipStatus, FaceClip
 from dferkit.storage import atomic_path, digest_file, digest_json, read_json, write_json
-from dferkit.tokens.features import Features, digest_tensors, encode_clips, one_thread, refuse_motion, stored_key
+from dferkit.tokens.dataset import TokenDataset
+from dferkit.tokens.features import (
+    TokenConfig,
+    dataset_of,
+    describer_of,
+    digest_tensors,
+    encode_clips,
+    one_thread,
+    refuse_motion,
+    stored_key,
+)
 from dferkit.tokens.rows import TokenRows
 from dferkit.tokens.views import View, clip_views
 
 _CLIPS_AT_ONCE = 16
 IN_MEMORY_BYTES = 2 * 2**30
 """Tokens up to this size are held in memory; larger sets stay on disk and are read by the batch."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenConfig:
-    """What is encoded.
-
-    Attributes:
-        encoder: As ``encoders.open`` knows it. box: Folder of the box, which describes the action units where the encoder does not.
-        num_samples: Frames of a view. times, with_flip: Views, see ``views.clip_views``.
-        motion: One of ``motion.SOURCES``.
-    """
-
-    encoder: str = "box"
-    box: str = str(BOX_FOLDER)
-    num_samples: int = 16
-    times: int = 1
-    with_flip: bool = False
-    motion: str = "tokens"
-
-    @classmethod
-    def for_protocol(cls, protocol: ProtocolConfig, *, encoder: str, motion: str) -> TokenConfig:
-        """The tokens that a protocol tests with."""
-        return cls(
-            encoder=encoder,
-            num_samples=protocol.num_samples,
-            times=protocol.times,
-            with_flip=protocol.with_flip,
-            motion=motion,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +66,8 @@ class _Encoders:
 
     def key(self, config: TokenConfig) -> str:
         """What the tokens are made with; where its files lie does not matter."""
-        settings = {**asdict(config), "encoder": self.visual.digest, "box": self.box.digest}
-        return digest_json(settings)
+        settings = {name: getattr(config, name) for name in ("num_samples", "times", "with_flip", "motion")}
+        return digest_json({**settings, "encoder": self.visual.digest, "box": self.box.digest})
 
 
 def token_folder(store: Path, name: str, key: str) -> Path:
@@ -145,16 +125,18 @@ def encode_store(
     missing = [number for number in numbers if _noted_key(_file(folder, number)) != keys[number]]
     if not missing:
         # Paths stay out: the folder may be moved with its store.
-        settings = {**asdict(config), "encoder": encoders.visual.name, "box": "box"}
+        settings = {**asdict(config), "encoder": encoders.visual.name, "box": encoders.box.name}
+        describer = describer_of(encoders.visual, encoders.box)
         write_json(
             folder / "index.json",
             {
                 "key": key,
                 "encoder": encoders.visual.name,
-                "encoder_digest": encoders.visual.digest,
+                "digest": encoders.visual.digest,
                 "grid": list(encoders.visual.grid),
                 "areas": list(encoders.visual.areas),
-                "au_names": list(encoders.box.net.config.au_names),
+                "au_names": list(describer.au_names),
+                "describer": describer.name,
                 "settings": settings,
                 "shards": [_about(_file(folder, number))["sha256"] for number in numbers],
             },
@@ -228,7 +210,7 @@ def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) ->
             faces.num_frames(clip_id), config.num_samples, times=config.times, with_flip=config.with_flip
         )
         for view_number, view in enumerate(views):
-            pending.append(look(faces, clip_id, view))
+            pending.append(read_view(faces, clip_id, view))
             rows.append({"clip_id": clip_id, "view": view_number, "frame_size": list(faces.frame_size(clip_id))})
         if len(pending) >= _CLIPS_AT_ONCE:
             flush()
@@ -260,53 +242,15 @@ def _require_finite(visual: Tensor, rows: Sequence[dict[str, Any]], encoder: str
         raise DataError(f"{encoder} gave tokens of {rows[bad[0]]['clip_id']} that are not finite; use other weights")
 
 
-def look(faces: FaceStore, clip_id: str, view: View) -> FaceClip:
+def read_view(faces: FaceStore, clip_id: str, view: View) -> FaceClip:
     """A view of a stored clip."""
     clip = faces.read(clip_id, view.frames)
     return replace(clip, images=np.ascontiguousarray(clip.images[:, :, ::-1])) if view.is_flipped else clip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredTokens:
-    """Tokens of a store, one row per clip and view.
-
-    Attributes:
-        features: Rows in the store's order; ``records`` repeat where a clip has several views.
-        view: Number of each row's view; 0, the middle of every segment, is the one that ``train`` learns from.
-        folder: Where they lie. digest: SHA-256 over the digests of all shards.
-    """
-
-    features: Features
-    view: np.ndarray
-    folder: Path
-    digest: str
-
-    @property
-    def clip_ids(self) -> np.ndarray:
-        """Clip of each row."""
-        return np.array([record.clip_id for record in self.features.records])
-
-    def rows(self, clips: Iterable[str], *, all_views: bool = False) -> np.ndarray:
-        """Row numbers of the clips that have faces, in the store's order; the first view alone, or all."""
-        wanted = set(clips)
-        return np.array(
-            [
-                i
-                for i, record in enumerate(self.features.records)
-                if record.clip_id in wanted and (all_views or self.view[i] == 0)
-            ],
-            dtype=np.int64,
-        )
-
-    def num_views(self, clips: Iterable[str]) -> dict[int, int]:
-        """How many clips have how many different views."""
-        _, counts = np.unique(self.clip_ids[self.rows(clips, all_views=True)], return_counts=True)
-        return {int(n): int(k) for n, k in zip(*np.unique(counts, return_counts=True), strict=True)}
-
-
 def open_tokens(
     store: FaceStore, config: TokenConfig | None = None, *, in_memory_bytes: int = IN_MEMORY_BYTES
-) -> StoredTokens:
+) -> TokenDataset:
     """The tokens that ``encode_store`` made of this store with these settings.
 
     Args:
@@ -332,23 +276,23 @@ def open_tokens(
     digests = []
     for number, path in enumerate(paths):
         try:
-            about = _about(path)
-            if about["key"] != _shard_key(store, number, key):
+            noted = _about(path)
+            if noted["key"] != _shard_key(store, number, key):
                 raise CheckpointError(f"{path.name} was made of other faces; run dferkit encode again")
             with safe_open(path, framework="pt") as handle:
                 for name in set(handle.keys()) - {"visual"}:
                     columns.setdefault(name, []).append(handle.get_tensor(name))
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise CheckpointError(f"{path.name} is missing or damaged; run dferkit encode again") from error
-        places_of += [(number, row) for row in range(len(about["rows"]))]
-        rows += about["rows"]
-        unseen += about["unseen"]
-        digests.append(str(about["sha256"]))
-    if read_json(folder / "index.json")["shards"] != digests:
+        places_of += [(number, row) for row in range(len(noted["rows"]))]
+        rows += noted["rows"]
+        unseen += noted["unseen"]
+        digests.append(str(noted["sha256"]))
+    about = read_json(folder / "index.json")
+    if about["shards"] != digests:
         raise CheckpointError(f"the shards in {folder.name}/ are not those of its index; run dferkit encode again")
     if not rows:
         raise DataError(f"no clip of {store.path.name}/ has a face; look at its index.csv")
-    joined = {name: torch.cat(parts) for name, parts in columns.items()}
     lazy = TokenRows(
         paths=tuple(paths),
         tensor="visual",
@@ -357,23 +301,15 @@ def open_tokens(
         dtype=torch.float16,
         digests=tuple(digests),
     )
+    tensors: dict[str, Any] = {name: torch.cat(parts) for name, parts in columns.items()}
+    tensors["visual"] = lazy.load() if lazy.num_bytes <= in_memory_bytes else lazy
+    tensors["frame_sizes"] = torch.tensor([row["frame_size"] for row in rows])
     record_of = {record.clip_id: record for record in store.release.records}
-    features = Features(
-        records=tuple(record_of[row["clip_id"]] for row in rows),
+    return dataset_of(
+        [record_of[row["clip_id"]] for row in rows],
+        store.release.labels,
+        tensors,
+        about,
         statuses={**store.statuses, **{clip_id: _unseen(store.statuses[clip_id]) for clip_id in unseen}},
-        visual=lazy.load() if lazy.num_bytes <= in_memory_bytes else lazy,
-        summary=joined["summary"],
-        units=joined["units"].numpy(),
-        timestamps=joined["timestamps"].numpy(),
-        boxes=joined["boxes"].numpy(),
-        frame_sizes=np.array([row["frame_size"] for row in rows]),
-        au_names=encoders.box.net.config.au_names,
-        grid=encoders.visual.grid,
-        areas=encoders.visual.areas,
-        encoder=encoders.visual.name,
-        encoder_digest=encoders.visual.digest,
-        motion=joined.get("motion"),
-    )
-    return StoredTokens(
-        features=features, view=np.array([row["view"] for row in rows]), folder=folder, digest=digest_json(digests)
+        view=np.array([row["view"] for row in rows]),
     )

@@ -1,9 +1,9 @@
-"""Training GRACE and its variants on cached tokens: deterministic, resumable, the same for every row of a table."""
+"""Training by gradient steps, the same for every model: deterministic, and resumable after a kill."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from dferkit.errors import ConfigError, DataError
-from dferkit.losses import class_weights_effective
-from dferkit.models.checkpoint import TrainedModel
-from dferkit.models.grace import Grace, GraceConfig, GraceOutput
-from dferkit.schema import TextTokens
+from dferkit.schema import TokenBatch
 from dferkit.storage import digest_arrays
-from dferkit.tokens.batches import collate, epoch_batches, rate_of_cycle
-from dferkit.tokens.rows import TokenRows, digest_rows, not_finite
+from dferkit.tokens.batches import epoch_rows
+from dferkit.tokens.dataset import TokenDataset
+from dferkit.tokens.rows import not_finite
 from dferkit.training.selection import EpochSelection
 from dferkit.training.state import load_notes, load_state, save_state
 
 _MOST_BAD_STEPS = 10
+_STEPS_APART, _SEEDS_APART = 1009, 1_000_003
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +30,12 @@ class TrainingConfig:
     """The budget, equal for every model of a table.
 
     Attributes:
+        epochs: Passes over the clips; 0 only with ``train --from``, where it leaves the weights as they are.
+        warmup_share: Share of the training in which the learning rate rises, 0 to below 1.
         token_noise: Standard deviation of Gaussian noise on the normalised visual tokens, in units of theirs.
         token_drop: Share of visual tokens replaced by the clip's mean.
+        start_strength: With ``train --from``: after every step each weight goes back by learning rate · strength of its distance to its start (L2-SP of Li,
+            Grandvalet and Davoine 2018, decoupled from the gradient as AdamW decouples its decay). 0 holds nothing.
     """
 
     epochs: int = 20
@@ -43,340 +46,204 @@ class TrainingConfig:
     seed: int = 0
     token_noise: float = 0.3
     token_drop: float = 0.1
+    start_strength: float = 0.0
     save_every_epochs: int = 10
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2:
-            raise ConfigError(f"epochs is {self.epochs} and batch {self.batch}; give at least 1 and 2")
+        if self.epochs < 0 or self.batch < 2 or self.save_every_epochs < 1:
+            raise ConfigError(
+                f"epochs is {self.epochs}, batch {self.batch} and save_every_epochs {self.save_every_epochs}; give at least 0, 2 and 1"
+            )
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"learning_rate is {self.learning_rate}; give a number between 0 and 1")
+        for name in ("warmup_share", "token_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a share of at least 0 and below 1")
+        for name in ("weight_decay", "token_noise", "start_strength"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number of at least 0")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StartingPoint:
-    """Trained weights that a training goes on from, and how strongly they hold it.
-
-    Attributes:
-        weights: All weights of the model, by name.
-        pull: After every step each weight goes back by learning rate · pull of its distance to where it started (L2-SP of Li,
-            Grandvalet and Davoine 2018, decoupled from the gradient as AdamW decouples its decay); 0 or more, 0 holds nothing.
-    """
-
-    weights: Mapping[str, Tensor]
-    pull: float
-
-    @torch.no_grad()
-    def draw_back(self, model: Grace, learning_rate: float) -> None:
-        """Move the weights towards the start."""
-        for name, parameter in model.named_parameters():
-            parameter.lerp_(self.weights[name], min(learning_rate * self.pull, 1.0))
+ADAPTATION: Mapping[str, Any] = {
+    "epochs": 10, "batch": 16, "learning_rate": 7e-4, "weight_decay": 0.0, "start_strength": 30.0, "save_every_epochs": 5,
+}  # fmt: skip
+"""Budget of ``train --from``; measured in ``docs/how-to/train-on-your-clips.md``."""
 
 
-def train_grace(
-    model_config: GraceConfig,
-    visual: Tensor | TokenRows,
-    texts: Sequence[TextTokens],
-    target: np.ndarray,
+def train_steps(
+    model: Any,
+    data: TokenDataset,
+    config: TrainingConfig,
     *,
-    summary: Tensor | None = None,
-    motion: Tensor | None = None,
-    shares: np.ndarray | None = None,
-    config: TrainingConfig | None = None,
     selection: EpochSelection | None = None,
-    joint: Mapping[str, Tensor] | None = None,
-    start: StartingPoint | None = None,
-    clips: np.ndarray | None = None,
+    is_adaptation: bool = False,
     state: Path | None = None,
+    device: str = "cpu",
     on_progress: Callable[[int, int, float], None] | None = None,
-) -> Grace:
-    """Train one model; the last weights are returned.
+) -> Any:
+    """Train a model in place from the weights that it has; the last weights are returned, on the CPU.
 
     Every random draw is a function of (seed, epoch, step), so a run that was interrupted and goes on from ``state`` ends with the same bytes.
 
     Args:
-        visual: float16 (clips, frames, patches, dim). summary: The encoder's vector per token step, if the model reads one. motion: Measured motion weights, if it reads them. target: (clips,) index into the model's labels.
-        shares: (clips, classes) of the annotators, a soft target in place of ``target``.
-        selection: Looks at the model after every epoch and keeps the best; it is part of the state.
-        joint: Weights of the joint space to start from.
-        start: Weights of the whole model to start from instead; the loss then chooses among the classes of ``target`` only, and
-            the others are left as they are.
-        clips: Which clip each row is a view of (``number_clips``): every epoch draws one view of each. By default every row is a clip. on_progress: Called with (epoch, epochs, mean loss).
+        selection: Scores the model after every epoch and keeps the best; it is part of the state.
+        is_adaptation: The weights are a start that holds them (``start_strength``); the loss chooses among the classes of the clips
+            only, so that a class without clips is absent, not wrong.
+        on_progress: Called with (epoch, epochs, mean loss).
 
     Raises:
         DataError: Too few clips, tokens that are not finite, or a loss that is not: ten times in a row, or for a whole epoch.
     """
-    config = config or TrainingConfig()
-    if start is None:
-        check_joint(model_config, joint)
-    if len(target) < 2:
-        raise DataError(f"{len(target)} training clips; give at least 2")
-    if bad_clips := not_finite(visual):
+    if len(data) < 2:
+        raise DataError(f"{len(data)} training clips; give at least 2")
+    if data.visual is not None and (bad := not_finite(data.visual)):
         raise DataError(
-            f"the visual tokens of {len(bad_clips)} clips are not finite, the first at place {bad_clips[0]}; encode them again"
+            f"the visual tokens of {len(bad)} clips are not finite, the first at row {bad[0]}; encode them again"
         )
-    torch.manual_seed(config.seed)
-    model = Grace(model_config)
-    if joint is not None:
-        model.space.start_from(joint)
-    if start is not None:
-        model.load_state_dict(start.weights)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    run = _Run(model, data, config, is_adaptation=is_adaptation, device=device)
     settings = (
-        _settings_of(
-            model_config, config, visual, texts, target, summary, motion, shares, joint, selection, start, clips
-        )
+        {
+            "model": model.config.as_dict(),
+            "training": asdict(config),
+            "data": data.digest,
+            "start": digest_arrays({name: value.numpy() for name, value in model.state_dict().items()}),
+            "selection": None if selection is None else selection.key,
+        }
         if state
         else {}
     )
+    model.to(device)
     modules: dict[str, nn.Module] = {"model": model}
     if selection:
-        selection.start(model, load_notes(state) if state else {})
-        assert selection.best is not None
-        modules["best"] = selection.best
-    first = load_state(state, modules, optimizer, settings=settings) if state else 0
-    soft = None if shares is None else torch.from_numpy(np.asarray(shares)).float()
-    labels = torch.from_numpy(np.asarray(target)).long()
-    firsts = np.arange(len(target)) if clips is None else np.unique(clips, return_index=True)[1]
-    counts = torch.bincount(labels[firsts], minlength=len(model_config.labels))
-    class_weights = class_weights_effective(counts, beta=model_config.class_balance)
-    shown = None if start is None else labels.unique()
-    steps_per_epoch = max(len(firsts) // config.batch, 1)
-    bad = 0
+        modules["best"] = selection.start(model, load_notes(state) if state else {})
+    first = load_state(state, modules, run.optimizer, settings=settings) if state else 0
     for epoch in range(first, config.epochs):
-        model.train()
-        losses = []
-        for number, batch in enumerate(
-            epoch_batches(
-                visual,
-                texts,
-                labels,
-                batch=config.batch,
-                seed=config.seed,
-                epoch=epoch,
-                summary=summary,
-                motion=motion,
-                shares=soft,
-                clips=clips,
-            )
-        ):
-            torch.manual_seed(config.seed * 1_000_003 + epoch * 1009 + number)
-            progress = (epoch + number / steps_per_epoch) / config.epochs
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * rate_of_cycle(min(progress, 1.0), config.warmup_share)
-            whole = None if batch.summary is None else _add_noise(batch.summary, (1,), config)
-            output = model(
-                _disturb(batch.visual, config),
-                batch.text,
-                batch.text_mask,
-                batch.sentence,
-                summary=whole,
-                phrases=batch.phrases,
-                motion=batch.motion,
-            )
-            if shown is None:
-                loss = model.loss(output, batch.target, class_weights, shares=batch.shares)
-            else:
-                loss = model.loss(*_among(shown, output, batch.target), class_weights[shown])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            # A finite loss can have a gradient that is not: such a step would leave NaN in the weights for ever.
-            if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                bad += 1
-                if bad >= _MOST_BAD_STEPS:
-                    raise DataError(
-                        f"the loss was not finite {bad} times in a row in epoch {epoch}; lower the learning rate"
-                    )
-                continue
-            bad = 0
-            optimizer.step()
-            if start is not None:
-                start.draw_back(model, optimizer.param_groups[0]["lr"])
-            losses.append(float(loss.detach()))
-        if not losses:
-            raise DataError(f"no step of epoch {epoch} had a finite loss; lower the learning rate")
+        mean_loss = run.epoch(epoch)
         if selection:
-            selection.look(model)
+            selection.update(model)
         if state and ((epoch + 1) % config.save_every_epochs == 0 or epoch + 1 == config.epochs):
             notes = selection.notes() if selection else {}
-            save_state(state, modules, optimizer, step=epoch + 1, settings=settings, notes=notes)
+            save_state(state, modules, run.optimizer, step=epoch + 1, settings=settings, notes=notes)
         if on_progress:
-            on_progress(epoch + 1, config.epochs, float(np.mean(losses)))
-    return model.eval()
+            on_progress(epoch + 1, config.epochs, mean_loss)
+    model.cpu().eval().finish()
+    return model
 
 
-def _among(shown: Tensor, output: GraceOutput, target: Tensor) -> tuple[GraceOutput, Tensor]:
-    """Answer and truth as a choice among some classes, so that no clip speaks against a class that is merely absent."""
-    among = replace(output, logits=output.logits[:, shown], visual_logits=output.visual_logits[:, shown])
-    return among, torch.searchsorted(shown, target)
+class _Run:
+    """One training: its optimiser, and what a step needs."""
+
+    def __init__(
+        self, model: Any, data: TokenDataset, config: TrainingConfig, *, is_adaptation: bool, device: str
+    ) -> None:
+        self.model, self.data, self.config, self.device = model, data, config, device
+        self.optimizer = build_optimizer(model, config)
+        target = torch.from_numpy(data.target)
+        self.counts = torch.bincount(target[data.first_rows], minlength=len(data.labels)).to(device)
+        self.shown = target.unique().to(device) if is_adaptation else None
+        self.start = (
+            {name: p.detach().clone().to(device) for name, p in model.named_parameters()}
+            if is_adaptation and config.start_strength
+            else None
+        )
+        self.clips = data.clips
+        self.steps_per_epoch = max(len(data.first_rows) // config.batch, 1)
+        self.bad_steps = 0
+
+    def epoch(self, epoch: int) -> float:
+        """All steps of an epoch; the mean loss."""
+        self.model.train()
+        losses = []
+        rows = epoch_rows(self.clips, batch=self.config.batch, seed=self.config.seed, epoch=epoch)
+        for number, chosen in enumerate(rows):
+            torch.manual_seed(step_seed(self.config.seed, epoch, number))
+            progress = (epoch + number / self.steps_per_epoch) / self.config.epochs
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * rate_of_cycle(min(progress, 1.0), self.config.warmup_share)
+            loss = self.step(disturb(self.data.batch(chosen), self.config).to(self.device), epoch)
+            if loss is not None:
+                losses.append(loss)
+        if not losses:
+            raise DataError(f"no step of epoch {epoch} had a finite loss; lower the learning rate")
+        return float(np.mean(losses))
+
+    def step(self, batch: TokenBatch, epoch: int) -> float | None:
+        """One step; None where loss or gradient was not finite and the weights stayed."""
+        output, target, counts = self.model(batch), batch.target, self.counts
+        assert target is not None
+        if self.shown is not None:
+            output, target, counts = (
+                output.among(self.shown),
+                torch.searchsorted(self.shown, target),
+                counts[self.shown],
+            )
+        loss = self.model.loss(output, target, counts, soft_target=batch.soft_target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        # A finite loss can have a gradient that is not: such a step would leave NaN in the weights for ever.
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            self.bad_steps += 1
+            if self.bad_steps >= _MOST_BAD_STEPS:
+                raise DataError(
+                    f"the loss was not finite {self.bad_steps} times in a row in epoch {epoch}; lower the learning rate"
+                )
+            return None
+        self.bad_steps = 0
+        self.optimizer.step()
+        self.hold_start()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def hold_start(self) -> None:
+        """The L2-SP step: move the weights towards their start."""
+        if self.start is None:
+            return
+        share = min(self.optimizer.param_groups[0]["lr"] * self.config.start_strength, 1.0)
+        for name, parameter in self.model.named_parameters():
+            parameter.lerp_(self.start[name], share)
 
 
-def _settings_of(
-    model_config: GraceConfig,
-    config: TrainingConfig,
-    visual: Tensor | TokenRows,
-    texts: Sequence[TextTokens],
-    target: np.ndarray,
-    summary: Tensor | None,
-    motion: Tensor | None,
-    shares: np.ndarray | None,
-    joint: Mapping[str, Tensor] | None,
-    selection: EpochSelection | None,
-    start: StartingPoint | None,
-    clips: np.ndarray | None,
-) -> dict[str, Any]:
-    """What a state belongs to: another one is not continued."""
-    data = {"target": np.asarray(target, np.int64)}
-    for name, values in (("summary", summary), ("motion", motion)):
-        if values is not None:
-            data[name] = values.numpy()
-    if shares is not None:
-        data["shares"] = np.asarray(shares, np.float64)
-    if clips is not None:
-        data["clips"] = np.asarray(clips, np.int64)
-    return {
-        "model": model_config.as_dict(),
-        "training": asdict(config),
-        "clips": len(target),
-        "visual": digest_rows(visual),
-        "texts": digest_texts(texts),
-        "data": digest_arrays(data),
-        "joint": digest_arrays(_numpy(joint or {})),
-        "selection": None if selection is None else selection.key,
-        **({} if start is None else {"start": digest_arrays(_numpy(start.weights)), "pull": start.pull}),
-    }
-
-
-def _numpy(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in tensors.items()}
-
-
-def digest_texts(texts: Sequence[TextTokens]) -> str:
-    """SHA-256 over the words and their vectors, in order."""
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update("\0".join(text.pieces).encode())
-        digest.update(text.values.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def check_joint(config: GraceConfig, joint: Mapping[str, Tensor] | None) -> None:
-    """Refuse what would train without a word of the reason why it is poor.
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW; vectors and scalars do not decay.
 
     Raises:
-        ConfigError: The model asks for a joint space that is not there, or for another width than that of the one given.
+        ConfigError: The model has no weights to train.
     """
-    if joint is None:
-        if config.visual_mass == "learned":
-            raise ConfigError(
-                "visual_mass is learned, but no trained joint space goes with this encoder; choose uniform or motion"
-            )
-        return
-    width = joint["visual_projection.weight"].shape[0]
-    if config.dim != width:
-        raise ConfigError(
-            f"dim is {config.dim}, but the joint space of the box has width {width}; leave model.dim at {width}"
-        )
+    parameters = list(model.parameters())
+    if not parameters:
+        raise ConfigError("this model has no weights that steps could train")
+    decay, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
 
-def _disturb(visual: Tensor, config: TrainingConfig) -> Tensor:
-    """Noise and dropped tokens, so that a few hundred clips are not learned by heart."""
-    if config.token_noise:
-        visual = _add_noise(visual, (1, 2), config)
-    if config.token_drop:
+def rate_of_cycle(progress: float, warmup: float) -> float:
+    """Share of the highest learning rate: a linear rise, then a cosine to a hundredth. ``progress`` and ``warmup`` are shares of the cycle."""
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def step_seed(seed: int, epoch: int, step: int) -> int:
+    """Seed of the random draws of one step, different for every (seed, epoch, step)."""
+    if step < _STEPS_APART and (epoch + 1) * _STEPS_APART < _SEEDS_APART:
+        return seed * _SEEDS_APART + epoch * _STEPS_APART + step
+    # Beyond these sizes the sum above would repeat itself; draws within them keep their numbers.
+    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
+
+
+def disturb(batch: TokenBatch, config: TrainingConfig) -> TokenBatch:
+    """Noise and dropped tokens, so that a model does not memorise a few hundred clips."""
+    summary = None if batch.summary is None else _add_noise(batch.summary, (1,), config.token_noise)
+    visual = batch.visual
+    if visual is not None and config.token_noise:
+        visual = _add_noise(visual, (1, 2), config.token_noise)
+    if visual is not None and config.token_drop:
         dropped = torch.rand(visual.shape[:3]) < config.token_drop
         visual = torch.where(dropped[..., None], visual.mean((1, 2), keepdim=True), visual)
-    return visual
+    return replace(batch, visual=visual, summary=summary)
 
 
-def _add_noise(values: Tensor, axes: tuple[int, ...], config: TrainingConfig) -> Tensor:
-    return values + torch.randn_like(values) * values.std(axes, keepdim=True) * config.token_noise
-
-
-@torch.inference_mode()
-def predict_outputs(
-    model: TrainedModel,
-    visual: Tensor | TokenRows,
-    texts: Sequence[TextTokens],
-    *,
-    summary: Tensor | None = None,
-    motion: Tensor | None = None,
-    batch: int = 32,
-) -> Iterator[GraceOutput]:
-    """The model's answers in batches, in order."""
-    model.eval()
-    for first in range(0, len(texts), batch):
-        chosen = texts[first : first + batch]
-        place = slice(first, first + batch)
-        whole, moving = (None if part is None else part[place] for part in (summary, motion))
-        nothing = torch.zeros(len(chosen), dtype=torch.long)
-        data = collate(visual[place], chosen, nothing, summary=whole, motion=moving)
-        yield model(
-            data.visual,
-            data.text,
-            data.text_mask,
-            data.sentence,
-            summary=data.summary,
-            phrases=data.phrases,
-            motion=data.motion,
-        )
-
-
-def predict_logits(
-    model: TrainedModel,
-    visual: Tensor | TokenRows,
-    texts: Sequence[TextTokens],
-    *,
-    summary: Tensor | None = None,
-    motion: Tensor | None = None,
-    batch: int = 32,
-) -> Tensor:
-    """Class scores (clips, classes), float64; ``Checkpoint.probabilities`` turns them into probabilities."""
-    outputs = predict_outputs(model, visual, texts, summary=summary, motion=motion, batch=batch)
-    return torch.cat([output.logits.double() for output in outputs])
-
-
-def predict_probabilities(
-    model: TrainedModel,
-    visual: Tensor | TokenRows,
-    texts: Sequence[TextTokens],
-    *,
-    summary: Tensor | None = None,
-    motion: Tensor | None = None,
-    batch: int = 32,
-) -> np.ndarray:
-    """Class probabilities (clips, classes), float64, of a model in training, which has no temperature."""
-    return predict_logits(model, visual, texts, summary=summary, motion=motion, batch=batch).softmax(1).numpy()
-
-
-def predict_plans(
-    model: Grace,
-    visual: Tensor,
-    texts: Sequence[TextTokens],
-    *,
-    summary: Tensor | None = None,
-    motion: Tensor | None = None,
-) -> list[np.ndarray]:
-    """Per clip the plan over all visual tokens (pieces, steps · patches); tokens that were not kept have no mass.
-
-    Raises:
-        DataError: The model aligns no words with the video.
-    """
-    return whole_plans(predict_outputs(model, visual, texts, summary=summary, motion=motion), texts)
-
-
-def whole_plans(outputs: Iterable[GraceOutput], texts: Sequence[TextTokens]) -> list[np.ndarray]:
-    """``predict_plans`` from answers that are there already."""
-    plans: list[np.ndarray] = []
-    for output in outputs:
-        if output.alignment is None:
-            raise DataError("this model aligns no words with the video; take one with video and text, such as grace")
-        plan, index = output.alignment.plan, output.alignment.visual_index
-        whole = plan.new_zeros(*plan.shape[:2], output.motion[0].numel())
-        # Padding stands at -1 and carries no mass.
-        whole.scatter_add_(2, index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1), plan)
-        plans += [clip[: len(texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
-    return plans
+def _add_noise(values: Tensor, axes: tuple[int, ...], strength: float) -> Tensor:
+    return values + torch.randn_like(values) * values.std(axes, keepdim=True) * strength

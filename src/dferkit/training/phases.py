@@ -32,11 +32,11 @@ class BapConfig:
     """How long and how fast.
 
     Attributes:
-        epochs: Of the three steps; a step with 0 is left out. Without the first two, all is trained together from the start ("no BAP").
+        epochs: Of the three steps; a step with 0 is left out.
+        is_staged: False trains everything together from the start, for as many epochs in all ("no BAP").
         token_rate, module_rate: Learning rates of the paragraphs' tokens and of the dynamic modules (DFER-CLIP's).
         falls: Shares of a step after which the rates fall to a tenth.
         use_bfloat16: Run the text tower in half the memory while it trains; an answer then differs in the third digit.
-        device: ``cpu``, or ``cuda`` where torch sees a GPU: the text tower of a large CLIP takes days on a processor. The same bytes are promised on ``cpu`` only.
     """
 
     epochs: tuple[int, int, int] = (40, 30, 30)
@@ -47,7 +47,7 @@ class BapConfig:
     weight_decay: float = 1e-4
     falls: tuple[float, ...] = (0.6, 0.8)
     use_bfloat16: bool = False
-    device: str = "cpu"
+    is_staged: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,10 +61,6 @@ class BapConfig:
             )
         if self.batch < 1:
             raise ConfigError(f"batch is {self.batch}; give at least 1")
-        if self.device not in ("cpu", "cuda") or (self.device == "cuda" and not torch.cuda.is_available()):
-            raise ConfigError(
-                f"device is {self.device!r}; choose cpu, or cuda where torch sees a GPU (dferkit doctor tells)"
-            )
         for name in ("token_rate", "module_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a number between 0 and 1")
@@ -72,6 +68,14 @@ class BapConfig:
             raise ConfigError(
                 f"momentum is {self.momentum} and weight_decay {self.weight_decay}; give 0 or more, below 1"
             )
+
+
+def epochs_of(model: A3lign, config: BapConfig) -> tuple[int, int, int]:
+    """Epochs of the three steps for this model: without dynamic modules step 2 has nothing to train."""
+    first, second, third = config.epochs
+    if model.config.joint_mode == "none":
+        return 0, 0, first + third
+    return (first, second, third) if config.is_staged else (0, 0, first + second + third)
 
 
 def trainable(model: A3lign, step: int) -> dict[str, list[nn.Parameter]]:
@@ -101,6 +105,7 @@ def train_a3lign(
     *,
     clips: Int[np.ndarray, " rows"] | None = None,
     state: Path | None = None,
+    device: str = "cpu",
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> A3lign:
     """Train through the steps; the same call goes on from ``state`` after an interruption.
@@ -108,43 +113,56 @@ def train_a3lign(
     Args:
         model: Is changed in place, and ends on the CPU. tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``), on the device.
         frames: Cached features. clips: Which clip each row is a view of (``number_clips``): every epoch draws one view of each. By default every row is a clip.
-        state: Folder for what an interrupted run goes on from. on_progress: Called with (epochs done, of, mean loss).
+        state: Folder for what an interrupted run goes on from. device: The text tower of a large CLIP takes days on a CPU; the same bytes
+            are promised on ``cpu`` only. on_progress: Called with (epochs done, of, mean loss).
 
     Returns:
         The model, in evaluation mode.
     """
     config, labels = config or BapConfig(), torch.from_numpy(np.asarray(target, dtype=np.int64))
     clips = np.arange(len(labels)) if clips is None else clips
-    model.to(config.device)
-    total, before = sum(config.epochs), 0
-    for step, epochs in zip((1, 2, 3), config.epochs, strict=True):
-        if step == 3 and (config.epochs[0] or config.epochs[1]):
-            model.joint.take_over(model.text_dynamic, model.image_dynamic)
-        if epochs:
-            told = before
+    model.to(device)
+    epochs = epochs_of(model, config)
+    clip_rows = _ClipRows(frames, labels, clips)
+    for step, count in zip((1, 2, 3), epochs, strict=True):
+        if step == 3 and (epochs[0] or epochs[1]):
+            model.joint.start_from(model.text_dynamic, model.image_dynamic)
+        if count:
+            before = sum(epochs[: step - 1])
 
-            def tell(done: int, loss: float, told: int = told) -> None:
+            def report(done: int, loss: float, before: int = before) -> None:
                 if on_progress:
-                    on_progress(told + done, total, loss)
+                    on_progress(before + done, sum(epochs), loss)
 
-            _train_step(model, tower, frames, labels, clips, config, step, state and state / f"step{step}", tell)
-        before += epochs
+            trained = _Step(model, tower, config, step, count, device)
+            _train_step(trained, clip_rows, state and state / f"step{step}", report)
     return model.cpu().eval()
 
 
-def _train_step(
-    model: A3lign,
-    tower: TextTower,
-    frames: Tensor,
-    labels: Tensor,
-    clips: np.ndarray,
-    config: BapConfig,
-    step: int,
-    state: Path | None,
-    tell: Callable[[int, float], None],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _ClipRows:
+    """Features and class of every row, and the number of its clip."""
+
+    frames: Tensor
+    labels: Tensor
+    clips: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step of the paradigm: what is trained, and for how long."""
+
+    model: A3lign
+    tower: TextTower
+    config: BapConfig
+    number: int
+    epochs: int
+    device: str
+
+
+def _train_step(step: _Step, rows: _ClipRows, state: Path | None, report: Callable[[int, float], None]) -> None:
     """One step, with an optimizer of its own."""
-    epochs, parts = config.epochs[step - 1], trainable(model, step)
+    model, config, parts = step.model, step.config, trainable(step.model, step.number)
     optimizer = torch.optim.SGD(
         [
             {"params": parts[name], "lr": rate, "highest": rate}
@@ -157,33 +175,33 @@ def _train_step(
     chosen = {id(parameter) for group in parts.values() for parameter in group}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
-    data = digest_arrays({"frames": frames.numpy(), "target": labels.numpy(), "clips": clips}) if state else ""
-    settings = {**asdict(config), **model.config.as_dict(), "clips": data}
+    arrays = {"frames": rows.frames.numpy(), "target": rows.labels.numpy(), "clips": rows.clips}
+    settings = {**asdict(config), **model.config.as_dict(), "clips": digest_arrays(arrays) if state else ""}
     first = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     fixed = None
     if not parts["tokens"]:
         with torch.no_grad():
-            fixed = paragraphs_of(model, tower)
-    for epoch in range(first, epochs):
+            fixed = paragraphs_of(model, step.tower)
+    for epoch in range(first, step.epochs):
         for group in optimizer.param_groups:
-            group["lr"] = group["highest"] * 0.1 ** sum(epoch >= fall * epochs for fall in config.falls)
+            group["lr"] = group["highest"] * 0.1 ** sum(epoch >= fall * step.epochs for fall in config.falls)
         losses = []
-        for batch in _batches(clips, config, step, epoch):
+        for batch in _batches(rows.clips, config, step.number, epoch):
             model.train()
-            paragraphs = paragraphs_of(model, tower) if fixed is None else fixed
-            shown, named = (values[batch].to(config.device) for values in (frames, labels))
-            loss = F.cross_entropy(model(shown, paragraphs, step=step), named)
+            paragraphs = paragraphs_of(model, step.tower) if fixed is None else fixed
+            frames, target = (values[batch].to(step.device) for values in (rows.frames, rows.labels))
+            loss = F.cross_entropy(model(frames, paragraphs, step=step.number), target)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
         if not np.isfinite(losses).all():
             raise DataError(
-                f"the loss of step {step} was not finite in epoch {epoch + 1}; lower token_rate or module_rate"
+                f"the loss of step {step.number} was not finite in epoch {epoch + 1}; lower token_rate or module_rate"
             )
         if state:
             save_state(state, {"model": model}, optimizer, step=epoch + 1, settings=settings)
-        tell(epoch + 1, float(np.mean(losses)))
+        report(epoch + 1, float(np.mean(losses)))
     for parameter in model.parameters():
         parameter.requires_grad_(True)
 

@@ -1,4 +1,4 @@
-"""Which epoch's weights are kept: chosen on held-out clips, and said so."""
+"""Which epoch's weights are kept: the best on held-out clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from dferkit.evaluation.metrics import confusion_matrix, uar
-from dferkit.models.grace import Grace
 
 
 class EpochSelection:
@@ -21,27 +20,30 @@ class EpochSelection:
     """
 
     def __init__(
-        self, predict: Callable[[Grace], np.ndarray], target: np.ndarray, num_classes: int, *, key: str = ""
+        self, predict: Callable[[Any], np.ndarray], target: np.ndarray, num_classes: int, *, key: str = ""
     ) -> None:
-        """Args: key: What the held-out clips are known by; a state of others is not continued."""
+        """Args:
+        predict: Class scores (clips, classes) of the held-out clips. target: Their class numbers.
+        key: Digest of the held-out clips; a state of others is not continued.
+        """
         self.key = key
         self._predict, self._target, self._num_classes = predict, np.asarray(target), num_classes
         self.scores: list[float] = []
         self.epoch = 0
-        self.best: Grace | None = None
+        self.best: Any = None
 
-    def start(self, model: Grace, notes: dict[str, Any]) -> None:
-        """Begin, or go on from the notes of an earlier run; ``best`` gets its weights from the state."""
+    def start(self, model: Any, notes: dict[str, Any]) -> Any:
+        """Begin, or go on from the notes of an earlier run; gives ``best``, which gets its weights from the state."""
         self.best = copy.deepcopy(model)
         self.scores, self.epoch = list(notes.get("scores", [])), int(notes.get("epoch", 0))
+        return self.best
 
-    def look(self, model: Grace) -> None:
+    def update(self, model: Any) -> None:
         """Score the model after an epoch."""
         predicted = self._predict(model).argmax(1)
         score = float(uar(confusion_matrix(self._target, predicted, self._num_classes)))
         if not self.scores or score > max(self.scores):
             self.epoch = len(self.scores) + 1
-            assert self.best is not None
             self.best.load_state_dict(model.state_dict())
         self.scores.append(score)
 

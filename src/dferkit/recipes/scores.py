@@ -1,33 +1,22 @@
-"""A checkpoint's answers and scores on labelled clips."""
+"""Answers beside the truth, and the files of a scoring."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from dferkit.datasets import choose_split, read_manifest
-from dferkit.encoders.box import BOX_FOLDER
-from dferkit.encoders.text import TextEncoder
-from dferkit.errors import CheckpointError, DataError, ManifestError
+from dferkit.errors import DataError
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.evaluation.summary import summarize
-from dferkit.faces import build_detector
-from dferkit.faces.clip import read_clip_faces
-from dferkit.models.checkpoint import Checkpoint, TrainedModel
+from dferkit.models.checkpoint import Checkpoint
 from dferkit.readings import ClassTables, OnnxFrames
-from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
 from dferkit.reports.scored_table import write_scored
-from dferkit.reports.tables import Provenance, clean_json, own_version
-from dferkit.schema import ClipStatus, FaceClip, Prediction, Record
+from dferkit.reports.tables import Provenance, clean_json
+from dferkit.schema import ClipStatus, Prediction, Record
 from dferkit.storage import write_json
-from dferkit.tokens.captioned import caption_unseen
-from dferkit.tokens.features import FeatureConfig, Features, extract_features
-from dferkit.training.loop import predict_logits
 
 _MOST_GROUPS = 40
 BASELINES = "baselines"
@@ -35,50 +24,13 @@ BASELINES = "baselines"
 
 
 def provenance_of(checkpoint: Checkpoint) -> Provenance:
-    """What every table says of the model."""
+    """What every table records of the model."""
     about = checkpoint.about
     return Provenance(
         model=str(about["name"]),
         weights_sha256=checkpoint.digest,
         calibration=str(about["calibration"]),
         trained_on=str(about["trained_on"]),
-    )
-
-
-def answer_features(
-    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[TrainedModel] = ()
-) -> np.ndarray:
-    """Class probabilities (clips, classes) of cached clips, captions included, at the checkpoint's temperature.
-
-    Args:
-        models: Other weights of the same run to answer with as well; the captions, which take most of the time, are theirs too. Then
-            the answer is (1 + models, clips, classes).
-
-    Raises:
-        CheckpointError: The features are another visual encoder's.
-    """
-    logits = feature_logits(checkpoint, features, encoder, models=models)
-    return checkpoint.probabilities(logits if models else logits[0])
-
-
-def feature_logits(
-    checkpoint: Checkpoint, features: Features, encoder: TextEncoder, *, models: Sequence[TrainedModel] = ()
-) -> Tensor:
-    """Class scores (1 + models, clips, classes), float64, of cached clips, captions included.
-
-    Raises:
-        CheckpointError: The features are another visual encoder's.
-    """
-    if features.encoder_digest != checkpoint.about["encoder_digest"]:
-        raise CheckpointError(
-            "the checkpoint was trained on another visual encoder's tokens; extract the features with its own encoder"
-        )
-    side = caption_unseen(checkpoint, features.units, features.timestamps, features.au_names, encoder)
-    return torch.stack(
-        [
-            predict_logits(m, features.visual, side.tokens, summary=features.summary, motion=features.motion)
-            for m in (checkpoint.model, *models)
-        ]
     )
 
 
@@ -108,14 +60,6 @@ def clip_predictions(
             )
         )
     return rows
-
-
-def mean_over_views(clip_ids: Iterable[str], answers: np.ndarray) -> dict[str, np.ndarray]:
-    """One answer (classes) per clip: the mean over its rows of ``answers`` (rows, classes)."""
-    of_clip: dict[str, list[np.ndarray]] = {}
-    for clip_id, answer in zip(clip_ids, answers, strict=True):
-        of_clip.setdefault(clip_id, []).append(answer)
-    return {clip_id: np.mean(views, axis=0) for clip_id, views in of_clip.items()}
 
 
 def scored_clips(
@@ -208,65 +152,3 @@ def score_baselines(
         )
         rows[name] = {**write_scores(out / BASELINES / name, scored[name], provenance, about=about), **about}
     return rows
-
-
-def evaluate_manifest(
-    manifest: Path | str,
-    checkpoint: Checkpoint,
-    out: Path | str,
-    *,
-    face: str = "haar",
-    workers: int | None = None,
-    baselines: Sequence[Baseline] = (),
-    on_progress: Callable[[int, int], None] | None = None,
-    on_baselines: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Any], list[Prediction]]:
-    """Score a checkpoint on the test rows of a manifest (all rows without a split column); write ``metrics.json`` and ``predictions.csv``.
-
-    Args:
-        baselines: Other classifiers, scored on the same clips.
-
-    Returns:
-        The figures of ``metrics.json``, and one prediction per clip.
-
-    Raises:
-        ManifestError: The manifest is wrong or has no test row, or a baseline's table cannot be used.
-        DataError: None of the videos could be used.
-    """
-    out = Path(out)
-    records = choose_split(read_manifest(manifest, labels=checkpoint.labels), "test")
-    if not records:
-        raise ManifestError(
-            f"{Path(manifest).name} has a split column, but no row with split test; give one, or leave the column out"
-        )
-    sources = open_baselines(baselines, records, checkpoint.labels)
-    config = FeatureConfig(face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source)
-    features = extract_features(
-        records,
-        out / "cache",
-        config,
-        workers=workers,
-        on_progress=on_progress,
-    )
-    probabilities = answer_features(checkpoint, features, TextEncoder(BOX_FOLDER / "text"))
-    answered = {record.clip_id: row for record, row in zip(features.records, probabilities, strict=True)}
-    clips = scored_clips(records, answered, checkpoint.labels)
-    about = {
-        "model": checkpoint.about["name"],
-        "weights_sha256": checkpoint.digest,
-        "trained_on": checkpoint.about["trained_on"],
-        "calibration": checkpoint.about["calibration"],
-        "version": own_version(),
-        "face": face,
-    }
-    detector = build_detector(face)
-
-    def read_clip(record: Record) -> FaceClip | None:
-        return read_clip_faces(record, detector, num_samples=config.num_samples).clip
-
-    found = answer_baselines(sources, records, read_clip=read_clip, on_progress=on_baselines)
-    beside = score_baselines(sources, {n: scored_clips(records, a, checkpoint.labels) for n, a in found.items()}, out)
-    figures = write_scores(
-        out, clips, provenance_of(checkpoint), statuses=features.statuses, about=about, baselines=beside
-    )
-    return figures, clip_predictions(clips, features.statuses)

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dferkit.datasets import check_disjoint, read_manifest
-from dferkit.encoders.box import BOX_FOLDER
-from dferkit.encoders.text import TextEncoder
+from dferkit.datasets import check_disjoint
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.calibration import (
     CrossFit,
@@ -29,14 +27,16 @@ from dferkit.evaluation.selective import ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import assign_folds
-from dferkit.recipes.provenance import check_fits, check_not_trained_on, count_clips, plural
-from dferkit.recipes.scoring import feature_logits
+from dferkit.recipes.data import ListedClips, StoreClips
+from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
 from dferkit.reports.figures import write_reliability
 from dferkit.reports.notice import CALIBRATED
 from dferkit.reports.tables import clean_json, own_version
-from dferkit.schema import Record
+from dferkit.schema import Record, ReportProgress
 from dferkit.storage import write_json
-from dferkit.tokens.features import FeatureConfig, extract_features, one_thread
+from dferkit.tokens.features import TokenConfig, one_thread
+from dferkit.training.about import check_fits
+from dferkit.training.score import score
 
 LEAST_CLIPS = 20
 FEW_CLIPS = 100
@@ -68,20 +68,19 @@ class LabelledLogits:
         return np.arange(len(self.true)) % _FOLDS
 
 
-def calibrate_manifest(
-    manifest: Path | str,
+def calibrate(
+    clips: ListedClips | StoreClips,
     checkpoint: Checkpoint,
-    out: Path | str,
+    out: Path,
     *,
-    face: str = "haar",
     target_accuracy: float = TARGET_ACCURACY,
     seed: int = 0,
-    workers: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
+    report: ReportProgress,
 ) -> tuple[Path, dict[str, Any]]:
     """Fit temperature and abstention threshold on labelled clips; write ``checkpoint/``, ``calibration.json`` and ``reliability.png``.
 
-    The weights stay as they are. What the figures say of "after" comes from fits that never saw the clip's person.
+    The weights stay as they are. The figures "after" come from fits that never saw the clip's person.
 
     Args:
         target_accuracy: Share of right answers wanted among those given, above 0, below 1.
@@ -91,39 +90,38 @@ def calibrate_manifest(
 
     Raises:
         ConfigError: ``target_accuracy`` out of range, or the checkpoint was trained on these clips.
-        ManifestError: The manifest is wrong, or all its rows are marked train or test.
-        CheckpointError: The checkpoint stands on another box or encoder than those installed.
+        ManifestError: All rows are marked train or test.
+        CheckpointError: The checkpoint was trained on top of other parts than those installed.
         DataError: Fewer than 20 clips could be used, or they are of one class.
     """
     if not 0 < target_accuracy < 1:
         raise ConfigError(f"target-accuracy is {target_accuracy}; give a share above 0 and below 1, such as 0.8")
-    manifest, out = Path(manifest), Path(out)
-    chosen, rule = calibration_rows(read_manifest(manifest, labels=checkpoint.labels), manifest.name)
+    chosen, rule = calibration_rows(clips.records, clips.name)
     if all(record.split is None for record in chosen):
-        check_not_trained_on(checkpoint, manifest)
-    check_fits(checkpoint, box=BOX_FOLDER)
+        check_not_trained_on(checkpoint, clips)
+    check_fits(checkpoint)
     _check_enough(chosen, len(chosen), rule)
-    config = FeatureConfig(face=face, encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source)
-    features = extract_features(chosen, out / "cache", config, workers=workers, on_progress=on_progress)
-    _check_enough(features.records, len(chosen), rule)
+    config = TokenConfig(encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source, device=device)
+    data = clips.read(chosen, config, part="calibration", report=report)
+    _check_enough(data.records, len(chosen), rule)
     with one_thread():
-        logits = feature_logits(checkpoint, features, TextEncoder(BOX_FOLDER / "text"))[0]
-    people = [str(r.subject) for r in features.records] if all(r.subject for r in features.records) else None
-    clips = LabelledLogits(
+        answers = score(checkpoint, data, device=device)
+    people = [str(r.subject) for r in data.records] if all(r.subject for r in data.records) else None
+    found = LabelledLogits(
         labels=checkpoint.labels,
-        logits=logits.numpy(),
-        before=checkpoint.probabilities(logits),
-        true=np.array([checkpoint.labels.index(str(r.label)) for r in features.records]),
+        logits=answers.logits.numpy(),
+        before=answers.probabilities,
+        true=data.target,
         subjects=np.array(people) if people is not None and len(set(people)) > 1 else None,
     )
-    figures, after = measure_calibration(clips, target_accuracy=target_accuracy, seed=seed)
-    title = f"{manifest.name} ({count_clips(len(clips.true), people)})"
+    figures, after = measure_calibration(found, target_accuracy=target_accuracy, seed=seed)
+    title = f"{clips.name} ({count_clips(len(data), people)})"
     about = {
         **checkpoint.about,
         "temperature": figures["temperature"]["value"],
         "abstain_below": figures["abstention"]["threshold"],
         "abstain_below_in_doubt": abstention_threshold(
-            after, clips.true, accuracy=max(target_accuracy, ACCURACY_IN_DOUBT)
+            after, found.true, accuracy=max(target_accuracy, ACCURACY_IN_DOUBT)
         )[0],
         "calibration": f"{CALIBRATED} on {title}",
     }
@@ -131,14 +129,14 @@ def calibrate_manifest(
     figures = {
         **figures,
         "clips": {
-            "manifest": manifest.name,
+            "manifest": clips.name,
             "rule": rule,
-            "num_clips": len(clips.true),
+            "num_clips": len(data),
             "num_people": None if people is None else len(set(people)),
-            "num_failed": len(chosen) - len(clips.true),
-            "of_class": {label: int((clips.true == i).sum()) for i, label in enumerate(clips.labels)},
+            "num_failed": len(chosen) - len(data),
+            "of_class": {label: int((found.true == i).sum()) for i, label in enumerate(found.labels)},
         },
-        "warnings": _warnings(clips, figures, people),
+        "warnings": _warnings(found, figures, people),
         "checkpoint": {
             "name": checkpoint.about["name"],
             "weights_sha256": checkpoint.digest,
@@ -147,10 +145,9 @@ def calibrate_manifest(
             "calibration": about["calibration"],
         },
         "version": own_version(),
-        "face": face,
     }
     write_json(out / "calibration.json", clean_json(figures))
-    write_reliability(out / "reliability.png", clips.before, after, clips.true, title=title)
+    write_reliability(out / "reliability.png", found.before, after, found.true, title=title)
     return folder, figures
 
 

@@ -1,0 +1,186 @@
+"""The one table of models: what each reads, its configuration, its network, how it is trained, and whether it can be explained.
+
+``dferkit train NAME``, ``bench``, checkpoints and recipes all read this table; a new model is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dferkit.errors import ConfigError
+from dferkit.labels import nearest_name
+from dferkit.models.a3lign import A3lignConfig, A3lignReader
+from dferkit.models.baselines import (
+    BaselineConfig,
+    ClassPrior,
+    ClipTemporal,
+    ClipZeroShot,
+    MeanPooled,
+    SummaryHead,
+    describe_class,
+    name_class,
+)
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.schema import Caption, ModelOutput, TokenBatch, TokenShape
+
+
+class TrainableModel(Protocol):
+    """What training, scoring, ``predict`` and ``explain`` ask of a model; it is an ``nn.Module`` as well.
+
+    Attributes:
+        motion_source: Where its motion weights come from, one of ``motion.SOURCES``.
+        aligns_words: It aligns words with the video, and can be explained by them.
+    """
+
+    config: Any
+    motion_source: str
+    aligns_words: bool
+
+    def __call__(self, batch: TokenBatch) -> ModelOutput:
+        """Class scores and, of models that have them, alignment, motion and attention."""
+
+    def loss(
+        self,
+        output: Any,
+        target: Int[Tensor, " batch"],
+        class_counts: Int[Tensor, " classes"] | None = None,
+        *,
+        soft_target: Float[Tensor, "batch classes"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """What one step lowers. ``class_counts``: Training clips per class."""
+
+    def finish(self) -> None:
+        """Called once after training."""
+
+    def aligned_text(self, label: int) -> Caption | None:
+        """The text whose words the model aligns for an answer; None where that is the clip's caption."""
+
+    def scores_without_words(
+        self, batch: TokenBatch, label: int, keep: Bool[Tensor, "versions words"]
+    ) -> Float[Tensor, "versions classes"]:
+        """Class scores of one clip in versions of its text, words marked False left out; of models that align words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelEntry:
+    """One row of the table.
+
+    Attributes:
+        family: Names the settings that its members share (``grace``, ``a3lign``, ``baseline``). what: One line for a reader.
+        reads: Where its tokens come from by default: the ``front end`` (pixels or landmarks), ``videomae``, ``clip``; ``nothing`` for a model that reads none.
+        reads_text: It reads captions. class_text: Class → the text that CLIP reads of it.
+        config: Class of its configuration, a frozen dataclass with ``labels``, ``for_shape`` (a ``TokenShape`` → the defaults for these data), ``as_dict`` and
+            ``from_dict`` (to JSON and back), and ``FROM_DATA``: names of the fields that the data decides and nobody sets. change: From the family's defaults to this model. build: Configuration → network.
+        learns: By gradient ``steps``, in the ``stages`` of BAP, or by a ``solution`` in closed form. budget: Training settings other than the defaults.
+        explains: Its answer can be explained. adapts: ``train --from`` can go on from its weights.
+    """
+
+    family: str
+    what: str
+    config: Any
+    build: Callable[[Any], nn.Module]
+    reads: Literal["front end", "videomae", "clip", "nothing"] = "front end"
+    reads_text: bool = False
+    class_text: Callable[[str], str] | None = None
+    change: Callable[[Any], Any] = lambda config: config
+    learns: Literal["steps", "stages", "solution"] = "steps"
+    budget: Mapping[str, object] = field(default_factory=dict)
+    explains: bool = False
+    adapts: bool = True
+
+    def config_for(self, shape: TokenShape) -> Any:
+        """The model's configuration for these data."""
+        return self.change(self.config.for_shape(shape))
+
+
+def _grace(what: str, change: Callable[[GraceConfig], GraceConfig], *, explains: bool = True) -> ModelEntry:
+    return ModelEntry(
+        family="grace",
+        what=what,
+        config=GraceConfig,
+        build=Grace,
+        reads_text=True,
+        change=change,
+        explains=explains,
+    )
+
+
+def _baseline(what: str, build: Callable[[Any], nn.Module], **more: Any) -> ModelEntry:
+    return ModelEntry(family="baseline", what=what, config=BaselineConfig, build=build, **more)
+
+
+def _head(loss: str) -> Callable[[BaselineConfig], BaselineConfig]:
+    return lambda c: replace(c, loss=loss)  # type: ignore[arg-type]
+
+
+def _a3lign(what: str, mode: str = "shared", **more: Any) -> ModelEntry:
+    return ModelEntry(
+        family="a3lign",
+        what=what,
+        config=A3lignConfig,
+        build=A3lignReader,
+        reads="clip",
+        change=lambda c: replace(c, joint_mode=mode),
+        learns="stages",
+        explains=True,
+        **more,
+    )
+
+
+_HEAD = {"epochs": 40, "learning_rate": 1e-3, "weight_decay": 0.05, "token_noise": 0.0, "token_drop": 0.0}
+
+# Every variant of GRACE has the same layers and is trained alike; only what its line changes differs.
+MODELS: Mapping[str, ModelEntry] = {
+    "class_prior": _baseline("how frequent each class is in training", ClassPrior, reads="nothing", learns="solution", adapts=False),
+    "mean_pooled": _baseline("linear model on the mean of the tokens", MeanPooled, learns="solution", adapts=False),
+    "text_only": _grace("captions only, no video", lambda c: replace(c, use_visual=False), explains=False),
+    "vision_only": _grace("no text: learned queries in its place", lambda c: replace(c, text="none"), explains=False),
+    "grace": _grace("GRACE", lambda c: c),
+    "grace_cosine": _grace("cosine similarity in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cosine"))),
+    "grace_cross_attention": _grace("cross-attention in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cross_attention"))),
+    "grace_phrases": _grace("one vector per phrase of the caption", lambda c: replace(c, text="phrases")),
+    "grace_sentence": _grace("one vector per caption", lambda c: replace(c, text="sentence"), explains=False),
+    # Without motion there is nothing to select by: all tokens are kept.
+    "grace_no_motion": _grace("no motion weights", lambda c: replace(c, motion="none", ratio=1.0)),
+    "grace_spatial_motion": _grace("motion weights in space only", lambda c: replace(c, motion="spatial")),
+    "grace_temporal_motion": _grace("motion weights in time only", lambda c: replace(c, motion="temporal")),
+    "grace_adaptive": _grace("as few tokens as hold nine tenths of the motion weights", lambda c: replace(c, selection="mass", ratio=0.9)),
+    "grace_unbalanced": _grace("all tokens; those that no word is near stay unmatched", lambda c: replace(c, ratio=1.0, aligner=replace(c.aligner, visual_relaxation=0.1))),
+    "grace_steady_motion": _grace("motion weights with head and camera held still", lambda c: replace(c, motion_source="steady")),
+    "grace_no_contrastive": _grace("no contrastive loss", lambda c: replace(c, weight_contrastive=0.0)),
+    "grace_no_auxiliary": _grace("no auxiliary loss", lambda c: replace(c, weight_auxiliary=0.0)),
+    "grace_cross_entropy": _grace("cross-entropy in place of the weighted focal loss", lambda c: replace(c, gamma=0.0, class_balance=0.0)),
+    "videomae_cross_entropy": _baseline("frozen VideoMAE, two layers, cross-entropy", SummaryHead, reads="videomae", change=_head("cross_entropy"), budget=_HEAD),
+    "videomae_focal": _baseline("frozen VideoMAE, two layers, weighted focal loss", SummaryHead, reads="videomae", change=_head("focal"), budget=_HEAD),
+    "clip_zero_shot": _baseline("CLIP, class prompts, nothing trained", ClipZeroShot, reads="clip", class_text=name_class, learns="solution", adapts=False),
+    "clip_zero_shot_units": _baseline("CLIP, action-unit descriptions, nothing trained", ClipZeroShot, reads="clip", class_text=describe_class, learns="solution", adapts=False),
+    "clip_temporal": _baseline("frozen CLIP, temporal transformer, class descriptions (DFER-CLIP family)", ClipTemporal, reads="clip", class_text=describe_class, budget=_HEAD),
+    "a3lign": _a3lign("A³lign-DFER"),
+    "a3lign_concat": _a3lign("A³lign-DFER, video and paragraph as one sequence", "concat"),
+    "a3lign_no_bap": _a3lign("A³lign-DFER, all trained together from the start", budget={"is_staged": False}),
+    "a3lign_no_jas": _a3lign("A³lign-DFER, means over time in place of dynamic encoders", "none", adapts=False),
+}  # fmt: skip
+FAMILIES = tuple(dict.fromkeys(entry.family for entry in MODELS.values()))
+
+
+def find_model(name: str) -> ModelEntry:
+    """A model by name.
+
+    Raises:
+        ConfigError: There is none; the message names the nearest.
+    """
+    if name not in MODELS:
+        raise ConfigError(
+            f"unknown model {name!r}; did you mean {nearest_name(name, MODELS)!r}? Known: {', '.join(MODELS)}"
+        )
+    return MODELS[name]
+
+
+def variant(name: str, base: Any) -> Any:
+    """A family's configuration, changed as the named model changes it."""
+    return find_model(name).change(base)

@@ -1,0 +1,337 @@
+"""``dferkit bench``: a list of models on one data set, in one protocol and one table, with the frame-order test beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from dferkit.datasets.protocol import choose_folds
+from dferkit.encoders.clip_model import KINDS, ClipEncoder
+from dferkit.encoders.open import open_visual_encoder
+from dferkit.errors import ConfigError, DataError, ManifestError
+from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
+from dferkit.labels import nearest_name
+from dferkit.models.registry import FAMILIES, MODELS, find_model
+from dferkit.recipes.data import DataOptions, ListedClips, StoreClips, open_clips
+from dferkit.recipes.provenance import claim_run, refuse_other_run
+from dferkit.recipes.scores import scored_clips, write_scores
+from dferkit.reports.results_table import markdown_rows, results_table, write_results
+from dferkit.reports.tables import Provenance, own_version
+from dferkit.schema import ClipStatus, Fold, ReportProgress
+from dferkit.storage import atomic_path, natural_key, read_json, write_json, write_text
+from dferkit.tokens.dataset import TokenDataset, in_order
+from dferkit.tokens.features import TokenConfig, one_thread
+from dferkit.training.about import UNCALIBRATED
+from dferkit.training.fit import Fitted, fit
+from dferkit.training.score import captioned_for, score
+from dferkit.training.spec import TrainingSpec
+
+_ANSWERS = "answers.safetensors"
+ORDERS = ("normal", "random", "reversed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchRun:
+    """What is compared.
+
+    Attributes:
+        encoder: Of models that read the front end. clip, videomae: Where models get their encoder; VideoMAE is a small random one by default, which has learned nothing.
+        clip_size: ``upsample`` or ``interpolate`` (see ``ClipEncoder``).
+        fold: Of a store: a name, or ``all``. views, with_flip: Of a store: views of every clip in time, each also mirrored (``views.clip_views``).
+        seeds: Each model is trained with seeds 0, 1, ….
+        settings: ``FAMILY.training.epochs=5`` changes a setting of the models of a family (``grace``, ``a3lign``, ``baseline``).
+    """
+
+    models: tuple[str, ...]
+    encoder: str = "box"
+    clip: str | None = None
+    clip_size: str = "upsample"
+    videomae: str | None = None
+    fold: str = "all"
+    views: int = 1
+    with_flip: bool = False
+    seeds: int = 1
+    settings: tuple[str, ...] = ()
+    device: str = "cpu"
+    options: DataOptions = field(default_factory=DataOptions)
+
+    def __post_init__(self) -> None:
+        if self.clip_size not in KINDS:
+            raise ConfigError(f"clip size is {self.clip_size!r}; choose {', '.join(KINDS)}")
+        labels = self.options.labels
+        if labels is not None and (len(set(labels)) < max(len(labels), 2) or not all(labels)):
+            raise ConfigError(f"labels are {', '.join(map(repr, labels))}; give two or more different names")
+
+    def encoder_of(self, name: str) -> str:
+        """Visual encoder of a model. A model that reads no tokens takes its clips from those that another one reads."""
+        reads = find_model(name).reads
+        if reads == "nothing":
+            others = [find_model(other).reads for other in self.models]
+            reads = next((other for other in others if other != "nothing"), "front end")
+        # A folder is named in full: a kept checkpoint looks for its encoder from anywhere.
+        clip, videomae = (str(Path(s).resolve()) if s and Path(s).is_dir() else s for s in (self.clip, self.videomae))
+        return {"clip": f"{KINDS[self.clip_size]}:{clip}", "videomae": videomae or "videomae"}.get(reads, self.encoder)
+
+    def spec_of(self, name: str, seed: int) -> TrainingSpec:
+        """One training of the comparison."""
+        family, found = find_model(name).family, []
+        for setting in self.settings:
+            head, _, rest = setting.partition(".")
+            if head not in FAMILIES or not rest:
+                raise ConfigError(
+                    f"--set {setting}: a setting of bench begins with a family of models; did you mean {nearest_name(head, FAMILIES)}.training.epochs=5? Families: {', '.join(FAMILIES)}"
+                )
+            if rest.partition("=")[0].endswith("seed"):
+                raise ConfigError(
+                    "a seed is no setting of bench: it trains with seeds 0, 1, …; give their number with --seeds"
+                )
+            if head == family:
+                found.append(rest)
+        return TrainingSpec(
+            model=name, encoder=self.encoder_of(name), settings=tuple(found), seed=seed, device=self.device
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What a comparison gave.
+
+    Attributes:
+        table: Markdown. unused: Clips that no model could use, with status and reason, by clip id. warnings: Keys of ``metrics.WARNINGS`` of any row.
+    """
+
+    table: str
+    unused: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def run_bench(data: Path | str, out: Path | str, run: BenchRun, *, report: ReportProgress | None = None) -> Outcome:
+    """Train and test every model; write ``MODEL/seed-N/`` (answers and figures), ``results.*``, ``order.md`` and ``bench.json``.
+
+    What is finished is kept: the same call goes on after an interruption. All that can be refused is refused before anything is encoded or written.
+
+    Raises:
+        ConfigError: An unknown model or setting, CLIP models without a CLIP folder, or a folder that holds another comparison.
+        ManifestError: No such data, or a table without a training and a test side.
+    """
+    out, progress = Path(out), report or (lambda stage, done, of, note: None)
+    for name in run.models:
+        run.spec_of(name, 0).plan()
+    towers = _towers(run)
+    clips, folds = _open(Path(data), out, run)
+    _claim(out, run, clips, folds, towers)
+    jobs = [(name, seed) for name in dict.fromkeys(run.models) for seed in range(run.seeds)]
+    for number, (name, seed) in enumerate(jobs):
+        progress("models", number, len(jobs), name)
+        with one_thread():
+            _train_and_test(out, clips, folds, run, run.spec_of(name, seed), progress)
+    progress("models", len(jobs), len(jobs), "")
+    return _write_tables(out, run)
+
+
+def _open(data: Path, out: Path, run: BenchRun) -> tuple[StoreClips | ListedClips, Sequence[Fold]]:
+    """The data set and the folds to compare on."""
+    clips = open_clips(data, out / "cache", run.options)
+    if isinstance(clips, StoreClips):
+        return clips, choose_folds(clips.store.release, run.fold)
+    if run.views > 1 or run.with_flip:
+        raise ConfigError(
+            f"views are for a store, and {clips.name} has none; make one with dferkit prepare, or leave --views and --flip out"
+        )
+    if run.fold not in ("all", "test"):
+        raise ConfigError(f"no fold {run.fold!r}: {clips.name} has one split; leave --fold out")
+    found = {record.label for record in clips.records}
+    if absent := [name for name in run.options.labels or () if name not in found]:
+        raise ConfigError(f"no clip of {clips.name} is labelled {absent[0]!r}; leave it out of the labels")
+    if not clips.folds:
+        raise ManifestError(f"{clips.name} needs a column split with rows train and test, or nothing can be compared")
+    return clips, clips.folds
+
+
+def _towers(run: BenchRun) -> ClipEncoder | None:
+    """CLIP, where a model reads it."""
+    needy = [name for name in run.models if find_model(name).reads == "clip"]
+    if not needy:
+        return None
+    if run.clip is None:
+        raise ConfigError(f"CLIP is read by {', '.join(needy)}: give its folder with --clip")
+    towers = ClipEncoder(run.clip, size=run.clip_size)
+    for name in needy:
+        tokens = getattr(run.spec_of(name, 0).plan().model, "num_tokens", 0)
+        if tokens > towers.max_tokens:
+            raise ConfigError(f"num_tokens is {tokens}; {towers.name} takes sentences of up to {towers.max_tokens}")
+    if any(find_model(name).class_text for name in needy):
+        towers.open_tokenizer()
+    return towers
+
+
+def _claim(
+    out: Path, run: BenchRun, clips: StoreClips | ListedClips, folds: Sequence[Fold], towers: ClipEncoder | None
+) -> None:
+    """The folder holds one comparison: one data set, one protocol, one version, and one encoder of each kind.
+
+    Raises:
+        ConfigError: It holds another one; then nothing is written.
+    """
+    if not any(out.glob("*/seed-*")):  # a call that ended before anything was trained holds nothing
+        for path in (out / "run.json", *out.glob("*/run.json")):
+            path.unlink(missing_ok=True)
+    of_reads: dict[str, dict[str, str]] = {"nothing": {}}
+    claims: dict[str, dict[str, str]] = {}
+    for name in run.models:
+        entry = find_model(name)
+        reads = entry.reads
+        if reads == "clip":
+            assert towers is not None
+            of_reads[reads] = {"encoder_digest": towers.digest, "text_digest": towers.text_digest}
+        elif reads not in of_reads:
+            of_reads[reads] = {"encoder_digest": open_visual_encoder(run.encoder_of(name)).digest}
+        claims[name] = dict(of_reads[reads])
+        if entry.class_text is not None and towers is not None:
+            claims[name]["tokenizer"] = towers.tokenizer_digest
+        for other, rival in MODELS.items():
+            path = out / other / "run.json"
+            if rival.reads == reads and path.is_file() and not of_reads[reads].items() <= read_json(path).items():
+                raise ConfigError(
+                    f"{other} in {out.name}/ reads another {reads}, and one table compares on one; give the same --front-end, --clip, --clip-size and --videomae, or another --out"
+                )
+    whole = {
+        "data": clips.digest,
+        "folds": [fold.name for fold in folds],
+        "views": run.views,
+        "flip": run.with_flip,
+        "settings": sorted(run.settings),
+        "labels": run.options.labels,
+        "version": own_version(),
+    }
+    refuse_other_run(out, whole)
+    for name, claim in claims.items():
+        refuse_other_run(out / name, claim)
+    claim_run(out, whole)
+    for name, claim in claims.items():
+        claim_run(out / name, claim)
+
+
+def _train_and_test(
+    out: Path,
+    clips: StoreClips | ListedClips,
+    folds: Sequence[Fold],
+    run: BenchRun,
+    spec: TrainingSpec,
+    report: ReportProgress,
+) -> None:
+    """Train and test one model on every fold; a fold's answers are kept, ``order.json`` is written last."""
+    name, folder = spec.model, out / spec.model / f"seed-{spec.seed}"
+    if (folder / "order.json").is_file():
+        return
+    by_id = {record.clip_id: record for record in clips.records}
+    parts: dict[str, list[ScoredClips]] = {order: [] for order in ORDERS}
+    views: Counter[int] = Counter()
+    statuses: dict[str, ClipStatus] = {}
+    motion = getattr(spec.plan().model, "motion_source", "tokens")
+    config = TokenConfig(
+        encoder=spec.encoder, times=run.views, with_flip=run.with_flip, motion=motion, device=spec.device
+    )
+    for fold in folds:
+        sides: dict[str, TokenDataset] = {}
+        for side, ids in (("train", fold.train), ("test", fold.test)):
+            sides[side] = clips.read([by_id[i] for i in ids], config, part=side, all_views=True, report=report)
+            if not len(sides[side]):
+                raise DataError(f"fold {fold.name} has no usable {side} clip: none has a face")
+            statuses.update(sides[side].statuses)
+        answered = _answers(folder, fold, clips, sides, spec, report)
+        views.update(sides["test"].num_views())
+        records = [by_id[clip_id] for clip_id in fold.test]
+        for order in ORDERS:
+            parts[order].append(scored_clips(records, answered[order], clips.labels, fold=fold.name))
+    provenance = Provenance(
+        model=name, calibration=UNCALIBRATED, trained_on="the training side of each fold", weights_sha256=""
+    )
+    about = {
+        "model": name,
+        "encoder": "" if spec.entry.reads == "nothing" else spec.encoder,
+        "test_clips_by_different_views": {str(n): views[n] for n in sorted(views)},
+    }
+    figures = write_scores(folder, join(parts["normal"]), provenance, statuses=statuses, about=about, selection="last")
+    others = {order: evaluate_clips(join(parts[order])).uar for order in ORDERS[1:]}
+    unused = {
+        clip_id: f"{status.status}: {status.message}"
+        for clip_id, status in statuses.items()
+        if status.status in ("no_face", "unreadable")
+    }
+    write_json(folder / "order.json", {"normal": figures["uar"], **others, "unused": unused})
+
+
+def _answers(
+    folder: Path,
+    fold: Fold,
+    clips: StoreClips | ListedClips,
+    sides: Mapping[str, TokenDataset],
+    spec: TrainingSpec,
+    report: ReportProgress,
+) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """Class probabilities of the test clips in every order of time, from the disk or from a training."""
+    state, test = folder / "state" / fold.name, sides["test"]
+    ids = list(dict.fromkeys(test.clip_ids))
+    if not (state / _ANSWERS).is_file():
+        stage = f"{spec.model}, seed {spec.seed}, fold {fold.name}"
+        fitted: Fitted = fit(sides["train"], spec, state=state, stage=stage, on_progress=report)
+        checkpoint = fitted.save(
+            folder / "checkpoints" / fold.name,
+            f"{clips.name}, training side of fold {fold.name} ({len(set(sides['train'].clip_ids))} clips)",
+            fold=fold.name,
+            selection="last",
+            **clips.about,
+        )
+        # The captions are those of the clips; frames in another order keep them.
+        test = captioned_for(checkpoint, test)
+        found = {}
+        for order in ORDERS:
+            answered = score(checkpoint, in_order(test, order), device=spec.device).of_clips()
+            found[order] = np.stack([answered[clip_id] for clip_id in ids])
+        shutil.rmtree(state, ignore_errors=True)  # the state of an interrupted training
+        with atomic_path(state / _ANSWERS) as temporary:
+            save_file(found, temporary)
+    return {order: dict(zip(ids, rows, strict=True)) for order, rows in load_file(state / _ANSWERS).items()}
+
+
+def _write_tables(out: Path, run: BenchRun) -> Outcome:
+    """Tables of every model that is finished in this folder, in the order of the list of models."""
+    rows: dict[str, Mapping[str, Any]] = {}
+    orders: dict[str, dict[str, float]] = {}
+    models: dict[str, Mapping[str, Any]] = {}
+    unused: dict[str, str] = {}
+    for name, entry in MODELS.items():
+        done = sorted((out / name).glob("seed-*/order.json"), key=lambda path: natural_key(path.parent.name))
+        for path in done:
+            title = name if len(done) == 1 else f"{name}, {path.parent.name.replace('-', ' ')}"
+            kept = read_json(path)
+            rows[title] = read_json(path.parent / "metrics.json")
+            models[name] = {"what": entry.what, **rows[title]["model"]}
+            orders[title] = {order: kept[order] for order in ORDERS}
+            unused |= kept["unused"]
+    plans = {name: asdict(run.spec_of(name, 0).plan().training) for name in run.models}
+    write_results(out, rows)
+    write_text(out / "order.md", order_table(orders))
+    write_json(
+        out / "bench.json",
+        {"version": own_version(), "training": plans, "models": models, "order": orders, "unused": unused},
+    )
+    warnings = tuple(dict.fromkeys(warning for row in rows.values() for warning in row["warnings"]))
+    return Outcome(table=results_table(rows), unused=unused, warnings=warnings)
+
+
+def order_table(orders: Mapping[str, Mapping[str, float]]) -> str:
+    """UAR with the encoder's time steps in their order, in a random one and backwards (after the paper's Table 5, which shuffles frames)."""
+    lines = [
+        [name, f"{uars['normal']:.3f}", *(f"{uars[o]:.3f} ({uars[o] - uars['normal']:+.3f})" for o in ORDERS[1:])]
+        for name, uars in orders.items()
+    ]
+    return markdown_rows(("model", "UAR, time steps in order", "random order", "reversed"), lines)

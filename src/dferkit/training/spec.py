@@ -1,0 +1,111 @@
+"""What is trained and how: a model of the registry, its tokens, and changed settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.errors import ConfigError
+from dferkit.models.checkpoint import Checkpoint
+from dferkit.models.joint_space import joint_space_of
+from dferkit.models.registry import ModelEntry, find_model
+from dferkit.schema import TokenShape
+from dferkit.training.loop import ADAPTATION, TrainingConfig
+from dferkit.training.phases import BapConfig
+from dferkit.training.settings import apply_settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SolutionConfig:
+    """Settings of a model in closed form: only its seed, which it does not use."""
+
+    seed: int = 0
+
+
+_TRAINING = {"steps": TrainingConfig, "stages": BapConfig, "solution": SolutionConfig}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Settings of one training; ``--set model.ratio=0.7 --set training.epochs=50`` changes fields."""
+
+    model: Any
+    training: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSpec:
+    """One training.
+
+    Attributes:
+        model: Name in ``models.registry``. encoder: Of the tokens, as ``encoders.open`` names it.
+        settings: ``key=value`` changes of ``RunConfig``. seed: Of all random draws.
+        start: A trained model to go on from (``train --from``). use_votes: Train on the shares of the annotators in place of one label.
+        box: Folder of the bundled model.
+    """
+
+    model: str = "grace"
+    encoder: str = "box"
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+    start: Checkpoint | None = None
+    use_votes: bool = False
+    device: str = "cpu"
+    box: Path = BOX_FOLDER
+
+    @property
+    def entry(self) -> ModelEntry:
+        """Row of the registry."""
+        return find_model(self.model)
+
+    @property
+    def joint_space(self) -> Mapping[str, Tensor] | None:
+        """Trained weights for these tokens and words; None where there are none."""
+        return joint_space_of(self.box, self.encoder)
+
+    def plan(self, shape: TokenShape | None = None) -> RunConfig:
+        """Settings for these data; without them for sizes of no importance, so that a wrong setting is refused before any work.
+
+        Raises:
+            ConfigError: An unknown model or setting, a wrong value, or settings that do not go together.
+        """
+        entry, joint = self.entry, self.joint_space
+        if self.start is not None:
+            if not entry.adapts:
+                raise ConfigError(f"{self.model} has no weights that --from could go on from; train it anew")
+            quiet = {"token_noise": 0.0, "token_drop": 0.0} if entry.family != "grace" else {}
+            changed = apply_settings(
+                RunConfig(
+                    model=self.start.model.config, training=TrainingConfig(**{**ADAPTATION, **quiet}, seed=self.seed)
+                ),
+                self.settings,
+            )
+            if changed.model != self.start.model.config:
+                raise ConfigError("--from keeps the model of its checkpoint; set fields of training only")
+            return changed
+        known = shape or TokenShape(labels=(), has_joint_space=joint is not None)
+        training = _TRAINING[entry.learns](**entry.budget, seed=self.seed)
+        run: RunConfig = apply_settings(RunConfig(model=entry.config_for(known), training=training), self.settings)
+        if getattr(run.training, "epochs", 1) == 0:
+            raise ConfigError("epochs is 0; give at least 1")
+        if entry.family == "grace":
+            _check_joint_space(run.model, joint)
+        return run
+
+
+def _check_joint_space(config: Any, joint: Mapping[str, Tensor] | None) -> None:
+    """Refuse settings that a trained joint space does not serve."""
+    if joint is None:
+        if config.visual_mass == "learned":
+            raise ConfigError(
+                "visual_mass is learned, but this encoder has no trained joint space; choose uniform or motion"
+            )
+        return
+    width = joint["visual_projection.weight"].shape[0]
+    if config.dim != width:
+        raise ConfigError(f"dim is {config.dim}, but the joint space has width {width}; leave model.dim at {width}")
