@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dferkit.training.contenders import CONTENDERS, BenchConfig, Lesson, described, find_contender
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
@@ -21,16 +20,21 @@ from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, write_mini_release
 from dferkit.models.a3lign import A3lignReader
+from dferkit.models.baselines import describe_class
 from dferkit.models.checkpoint import load_checkpoint
+from dferkit.models.registry import MODELS, find_model
 from dferkit.preparation import FaceStore
+from dferkit.schema import Record
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
-from dferkit.tokens.dataset import ClipSet
+from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.views import clip_views
-from dferkit.training.loop import TrainingConfig
-from dferkit.training.phases import BapConfig
+from dferkit.training.fit import fit
+from dferkit.training.score import predict_probabilities
+from dferkit.training.spec import TrainingSpec
 
 Run = Callable[..., CompletedProcess[str]]
-QUICK = ("--set", "grace.epochs=1", "--set", "bap.epochs=[1,1,1]", "--set", "sentences=2", "--set", "tokens=3", "--set", "head_epochs=2")  # fmt: skip
+SMALL = ("grace.training.epochs=1", "a3lign.training.epochs=[1,1,1]", "a3lign.model.num_sentences=2", "a3lign.model.num_tokens=3", "baseline.training.epochs=2")  # fmt: skip
+QUICK = tuple(part for setting in SMALL for part in ("--set", setting))
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +119,10 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
         json.loads((folder / "metrics.json").read_text())["uar"] for folder in (tmp_path / "scored", kept.parents[1])
     ]
     assert uars[0] == pytest.approx(uars[1])
-    refused = run_here("train", "--data", clips / "clips.csv", "--from", kept, "--out", tmp_path / "adapted")
+    counted = out / "class_prior" / "seed-0" / "checkpoints" / "test"
+    refused = run_here("train", "--data", clips / "clips.csv", "--from", counted, "--out", tmp_path / "adapted")
     assert refused.returncode == 2
-    assert "cannot be adapted" in refused.stderr
+    assert "class_prior has no weights that --from could go on from" in refused.stderr
     # A fold that was answered is not learned again; one of other clips is.
     metrics = kept.parents[1] / "metrics.json"
     figures = metrics.read_bytes()
@@ -127,7 +132,7 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
     assert metrics.read_bytes() == figures
     assert not (kept / "model.json").exists()
     assert not list(out.rglob("state/test/step*")), "what a training goes on from is not needed any more"
-    other = run_here(*asked[:-2], "--set", "head_epochs=3")
+    other = run_here(*asked[:-2], "--set", "baseline.training.epochs=3")
     assert other.returncode == 2
     assert "holds another run" in other.stderr
 
@@ -191,19 +196,22 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
     [
         (("--models", "a3ling"), "did you mean 'a3lign'"),
         (("--models", "a3lign"), "give its folder with --clip"),
-        (("--set", "bap.epoch=3"), "did you mean 'epochs'"),
+        (("--set", "a3lign.training.epoch=3"), "did you mean 'epochs'"),
         (("--models", "a3lign", "--clip", "nowhere"), "no CLIP model"),
-        (("--set", "bap.epochs=[4,3"), "cannot be read"),
-        (("--set", "bap.seed=7"), "say how many with --seeds"),
-        (("--set", "bap.module_rate=-1"), "module_rate"),
-        (("--set", "head_rate=-1"), "head_rate"),
+        (("--set", "a3lign.training.epochs=[4,3"), "cannot be read"),
+        (("--set", "a3lign.training.seed=7"), "give their number with --seeds"),
+        (("--set", "a3lign.training.module_rate=-1"), "module_rate"),
+        (("--set", "baseline.training.learning_rate=-1"), "learning_rate"),
+        (("--set", "head_rate=-1"), "begins with a family of models"),
+        (("--set", "grace.model.labels=[a,b]"), "the data decides labels"),
+        (("--set", "grace.model.num_frames=4"), "the data decides num_frames"),
         (("--face", "haarr"), "haarr"),
         (("--models", "a3lign", "--clip", "CLIPS"), "it has no config.json"),
-        (("--models", "a3lign,grace", "--set", "bap.epochs=1"), "expected a list, such as [40,30,30]"),
+        (("--models", "a3lign,grace", "--set", "a3lign.training.epochs=1"), "expected a list, such as [40,30,30]"),
         (("--fold", "2"), "leave --fold out"),
         (("--labels", "onset,offset"), "onset"),
-        (("--set", "bap.epochs=[4,3,2.5]"), "give three numbers"),
-        (("--set", "tokens=0"), "at least 1"),
+        (("--set", "a3lign.training.epochs=[4,3,2.5]"), "give three numbers"),
+        (("--set", "a3lign.model.num_tokens=0"), "at least 1"),
         (("--labels", "onset,"), "two or more different names"),
         (("--labels", "onset,onset"), "two or more different names"),
         (("--clip-size", "shrink"), "choose upsample, interpolate"),
@@ -301,38 +309,44 @@ def test_one_folder_compares_on_one_clip_and_one_set(run_here: Run, clip_folder:
     assert "other data" in refused.stderr
 
 
-def clips_in_views() -> ClipSet:
+def clips_in_views() -> TokenDataset:
     """Random tokens of six clips; the first, of the rarer class, in three views that look alike."""
     rng, box = torch.Generator().manual_seed(0), BoxEncoder(BOX_FOLDER)
-    rows = torch.tensor([0, 0, 0, 1, 2, 3, 4, 5])
-    return ClipSet(
+    rows, labels = torch.tensor([0, 0, 0, 1, 2, 3, 4, 5]), ("anger", "happiness")
+    target = np.array([0, 0, 1, 1, 1, 1])[rows]
+    records = tuple(
+        Record(clip_id=f"clip {i}", video=Path(), label=labels[t], subject=f"p{i}")
+        for i, t in zip(rows.tolist(), target, strict=True)
+    )
+    return TokenDataset(
+        records=records,
+        labels=labels,
+        target=target,
+        groups=np.array([str(record.subject) for record in records]),
         visual=torch.randn(6, box.num_frames, 64, box.dim, generator=rng)[rows].half(),
         summary=torch.randn(6, box.num_frames, box.summary_dim, generator=rng)[rows].half(),
         units=torch.rand(6, 16, len(box.au_names), generator=rng)[rows].numpy(),
         timestamps=np.tile(np.arange(16) / 25, (len(rows), 1)),
-        target=np.array([0, 0, 1, 1, 1, 1])[rows],
-        subjects=np.array([f"p{i}" for i in rows]),
+        view=np.array([0, 1, 2, 0, 0, 0, 0, 0]),
         au_names=box.au_names,
         grid=box.grid,
-        areas=(),
-        labels=("anger", "happiness"),
-        clip_ids=tuple(f"clip {i}" for i in rows),
     )
 
 
 @pytest.mark.parametrize("name", ["class_prior", "vision_only", "a3lign", "clip_temporal", "videomae_focal"])
 def test_views_that_look_alike_change_no_answer(name: str, clip_folder: Path) -> None:
-    """Every trainer is told which rows are views of one clip."""
-    views, config = clips_in_views(), BenchConfig(
-        grace=TrainingConfig(epochs=2, batch=4), bap=BapConfig(epochs=(1, 1, 1), batch=4), sentences=2, tokens=3, head_epochs=1
-    )  # fmt: skip
-    towers = None
-    if find_contender(name).reads == "clip":
-        towers = ClipEncoder(clip_folder)
-        views = replace(views, visual=views.visual[:, :, :1, : towers.dim], summary=views.summary[..., : towers.dim])
+    """Every training takes rows of one clip as views of it."""
+    views, encoder, batch = clips_in_views(), "box", ("training.batch=4",)
+    entry = find_model(name)
+    epochs = {"steps": ("training.epochs=2", *batch), "stages": ("training.epochs=[1,1,1]", *batch), "solution": ()}
+    sizes = ("model.num_sentences=2", "model.num_tokens=3") if entry.family == "a3lign" else ()
+    if entry.reads == "clip":
+        encoder, width = f"clip:{clip_folder}", ClipEncoder(clip_folder).dim
+        views = replace(views, visual=views.visual[:, :, :1, :width], summary=views.summary[..., :width])
     plain = views.take(views.first_rows)
-    learn = find_contender(name).learn
-    answers = [learn(Lesson(train=some, test=plain, config=config, clip=towers))(plain) for some in (plain, views)]
+    spec = TrainingSpec(model=name, encoder=encoder, settings=(*epochs[entry.learns], *sizes))
+    fitted = [fit(some, spec) for some in (plain, views)]
+    answers = [predict_probabilities(one.model, replace(plain, texts=fitted[0].data.texts)) for one in fitted]
     np.testing.assert_array_equal(answers[0], answers[1])
     if name == "class_prior":
         np.testing.assert_allclose(answers[0][0], [1 / 3, 2 / 3])
@@ -350,13 +364,13 @@ def test_all_models_on_a_mini_release_of_each_set(
     done = run_here("bench", "--data", store, "--models", "all", "--clip", clip_folder, "--out", out, *QUICK)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(out / "results.csv")
-    assert table["run"].tolist() == list(CONTENDERS)
+    assert table["run"].tolist() == list(MODELS)
     assert np.isfinite(table["uar"]).all()
 
 
 def test_descriptions_do_not_name_the_class() -> None:
     for label in ("anger", "fear", "happiness", "sadness", "surprise", "disgust"):
-        assert label not in described(label)
-        assert len(described(label)) > 30
-    assert described("neutral") == "a still face"
-    assert "lip corner puller" not in described("sadness"), "what speaks against a class does not describe it"
+        assert label not in describe_class(label)
+        assert len(describe_class(label)) > 30
+    assert describe_class("neutral") == "a still face"
+    assert "lip corner puller" not in describe_class("sadness"), "what speaks against a class does not describe it"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dferkit.recipes.scoring import write_scores
 
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.labels import BASIC
+from dferkit.recipes.scores import write_scores
 from dferkit.reports.tables import Provenance
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "recompute"

@@ -119,7 +119,10 @@ def test_a_checkpoint_of_it_answers_to_the_last_bit(
     again = load_checkpoint(tmp_path)
     assert again.labels == names
     with torch.no_grad():
-        assert torch.equal(again.model(TokenBatch(visual=frames[:, :, None])).logits, reader(TokenBatch(visual=frames[:, :, None])).logits)
+        assert torch.equal(
+            again.model(TokenBatch(visual=frames[:, :, None])).logits,
+            reader(TokenBatch(visual=frames[:, :, None])).logits,
+        )
 
 
 def test_together_a_sentence_meets_frames_that_know_its_class(frames: torch.Tensor, paragraphs: torch.Tensor) -> None:

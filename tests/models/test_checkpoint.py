@@ -23,7 +23,9 @@ from dferkit.storage import digest_file
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     coarse = fit_coarse(rng.normal(size=(40, 8)), np.arange(40) % 7)
-    checkpoint = Checkpoint(name="grace", model=small_model(), coarse=coarse, about={"name": "grace", "encoder": "box", "seed": 0})
+    checkpoint = Checkpoint(
+        name="grace", model=small_model(), coarse=coarse, about={"name": "grace", "encoder": "box", "seed": 0}
+    )
     return save_checkpoint(checkpoint, tmp_path / "grace")
 
 

@@ -93,7 +93,9 @@ def test_measured_motion_takes_the_place_of_the_models_own() -> None:
     del given["motion"]
     with pytest.raises(DataError, match="measured motion"):
         small_model(motion_source="steady")(TokenBatch(**given))
-    assert torch.equal(small_model(motion_source="steady", motion="none")(TokenBatch(**given)).motion, torch.ones(3, 4, 9))
+    assert torch.equal(
+        small_model(motion_source="steady", motion="none")(TokenBatch(**given)).motion, torch.ones(3, 4, 9)
+    )
     with pytest.raises(ConfigError, match="choose both"):
         small_model(motion_source="pixels", motion="spatial")
 
@@ -155,7 +157,9 @@ def test_neighbours_in_a_batch_change_nothing(name: str) -> None:
         live = int(given["text_mask"][clip].sum())
         alone = {key: value[clip : clip + 1] for key, value in given.items()}
         alone.update({name: alone[name][:, :live] for name in ("text", "text_mask", "phrases")})
-        torch.testing.assert_close(model(TokenBatch(**alone)).logits, together.logits[clip : clip + 1], atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            model(TokenBatch(**alone)).logits, together.logits[clip : clip + 1], atol=1e-3, rtol=0
+        )
 
 
 SWITCHES: dict[str, GraceConfig] = {
@@ -195,7 +199,10 @@ def test_every_switch_trains_a_step(name: str) -> None:
 
 def test_every_row_of_the_table_has_the_same_layers() -> None:
     """Equal capacity: only what stands in for missing words, or learned attention, differs."""
-    counts = {name: sum(p.numel() for p in Grace(variant(name, SMALL)).parameters()) for name in [name for name, entry in MODELS.items() if entry.family == "grace"]}
+    counts = {
+        name: sum(p.numel() for p in Grace(variant(name, SMALL)).parameters())
+        for name in [name for name, entry in MODELS.items() if entry.family == "grace"]
+    }
     same = {name: count for name, count in counts.items() if name not in ("vision_only", "grace_cross_attention")}
     assert len(set(same.values())) == 1
     assert counts["vision_only"] - counts["grace"] == SMALL.num_queries * SMALL.dim
@@ -204,17 +211,23 @@ def test_every_row_of_the_table_has_the_same_layers() -> None:
 def test_text_is_used_and_not_used() -> None:
     given = tokens()
     other = {**given, "text": given["text"].flip(2), "sentence": given["sentence"].flip(1)}
-    assert not torch.allclose(small_model()(TokenBatch(**given)).logits, small_model()(TokenBatch(**other)).logits, atol=1e-3)
+    assert not torch.allclose(
+        small_model()(TokenBatch(**given)).logits, small_model()(TokenBatch(**other)).logits, atol=1e-3
+    )
     vision = small_model(text="none")
     torch.testing.assert_close(vision(TokenBatch(**given)).logits, vision(TokenBatch(**other)).logits)
     words = small_model(use_visual=False)
-    torch.testing.assert_close(words(TokenBatch(**given)).logits, words(TokenBatch(**{**given, "visual": given["visual"].flip(3)})).logits)
+    torch.testing.assert_close(
+        words(TokenBatch(**given)).logits, words(TokenBatch(**{**given, "visual": given["visual"].flip(3)})).logits
+    )
 
 
 def test_sentence_sees_no_tokens() -> None:
     model = small_model(text="sentence")
     given = tokens()
-    torch.testing.assert_close(model(TokenBatch(**given)).logits, model(TokenBatch(**{**given, "text": given["text"].flip(1)})).logits)
+    torch.testing.assert_close(
+        model(TokenBatch(**given)).logits, model(TokenBatch(**{**given, "text": given["text"].flip(1)})).logits
+    )
 
 
 def test_motion_none_is_one_everywhere() -> None:
@@ -257,7 +270,9 @@ def test_keeping_everything_is_no_mask(name: str) -> None:
     model = Grace(variant(name, SMALL)).eval()
     given = tokens()
     everything = torch.ones(3, 4, 9, dtype=torch.bool)
-    torch.testing.assert_close(model(TokenBatch(**given, visual_keep=everything)).logits, model(TokenBatch(**given)).logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        model(TokenBatch(**given, visual_keep=everything)).logits, model(TokenBatch(**given)).logits, atol=1e-5, rtol=0
+    )
 
 
 def test_deleted_tokens_have_no_say() -> None:
@@ -292,7 +307,9 @@ def test_loss_terms_can_be_switched_off() -> None:
 def test_half_precision_tokens_are_raised() -> None:
     given = tokens()
     half = {key: value.half() if value.is_floating_point() else value for key, value in given.items()}
-    torch.testing.assert_close(small_model()(TokenBatch(**half)).logits, small_model()(TokenBatch(**given)).logits, atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        small_model()(TokenBatch(**half)).logits, small_model()(TokenBatch(**given)).logits, atol=0.05, rtol=0
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from small_grace import SMALL, labelled_clips
+from small_grace import SMALL, dataset, labelled
 
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.facs import AU_NAMES
@@ -22,7 +22,9 @@ from dferkit.pretraining.joint import (
     where_words_belong,
 )
 from dferkit.schema import Caption, Phrase, TextTokens
-from dferkit.training.loop import TrainingConfig, predict_plans, train_grace
+from dferkit.training.loop import TrainingConfig, train_steps
+from dferkit.training.score import predict_outputs, whole_plans
+from dferkit.training.spec import TrainingSpec
 
 SMILE, FROWN = AU_NAMES.index("AU12"), AU_NAMES.index("AU4")
 UNITS = ((SMILE, 7), (FROWN, 1))  # an action unit and the only cell of a 3 × 3 grid that it moves
@@ -96,9 +98,8 @@ def known_clips(count: int, seed: int) -> KnownClips:
         captions.append(told)
         texts.append(replace(tokens, values=values, sentence=values.mean(0)))
     heat = np.broadcast_to(heat_map(), (count, len(AU_NAMES), 9))
-    return KnownClips(
-        visual=visual.half(), summary=torch.zeros(count, 4, 0), captions=captions, texts=texts, units=units, heat=heat
-    )
+    data = dataset(visual.half(), texts, np.zeros(count, np.int64))
+    return KnownClips(data=data, captions=captions, units=units, heat=heat)
 
 
 @pytest.mark.parametrize("mass", ["uniform", "learned"])
@@ -109,10 +110,10 @@ def test_words_learn_to_find_their_cells_on_clips_never_seen(mass: str) -> None:
     unseen = known_clips(16, 1)
 
     def inside(of: Grace) -> float:
-        plans = predict_plans(of, unseen.visual, unseen.texts)
+        plans = whole_plans(predict_outputs(of, unseen.data), unseen.data)
         targets = [
             where_words_belong(c, t, u, h, 4)
-            for c, t, u, h in zip(unseen.captions, unseen.texts, unseen.units, unseen.heat, strict=True)
+            for c, t, u, h in zip(unseen.captions, unseen.data.texts, unseen.units, unseen.heat, strict=True)
         ]
         shares = [
             float(p[w][t[w].numpy() > 0].sum() / p[w].sum())
@@ -147,7 +148,9 @@ def test_training_starts_from_the_saved_space(tmp_path) -> None:
     save_joint_space(Grace(SMALL).space, tmp_path)
     joint = load_joint_space(tmp_path)
     slow = TrainingConfig(epochs=1, batch=14, learning_rate=1e-9, weight_decay=0.0)
-    trained = train_grace(SMALL, *labelled_clips(), joint=joint, config=slow)
+    model = Grace(SMALL)
+    model.space.start_from(joint)
+    trained = train_steps(model, labelled(), slow)
     for name, value in joint.items():
         torch.testing.assert_close(trained.space.state_dict()[name], value.float(), atol=1e-6, rtol=0)
 
@@ -176,8 +179,7 @@ def test_shards_of_another_version_are_one_sentence(tmp_path) -> None:
 
 
 def test_settings_that_the_joint_space_cannot_serve_are_refused() -> None:
-    joint = Grace(SMALL).space.state_dict()
-    with pytest.raises(ConfigError, match=r"leave model\.dim at 24"):
-        train_grace(replace(SMALL, dim=16), *labelled_clips(), joint=joint)
+    with pytest.raises(ConfigError, match=r"leave model\.dim at 96"):
+        TrainingSpec(settings=("model.dim=16",)).plan()
     with pytest.raises(ConfigError, match="choose uniform or motion"):
-        train_grace(replace(SMALL, visual_mass="learned"), *labelled_clips())
+        TrainingSpec(encoder="videomae", settings=("model.visual_mass=learned",)).plan()

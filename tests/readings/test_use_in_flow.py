@@ -7,21 +7,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from dferkit.recipes.scoring import evaluate_manifest
 from tool_tables import OPENFACE_HEADER, write
 
 from dferkit.errors import ConfigError, ManifestError
 from dferkit.evaluation.peers import read_predictions
 from dferkit.evaluation.prediction_file import score_pair
 from dferkit.labels import BASIC
-from dferkit.models.checkpoint import load_checkpoint
+from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.pipeline import Settings, load
 from dferkit.readings import open_classifier, open_units
 from dferkit.recipes.baselines import Baseline, parse_baselines
+from dferkit.recipes.data import DataOptions
+from dferkit.recipes.evaluate import EvaluationRun, evaluate
 from dferkit.recipes.prediction import predict_files
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 
@@ -54,6 +56,14 @@ def brows(tmp_path_factory) -> Path:
     ]
     write(folder / "a.csv", OPENFACE_HEADER, *rows)
     return folder
+
+
+def score(manifest: Path, checkpoint: Checkpoint, out: Path, baselines: tuple[Baseline, ...]) -> dict[str, Any]:
+    """Figures of an evaluation with baselines beside it."""
+    run = EvaluationRun(baselines=baselines, options=DataOptions(workers=1))
+    found = evaluate(manifest, checkpoint, out, run, lambda *_: None)
+    assert found is not None
+    return dict(found.figures)
 
 
 def test_units_of_a_table_make_the_caption_and_are_named(videos, brows, tmp_path):
@@ -139,7 +149,7 @@ def test_baselines_are_scored_on_the_same_clips(clips, tmp_path):
     baselines = parse_baselines([f"right={tmp_path / 'right.csv'}", f"flat={tmp_path / 'flat.csv'}"])
     checkpoint = load_checkpoint(ROOT / "src" / "dferkit" / "data" / "box" / "grace")
     out = tmp_path / "scores"
-    figures, _ = evaluate_manifest(clips / "clips.csv", checkpoint, out, workers=1, baselines=baselines)
+    figures = score(clips / "clips.csv", checkpoint, out, baselines)
     stored = json.loads((out / "metrics.json").read_text())
     assert stored["baselines"].keys() == {"right", "flat"}
     assert stored["num_clips"] == stored["baselines"]["right"]["num_clips"] == len(names)
@@ -181,12 +191,7 @@ def test_baselines_on_the_command_line():
 def test_a_baseline_that_cannot_be_read_is_told_before_any_work(clips, tmp_path):
     checkpoint = load_checkpoint(ROOT / "src" / "dferkit" / "data" / "box" / "grace")
     with pytest.raises(ManifestError, match=r"none\.csv: not found"):
-        evaluate_manifest(
-            clips / "clips.csv",
-            checkpoint,
-            tmp_path / "out",
-            baselines=(Baseline(name="x", path=tmp_path / "none.csv"),),
-        )
+        score(clips / "clips.csv", checkpoint, tmp_path / "out", (Baseline(name="x", path=tmp_path / "none.csv"),))
     assert not (tmp_path / "out").exists()
 
 
@@ -203,7 +208,7 @@ def test_a_model_in_onnx_guides_and_is_a_baseline(clips, videos, tmp_path):
     assert guided.probabilities.sum() == pytest.approx(1)
     checkpoint = load_checkpoint(ROOT / "src" / "dferkit" / "data" / "box" / "grace")
     baseline = Baseline(name="net", path=model_path, class_names=listed)
-    figures, _ = evaluate_manifest(clips / "clips.csv", checkpoint, tmp_path / "out", workers=1, baselines=(baseline,))
+    figures = score(clips / "clips.csv", checkpoint, tmp_path / "out", (baseline,))
     row = figures["baselines"]["net"]
     assert row["num_clips"] == figures["num_clips"]
     assert row["num_failed"] == figures["num_failed"]

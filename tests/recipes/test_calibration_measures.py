@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dferkit.recipes.adaptation_run import training_rows
-from dferkit.recipes.calibration_run import LabelledLogits, calibration_rows, measure_calibration
 
 from dferkit.errors import DataError, ManifestError
 from dferkit.evaluation.calibration import at_temperature
 from dferkit.labels import BASIC
+from dferkit.recipes.adapt import training_rows
+from dferkit.recipes.calibrate import LabelledLogits, calibration_rows, measure_calibration
 from dferkit.schema import Record
 
 

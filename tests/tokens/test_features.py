@@ -22,7 +22,8 @@ from dferkit.motion import motion_weights, steady_faces
 from dferkit.schema import Record
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
 from dferkit.tokens import features
-from dferkit.tokens.features import FeatureConfig, Features, extract_features
+from dferkit.tokens.dataset import TokenDataset
+from dferkit.tokens.features import TokenConfig, extract_features
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +42,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
 
 
 @pytest.fixture
-def config(box: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureConfig:
+def config(box: Path, monkeypatch: pytest.MonkeyPatch) -> TokenConfig:
     monkeypatch.setattr(features, "CLIPS_PER_SHARD", 2)
-    return FeatureConfig(box=str(box))
+    return TokenConfig(box=str(box))
 
 
-def same(a: Features, b: Features) -> bool:
+def same(a: TokenDataset, b: TokenDataset) -> bool:
     tensors = all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("visual",))
     arrays = all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("units", "timestamps", "boxes", "frame_sizes"))
     return tensors and arrays and a.records == b.records and a.statuses == b.statuses
@@ -56,7 +57,7 @@ def times(folder: Path) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in sorted(folder.glob("features-*.safetensors"))}
 
 
-def test_shapes_and_order(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+def test_shapes_and_order(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     found = extract_features(rendered, tmp_path, config, workers=1, on_progress=lambda a, b: calls.append((a, b)))
     assert found.records == tuple(rendered)
@@ -75,9 +76,7 @@ def test_shapes_and_order(rendered: list[Record], config: FeatureConfig, tmp_pat
     torch.testing.assert_close(part.visual[0], found.visual[3])
 
 
-def test_measured_motion_is_kept_beside_the_tokens(
-    rendered: list[Record], config: FeatureConfig, tmp_path: Path
-) -> None:
+def test_measured_motion_is_kept_beside_the_tokens(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
     plain = extract_features(rendered[:3], tmp_path, config, workers=1)
     assert plain.motion is None
     found = {
@@ -102,7 +101,7 @@ def test_measured_motion_is_kept_beside_the_tokens(
 
 
 def test_workers_and_shards_change_nothing(
-    rendered: list[Record], config: FeatureConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rendered: list[Record], config: TokenConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = extract_features(rendered, tmp_path / "one", config, workers=1)
     two = extract_features(rendered, tmp_path / "two", config, workers=2)
@@ -112,7 +111,7 @@ def test_workers_and_shards_change_nothing(
     assert torch.allclose(whole.visual.float(), one.visual.float(), atol=2e-3)
 
 
-def test_a_second_call_reads_the_cache(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+def test_a_second_call_reads_the_cache(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
     first = extract_features(rendered, tmp_path, config, workers=1)
     before = times(tmp_path)
     again = extract_features(rendered, tmp_path, config, workers=1)
@@ -120,7 +119,7 @@ def test_a_second_call_reads_the_cache(rendered: list[Record], config: FeatureCo
     assert times(tmp_path) == before
 
 
-def test_an_interrupted_call_goes_on(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+def test_an_interrupted_call_goes_on(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -140,7 +139,7 @@ def test_an_interrupted_call_goes_on(rendered: list[Record], config: FeatureConf
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "bit", "text"])
 def test_a_damaged_shard_is_made_again(
-    damage: str, rendered: list[Record], config: FeatureConfig, tmp_path: Path
+    damage: str, rendered: list[Record], config: TokenConfig, tmp_path: Path
 ) -> None:
     first = extract_features(rendered[:4], tmp_path, config, workers=1)
     path = tmp_path / "features-0001.safetensors"
@@ -159,7 +158,7 @@ def test_a_damaged_shard_is_made_again(
 
 
 def test_another_video_under_the_same_name_is_read_again(
-    rendered: list[Record], config: FeatureConfig, tmp_path: Path
+    rendered: list[Record], config: TokenConfig, tmp_path: Path
 ) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -171,7 +170,7 @@ def test_another_video_under_the_same_name_is_read_again(
     torch.testing.assert_close(first.visual[1], second.visual[1])
 
 
-def test_other_weights_are_other_features(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+def test_other_weights_are_other_features(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
     first = extract_features(rendered[:2], tmp_path / "cache", config, workers=1)
     torch.manual_seed(1)
     save_box_net(BoxNet(), tmp_path / "box")
@@ -181,7 +180,7 @@ def test_other_weights_are_other_features(rendered: list[Record], config: Featur
 
 
 def test_bad_videos_are_recorded_and_the_rest_goes_on(
-    rendered: list[Record], config: FeatureConfig, tmp_path: Path
+    rendered: list[Record], config: TokenConfig, tmp_path: Path
 ) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     write_video(tmp_path / "grey.mp4", np.full((16, 64, 64, 3), 128, np.uint8), 8.0)
@@ -203,7 +202,7 @@ def test_bad_videos_are_recorded_and_the_rest_goes_on(
     torch.testing.assert_close(found.visual.float(), alone.visual.float(), atol=2e-3, rtol=0)
 
 
-def test_a_file_that_appears_is_read(rendered: list[Record], config: FeatureConfig, tmp_path: Path) -> None:
+def test_a_file_that_appears_is_read(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
     late = replace(rendered[1], video=tmp_path / "late.mp4")
     first = extract_features([rendered[0], late], tmp_path / "cache", config, workers=1)
     assert first.statuses[late.clip_id].status == "unreadable"
@@ -211,7 +210,7 @@ def test_a_file_that_appears_is_read(rendered: list[Record], config: FeatureConf
     assert len(extract_features([rendered[0], late], tmp_path / "cache", config, workers=1).records) == 2
 
 
-def test_nothing_usable(config: FeatureConfig, tmp_path: Path) -> None:
+def test_nothing_usable(config: TokenConfig, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(DataError, match=r"none of 1 videos could be used; the first: text\.mp4"):
         extract_features(
@@ -220,7 +219,7 @@ def test_nothing_usable(config: FeatureConfig, tmp_path: Path) -> None:
 
 
 def test_a_wrong_detector_is_told_before_any_work(
-    rendered: list[Record], config: FeatureConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rendered: list[Record], config: TokenConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DFERKIT_MODELS", raising=False)
     with pytest.raises(ConfigError, match="face detector"):

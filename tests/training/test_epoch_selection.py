@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
-from small_grace import SMALL, labelled_clips
+from small_grace import SMALL, dataset, labelled, labelled_clips
 from torch.nn import functional as F
 
 from dferkit.errors import CheckpointError
 from dferkit.losses import weighted_focal
 from dferkit.models.grace import Grace
+from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.rows import TokenRows, digest_rows, not_finite, take_rows
-from dferkit.training.loop import TrainingConfig, predict_probabilities, train_grace
+from dferkit.training.loop import TrainingConfig, train_steps
+from dferkit.training.score import predict_probabilities
 from dferkit.training.selection import EpochSelection
 
 QUICK = TrainingConfig(epochs=6, batch=14, save_every_epochs=2, learning_rate=3e-3)
+
+
+def train(data: TokenDataset, config: TrainingConfig, **more: Any) -> Grace:
+    """A new model, trained."""
+    torch.manual_seed(config.seed)
+    return train_steps(Grace(SMALL), data, config, **more)
 
 
 def weights(model: Grace) -> bytes:
@@ -41,14 +50,14 @@ class Scripted(EpochSelection):
 
 def test_the_earliest_of_the_best_is_kept() -> None:
     chosen = Scripted([0.25, 0.75, 0.5, 0.75, 0.0, 0.25])
-    last = train_grace(SMALL, *labelled_clips(), config=QUICK, selection=chosen)
+    last = train(labelled(), QUICK, selection=chosen)
     assert chosen.scores == chosen.script
     assert chosen.epoch == 2
     assert chosen.best is not None
     assert weights(chosen.best) == chosen.seen[1]
     assert weights(last) == chosen.seen[5]
     # Looking changes nothing: the same run without it ends with the same weights.
-    assert weights(train_grace(SMALL, *labelled_clips(), config=QUICK)) == weights(last)
+    assert weights(train(labelled(), QUICK)) == weights(last)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -63,11 +72,11 @@ def test_selection_goes_on_after_an_interruption(tmp_path: Path, stop: int) -> N
             raise Stop
 
     whole = Scripted(script)
-    train_grace(SMALL, *labelled_clips(), config=QUICK, selection=whole)
+    train(labelled(), QUICK, selection=whole)
     with pytest.raises(Stop):
-        train_grace(SMALL, *labelled_clips(), config=QUICK, selection=Scripted(script), state=tmp_path, on_progress=end)
+        train(labelled(), QUICK, selection=Scripted(script), state=tmp_path, on_progress=end)
     again = Scripted(script)
-    train_grace(SMALL, *labelled_clips(), config=QUICK, selection=again, state=tmp_path)
+    train(labelled(), QUICK, selection=again, state=tmp_path)
     assert (again.scores, again.epoch) == (script, 4)
     assert again.best is not None
     assert whole.best is not None
@@ -83,12 +92,12 @@ def test_a_state_of_other_clips_is_not_continued(tmp_path: Path) -> None:
             super().__init__([0.25] * 6)
             self.key = key
 
-    train_grace(SMALL, visual, texts, target, config=QUICK, selection=Known("a"), state=tmp_path)
+    train(dataset(visual, texts, target), QUICK, selection=Known("a"), state=tmp_path)
     with pytest.raises(CheckpointError, match="other settings"):
-        train_grace(SMALL, visual, texts, target, config=QUICK, selection=Known("b"), state=tmp_path)
+        train(dataset(visual, texts, target), QUICK, selection=Known("b"), state=tmp_path)
     with pytest.raises(CheckpointError, match="other settings"):
-        train_grace(SMALL, visual, texts[::-1], target, config=QUICK, selection=Known("a"), state=tmp_path)
-    train_grace(SMALL, visual, texts, target, config=QUICK, selection=Known("a"), state=tmp_path)
+        train(dataset(visual, texts[::-1], target), QUICK, selection=Known("a"), state=tmp_path)
+    train(dataset(visual, texts, target), QUICK, selection=Known("a"), state=tmp_path)
 
 
 def test_shares_are_a_soft_target() -> None:
@@ -112,10 +121,8 @@ def test_training_on_shares_moves_the_answers_towards_them() -> None:
     other = (target + 1) % num_classes
     shares = 0.5 * np.eye(num_classes)[target] + 0.5 * np.eye(num_classes)[other]
     config = TrainingConfig(epochs=40, batch=14, learning_rate=5e-3, weight_decay=0.01, token_noise=0.1)
-    hard, soft = (
-        predict_probabilities(train_grace(SMALL, visual, texts, target, shares=s, config=config), visual, texts)
-        for s in (None, shares)
-    )
+    data = dataset(visual, texts, target)
+    hard, soft = (predict_probabilities(train(replace(data, soft_target=s), config), data) for s in (None, shares))
     rows = np.arange(len(target))
     assert soft[rows, other].mean() > hard[rows, other].mean() + 0.1
 
@@ -152,10 +159,10 @@ def test_rows_on_disk_are_the_rows(tmp_path: Path) -> None:
 def test_training_from_disk_gives_the_same_bytes(tmp_path: Path) -> None:
     visual, texts, target = labelled_clips()
     rows = stored(tmp_path, visual, 9)
-    held = train_grace(SMALL, visual, texts, target, config=QUICK)
-    read = train_grace(SMALL, rows, texts, target, config=QUICK)
+    in_memory, on_disk = dataset(visual, texts, target), dataset(rows, texts, target)
+    held, read = train(in_memory, QUICK), train(on_disk, QUICK)
     assert weights(held) == weights(read)
-    np.testing.assert_array_equal(predict_probabilities(held, visual, texts), predict_probabilities(read, rows, texts))
+    np.testing.assert_array_equal(predict_probabilities(held, in_memory), predict_probabilities(read, on_disk))
     state = tmp_path / "state"
-    train_grace(SMALL, rows, texts, target, config=replace(QUICK, epochs=2), state=state)
+    train(on_disk, replace(QUICK, epochs=2), state=state)
     assert (state / "state.json").is_file()

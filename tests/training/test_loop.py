@@ -84,9 +84,7 @@ def test_stopped_and_continued_is_uninterrupted(epoch: int, tmp_path: Path) -> N
     with pytest.raises(Stop):
         train(SMALL, labelled(), QUICK, state=tmp_path, on_progress=stop_after(epoch))
     seen: list[int] = []
-    rest = train(
-        SMALL, labelled(), QUICK, state=tmp_path, on_progress=lambda done, of, loss: seen.append(done)
-    )
+    rest = train(SMALL, labelled(), QUICK, state=tmp_path, on_progress=lambda done, of, loss: seen.append(done))
     assert weights(rest) == weights(whole)
     assert seen[0] == epoch // 2 * 2 + 1
 
@@ -121,9 +119,7 @@ def test_killed_and_continued_is_uninterrupted(tmp_path: Path) -> None:
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     first = train(SMALL, labelled(), QUICK, state=tmp_path)
-    again = train(
-        SMALL, labelled(), QUICK, state=tmp_path, on_progress=lambda *_: pytest.fail("trained")
-    )
+    again = train(SMALL, labelled(), QUICK, state=tmp_path, on_progress=lambda *_: pytest.fail("trained"))
     assert weights(again) == weights(first)
 
 

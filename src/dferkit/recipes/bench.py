@@ -92,7 +92,8 @@ class BenchRun:
                 raise ConfigError(
                     "a seed is no setting of bench: it trains with seeds 0, 1, …; give their number with --seeds"
                 )
-            if head == family:
+            # A model in closed form has no training that a setting of its family could change.
+            if head == family and not (rest.startswith("training.") and find_model(name).learns == "solution"):
                 found.append(rest)
         return TrainingSpec(
             model=name, encoder=self.encoder_of(name), settings=tuple(found), seed=seed, device=self.device
@@ -122,7 +123,11 @@ def run_bench(data: Path | str, out: Path | str, run: BenchRun, *, report: Repor
         ManifestError: No such data, or a table without a training and a test side.
     """
     out, progress = Path(out), report or (lambda stage, done, of, note: None)
-    for name in run.models:
+    named = {setting.partition(".")[0] for setting in run.settings}
+    others = [name for name, entry in MODELS.items() if entry.family in named and entry.learns != "solution"]
+    for name in dict.fromkeys(
+        (*run.models, *others)
+    ):  # a wrong setting is refused, also of models that are not compared
         run.spec_of(name, 0).plan()
     towers = _towers(run)
     clips, folds = _open(Path(data), out, run)
