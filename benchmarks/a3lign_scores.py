@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from dferkit.labels import BASIC
-from dferkit.recipes.bench_run import BenchRun, run_bench
+from dferkit.models.registry import MODELS as KNOWN
+from dferkit.recipes.bench import BenchRun, run_bench
+from dferkit.recipes.data import DataOptions
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 from dferkit.synthetic.probes import render_order_probe
-from dferkit.training.contenders import CONTENDERS
 
 MODELS = (
     "class_prior", "mean_pooled", "text_only", "vision_only", "grace", "videomae_cross_entropy", "videomae_focal", "clip_zero_shot",
@@ -55,11 +56,23 @@ def main() -> None:
     pairs = render_order_probe(BenchmarkConfig(clips=2 * given.pairs, seed=78), given.work / "pairs")
 
     def bench(
-        name: str, data: Path, models: tuple[str, ...], seeds: int, tokens: int, *more: str, **others: Any
+        name: str,
+        data: Path,
+        models: tuple[str, ...],
+        seeds: int,
+        tokens: int,
+        *more: str,
+        labels: tuple[str, ...] | None = None,
     ) -> Path:
         out = given.work / name
-        run = BenchRun(models=models, clip=given.clip, seeds=seeds, settings=(f"tokens={tokens}", *more), **others)
-        print(run_bench(data, out, run, workers=given.workers).table, flush=True)
+        run = BenchRun(
+            models=models,
+            clip=given.clip,
+            seeds=seeds,
+            settings=(f"a3lign.model.num_tokens={tokens}", *more),
+            options=DataOptions(labels=labels, workers=given.workers),
+        )
+        print(run_bench(data, out, run).table, flush=True)
         return out
 
     table = bench("table", natural, MODELS, given.seeds, given.tokens)
@@ -67,7 +80,14 @@ def main() -> None:
     order = bench("order", pairs, READS_ORDER, given.seeds, given.tokens, labels=("onset", "offset"))
     sweep = {
         f"{sentences} × {tokens}": _rows(
-            bench(f"sweep-{sentences}-{tokens}", natural, ("a3lign",), 1, tokens, f"sentences={sentences}")
+            bench(
+                f"sweep-{sentences}-{tokens}",
+                natural,
+                ("a3lign",),
+                1,
+                tokens,
+                f"a3lign.model.num_sentences={sentences}",
+            )
         )["a3lign"]
         for sentences, tokens in SWEEP
     }
@@ -87,7 +107,7 @@ def main() -> None:
 def _rows(out: Path, *, seeds: int | None = None) -> dict[str, dict[str, Any]]:
     """Per model: UAR of each seed, the mean of their intervals' ends, and what frames in random order and reversed change."""
     rows: dict[str, dict[str, Any]] = {}
-    for name in CONTENDERS:
+    for name in KNOWN:
         done = sorted((out / name).glob("seed-*/metrics.json"))[:seeds]
         if not done:
             continue

@@ -29,7 +29,7 @@ from dferkit.pipeline import Answer, Model, Reading, Settings, check_ranking, ev
 from dferkit.schema import DeletionTest, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
-from dferkit.training.loop import whole_plans
+from dferkit.training.score import whole_plans
 
 SEED, GRID = 78, (8, 8)
 Tested = dict[str, DeletionTest]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from dferkit.datasets import read_release
 from dferkit.preparation import PrepareConfig, prepare_faces
-from dferkit.recipes.bench_run import BenchRun, run_bench
+from dferkit.recipes.bench import BenchRun, run_bench
+from dferkit.recipes.data import DataOptions
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 
@@ -41,9 +42,14 @@ def main() -> None:
     for with_flip in (False, True):
         out = given.work / ("mirrored" if with_flip else "plain")
         run = BenchRun(
-            models=MODELS, clip=given.clip, seeds=given.seeds, with_flip=with_flip, settings=(f"tokens={given.tokens}",)
+            models=MODELS,
+            clip=given.clip,
+            seeds=given.seeds,
+            with_flip=with_flip,
+            settings=(f"a3lign.model.num_tokens={given.tokens}",),
+            options=DataOptions(workers=given.workers),
         )
-        print(run_bench(store, out, run, workers=given.workers).table, flush=True)
+        print(run_bench(store, out, run).table, flush=True)
         for name in MODELS:
             uars[name]["mirrored" if with_flip else "plain"] = [
                 read_json(out / name / f"seed-{seed}" / "metrics.json")["uar"] for seed in range(given.seeds)

@@ -20,32 +20,31 @@ import torch
 from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
-from dferkit.errors import DataError
 from dferkit.evaluation.claims import localisation_claim, on_crop, phrase_masses
 from dferkit.evaluation.metrics import confusion_matrix, paired_difference, uar
 from dferkit.labels import BASIC
-from dferkit.models.registry import MODELS, variant
-from dferkit.models.grace import GraceConfig
-from dferkit.models.joint_space import load_joint_space
+from dferkit.models.registry import MODELS
 from dferkit.parallel import run_parallel
 from dferkit.reports.tables import clean_json
 from dferkit.storage import digest_file, write_json
 from dferkit.synthetic import BenchmarkConfig, read_truth, render_benchmark
-from dferkit.tokens.dataset import ClipSet, TextSides, caption_split, clip_set
-from dferkit.tokens.features import FeatureConfig, Features, extract_features
-from dferkit.training.loop import TrainingConfig, predict_plans
-from dferkit.training.row import base_config, train_row
+from dferkit.tokens.captioned import caption_other_clips, caption_training_clips, fit_guide, with_texts
+from dferkit.tokens.dataset import TokenDataset
+from dferkit.tokens.features import TokenConfig, extract_features
+from dferkit.training.fit import fit
+from dferkit.training.score import predict_outputs, whole_plans
+from dferkit.training.spec import TrainingSpec
+
+VARIANTS = [name for name, entry in MODELS.items() if entry.family == "grace"]
 
 
-def split_clips(out: Path, motion: str = "tokens") -> tuple[Features, np.ndarray, ClipSet, ClipSet, TextSides]:
-    """Features and captions of the train and test people, from the cache."""
-    features = extract_features(
-        read_manifest(out / "clips.csv"), out / f"cache-{motion}", FeatureConfig(face="haar", motion=motion)
+def split_clips(out: Path, motion: str = "tokens") -> tuple[TokenDataset, TokenDataset]:
+    """Tokens of the train and test people, from the cache."""
+    data = extract_features(
+        read_manifest(out / "clips.csv"), out / f"cache-{motion}", TokenConfig(face="haar", motion=motion)
     )
-    rows = {s: np.array([i for i, r in enumerate(features.records) if r.split == s]) for s in ("train", "test")}
-    clips = clip_set(features, BASIC)
-    train, test = clips.take(rows["train"]), clips.take(rows["test"])
-    return features, rows["test"], train, test, caption_split(train, test, TextEncoder(BOX_FOLDER / "text"))
+    train, test = (data.take([i for i, r in enumerate(data.records) if r.split == s]) for s in ("train", "test"))
+    return train, test
 
 
 def measure(job: tuple[str, int, str]) -> dict:
@@ -56,31 +55,30 @@ def measure(job: tuple[str, int, str]) -> dict:
     path = out / f"rows-{digest_file(out / 'clips.csv')[:8]}" / f"{name}-{seed}.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    features, rows, train, test, sides = split_clips(out, variant(name, GraceConfig()).motion_source)
-    base = base_config(train, TextEncoder(BOX_FOLDER / "text"), has_joint=True)
+    spec = TrainingSpec(model=name, seed=seed)
+    train, test = split_clips(out, spec.plan().model.motion_source)
+    encoder = TextEncoder(BOX_FOLDER / "text")
+    train = with_texts(train, caption_training_clips(train, encoder))
+    captioned = caption_other_clips(test, fit_guide(train), encoder)
+    test = with_texts(test, captioned)
     started = time.process_time()
-    row = train_row(
-        name, train, test, sides.train.tokens, sides.test.tokens, base, TrainingConfig(seed=seed),
-        joint=load_joint_space(BOX_FOLDER),
-    )  # fmt: skip
+    model = fit(train, spec).model
     seconds = time.process_time() - started
-    try:
-        plans = predict_plans(row.model, test.visual, sides.test.tokens, summary=test.summary, motion=test.motion)
-    except DataError:  # this variant aligns no words with the video
-        plans = []
+    outputs = list(predict_outputs(model, test))
+    plans = whole_plans(outputs, captioned.tokens) if outputs[0].alignment is not None else []
     phrases = []
-    if plans and row.model.config.text in ("tokens", "phrases"):
-        for i, place in enumerate(rows):
-            truth = read_truth(out, Path(features.records[place].clip_id).stem)
-            width, height = features.frame_sizes[place].tolist()
-            heat = on_crop(truth.heat, np.nanmean(features.boxes[place], 0), (width, height), features.grid)
+    if plans and model.config.text in ("tokens", "phrases"):
+        for i, record in enumerate(test.records):
+            truth = read_truth(out, Path(record.clip_id).stem)
+            width, height = test.frame_sizes[i].tolist()
+            heat = on_crop(truth.heat, np.nanmean(test.boxes[i], 0), (width, height), test.grid)
             phrases += phrase_masses(
-                sides.test.captions[i], sides.test.tokens[i], plans[i], heat.reshape(len(heat), -1), truth.au.max(0)
+                captioned.captions[i], captioned.tokens[i], plans[i], heat.reshape(len(heat), -1), truth.au.max(0)
             )
     found = {
         "name": name,
         "seed": seed,
-        "predicted": row.probabilities.argmax(1).tolist(),
+        "predicted": torch.cat([output.logits for output in outputs]).argmax(1).tolist(),
         "kept_tokens": float(np.mean([(plan.sum(0) > 0).sum() for plan in plans])) if plans else None,
         "localisation": localisation_claim(phrases),
         "train_seconds": seconds,
@@ -89,7 +87,7 @@ def measure(job: tuple[str, int, str]) -> dict:
     return found
 
 
-def summarise(rows: list[dict], test: ClipSet) -> dict:
+def summarise(rows: list[dict], test: TokenDataset) -> dict:
     """Per variant the mean UAR over seeds, and its paired difference from GRACE over people."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     of = {name: sorted((r for r in rows if r["name"] == name), key=lambda r: r["seed"]) for name in names}
@@ -121,17 +119,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=700)
     parser.add_argument("--seed", type=int, default=5, help="of the rendered people")
     parser.add_argument("--seeds", type=int, default=3, help="training runs per variant")
-    parser.add_argument("--only", nargs="*", default=list(VARIANTS), help="variants")
+    parser.add_argument("--only", nargs="*", default=VARIANTS, help="variants")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     render_benchmark(BenchmarkConfig(clips=options.clips, seed=options.seed), options.out, workers=options.workers)
-    _, _, train, test, _ = split_clips(options.out)
+    train, test = split_clips(options.out)
     jobs = [(name, seed, str(options.out)) for seed in range(options.seeds) for name in options.only]
     rows = []
     for row in run_parallel(measure, jobs, options.workers, in_order=False):
         rows.append(row)
         print(f"{len(rows)} of {len(jobs)}: {row['name']} seed {row['seed']}", flush=True)
-    table = summarise(sorted(rows, key=lambda r: (list(VARIANTS).index(r["name"]), r["seed"])), test)
+    table = summarise(sorted(rows, key=lambda r: (VARIANTS.index(r["name"]), r["seed"])), test)
     data = {"train_clips": len(train.target), "test_clips": len(test.target), "people_seed": options.seed,
             "test_subjects": len(set(test.subjects)), "seeds": options.seeds}  # fmt: skip
     write_json(options.out / "variants.json", clean_json({"data": data, "variants": table}))

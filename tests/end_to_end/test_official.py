@@ -287,7 +287,7 @@ def test_clips_without_media_count_as_failed_and_are_told(run_here: Run, stores:
         (["train", "grace", "--data", "STORE", "--select", "best"], "unknown selection rule 'best'"),
         (["train", "grace", "--data", "STORE", "--votes", "--fold", "1"], "run dferkit prepare with --votes"),
         (["train", "grase_dfew", "--data", "STORE"], "did you mean"),
-        (["evaluate", "--data", "STORE/faces"], "no store.json"),
+        (["evaluate", "--data", "STORE/faces"], "is no store of dferkit prepare"),
         (["transfer", "--test", "STORE", "--out", "x"], "give a store to train on"),
         (["encode", "STORE", "--encoder", "nowhere"], "no VideoMAE model"),
         (["train", "grace_dfew", "--data", "clips.csv"], "needs a store"),
@@ -323,14 +323,14 @@ def test_tokens_are_those_of_the_faces_and_kept(stores: Path, tmp_path: Path) ->
     from dferkit.encoders.box import BoxEncoder
 
     clip_id = faces.release.records[3].clip_id
-    rows = tokens.rows([clip_id], all_views=True)
-    assert tokens.view[rows].tolist() == [0, 1]
+    rows = tokens.of_clips([clip_id], all_views=True)
+    assert rows.view.tolist() == [0, 1]
     clip = faces.read(clip_id, ((np.arange(16) + 0.5) * faces.num_frames(clip_id) / 16).astype(int))
     expected = BoxEncoder().read([clip])[0]
-    np.testing.assert_allclose(tokens.features.visual[rows[:1].tolist()[0] : rows[0] + 1][0].float(), expected.tokens.values, atol=2e-2)  # fmt: skip
-    np.testing.assert_allclose(tokens.features.units[rows[0]], expected.action_units.intensity, atol=1e-5)
+    np.testing.assert_allclose(rows.visual[0].float(), expected.tokens.values, atol=2e-2)  # fmt: skip
+    np.testing.assert_allclose(rows.units[0], expected.action_units.intensity, atol=1e-5)
     lazy = open_tokens(faces, config, in_memory_bytes=0)
-    assert np.array_equal(lazy.features.visual[:], tokens.features.visual)  # type: ignore[arg-type]
+    assert np.array_equal(lazy.visual[:], tokens.visual)  # type: ignore[arg-type]
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     times = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
     encode_store(store, config, workers=1)

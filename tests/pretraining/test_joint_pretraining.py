@@ -110,7 +110,7 @@ def test_words_learn_to_find_their_cells_on_clips_never_seen(mass: str) -> None:
     unseen = known_clips(16, 1)
 
     def inside(of: Grace) -> float:
-        plans = whole_plans(predict_outputs(of, unseen.data), unseen.data)
+        plans = whole_plans(predict_outputs(of, unseen.data), unseen.data.texts)
         targets = [
             where_words_belong(c, t, u, h, 4)
             for c, t, u, h in zip(unseen.captions, unseen.data.texts, unseen.units, unseen.heat, strict=True)

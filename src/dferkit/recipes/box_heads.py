@@ -282,7 +282,7 @@ def _localise(
     captioned = _captions(head, clips, encoder)
     assert isinstance(head.model, Grace)
     read = with_texts(clips, captioned)
-    plans = whole_plans(predict_outputs(head.model, read), read)
+    plans = whole_plans(predict_outputs(head.model, read), captioned.tokens)
     phrases = []
     for i, plan in enumerate(plans):
         peak = data.au[part.rows[i]].astype(np.float32).max(0)

@@ -65,7 +65,7 @@ def _evidence(side: DemoSide, model: Model) -> list[ClipEvidence]:
     texts = tuple(load_texts(side.folder / "tokens" / "box-test.safetensors"))
     test = replace(side.test, texts=texts)
     outputs = list(predict_outputs(model.checkpoint.model, test))
-    plans = whole_plans(outputs, test)
+    plans = whole_plans(outputs, texts)
     motion = torch.cat([output.motion for output in outputs if output.motion is not None]).numpy()
     result = []
     for i, record in enumerate(side.test.records):

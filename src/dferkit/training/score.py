@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.errors import DataError
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.registry import find_model
-from dferkit.schema import ModelOutput
+from dferkit.schema import ModelOutput, TextTokens
 from dferkit.tokens.captioned import caption_unseen, with_texts
 from dferkit.tokens.dataset import AT_ONCE, TokenDataset
 from dferkit.training.about import check_tokens
@@ -84,7 +84,7 @@ def predict_probabilities(
     return predict_logits(model, data, batch=batch, device=device).softmax(1).numpy()
 
 
-def whole_plans(outputs: Iterable[ModelOutput], data: TokenDataset) -> list[np.ndarray]:
+def whole_plans(outputs: Iterable[ModelOutput], texts: Sequence[TextTokens]) -> list[np.ndarray]:
     """Per clip the plan over all visual tokens (pieces, steps · patches); tokens that were not kept have no mass.
 
     Raises:
@@ -92,11 +92,11 @@ def whole_plans(outputs: Iterable[ModelOutput], data: TokenDataset) -> list[np.n
     """
     plans: list[np.ndarray] = []
     for output in outputs:
-        if output.alignment is None or output.motion is None or data.texts is None:
+        if output.alignment is None or output.motion is None:
             raise DataError("this model aligns no words with the video; take one with video and text, such as grace")
         plan, index = output.alignment.plan, output.alignment.visual_index
         whole = plan.new_zeros(*plan.shape[:2], output.motion[0].numel())
         # Padding stands at -1 and carries no mass.
         whole.scatter_add_(2, index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1), plan)
-        plans += [clip[: len(data.texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
+        plans += [clip[: len(texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
     return plans
