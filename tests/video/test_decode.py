@@ -7,6 +7,7 @@ import resource
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -288,4 +289,11 @@ def test_titles_that_are_no_utf8(tmp_path: Path, name: str) -> None:
     content = path.read_bytes()
     assert title.encode() in content
     path.write_bytes(content.replace(title.encode(), "tïtel-öf-the-clip".encode("latin-1")))
+    assert _numbers(_one(path)) == list(range(16))
+
+
+def test_a_thumbnail_is_not_the_video(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "a.mp4", has_cover=True)
+    with av.open(str(path)) as file:
+        assert len(file.streams.video) == 2
     assert _numbers(_one(path)) == list(range(16))

@@ -74,6 +74,7 @@ TABLE: list[tuple[str, str, str, Callable[[Path], object]]] = [
     ("one_frame.mp4", "E_PICTURE", "single picture", lambda path: write_numbered(path, 1)),
     ("still.gif", "E_PICTURE", "still GIF", lambda path: write_numbered(path, 1, codec="gif", pix_fmt="rgb8")),
     ("sound.mp4", "E_NO_VIDEO_STREAM", "sound but no picture", write_sound),
+    ("album.mp4", "E_NO_VIDEO_STREAM", "sound but no picture", lambda path: write_sound(path, has_cover=True)),
     ("song.mp4", "E_NO_VIDEO_STREAM", "sound but no picture", _bytes(b"ID3\x04" + bytes(100))),
     ("wave.mp4", "E_NO_VIDEO_STREAM", "sound but no picture", _bytes(b"RIFF\0\0\0\0WAVEfmt " + bytes(100))),
     ("no_index.mp4", "E_TRUNCATED", "incomplete", _without_index),

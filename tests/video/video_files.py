@@ -8,6 +8,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 WIDTH, HEIGHT = 96, 64
 _BITS = 8
@@ -48,10 +51,12 @@ def write_video(
     gop: int = 12,
     container: str | None = None,
     metadata: dict[str, str] | None = None,
+    has_cover: bool = False,
 ) -> Path:
     """Write images as a video; ``pts`` in ticks of ``time_base`` for a variable rate."""
     with av.open(str(path), "w", format=container, container_options=container_options or {}) as output:
         output.metadata.update(metadata or {})
+        cover = _add_cover(output) if has_cover else None
         stream = output.add_stream(codec, rate=fps, options=options or {})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pix_fmt
@@ -62,6 +67,8 @@ def write_video(
             stream.set_display_rotation(rotation)
         if matrix is not None:
             stream.set_display_matrix(matrix)
+        if cover is not None:
+            _write_cover(output, cover)
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = number if pts is None else pts[number]
@@ -71,15 +78,30 @@ def write_video(
     return path
 
 
+def _add_cover(output: OutputContainer) -> VideoStream:
+    stream = output.add_stream("mjpeg", rate=1)
+    stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuvj420p"
+    stream.disposition = Disposition.attached_pic
+    return stream
+
+
+def _write_cover(output: OutputContainer, stream: VideoStream) -> None:
+    output.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(255), format="rgb24")))
+    output.mux(stream.encode())
+
+
 def write_numbered(path: Path, count: int = 16, **settings: object) -> Path:
     """A video of ``count`` numbered frames."""
     return write_video(path, [numbered_frame(number) for number in range(count)], **settings)
 
 
-def write_sound(path: Path) -> Path:
-    """A file with a sound track only."""
+def write_sound(path: Path, *, has_cover: bool = False) -> Path:
+    """A file with a sound track, and the cover of an album on request."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=44100)
+        cover = _add_cover(output) if has_cover else None
+        if cover is not None:
+            _write_cover(output, cover)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 44100
         frame.pts = 0

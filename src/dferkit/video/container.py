@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from dferkit.errors import ConfigError, VideoError
@@ -211,7 +212,8 @@ def _unopened(name: str, is_cut: bool) -> VideoError:
 
 
 def _choose_stream(container: InputContainer, name: str, is_cut: bool, limits: Limits) -> VideoStream:
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+    # FFmpeg gives the cover of a sound file, or the thumbnail of a video, as a video stream.
+    streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
     if not streams:
         if container.streams.audio:
             raise has_no_picture(name)
@@ -227,8 +229,3 @@ def _choose_stream(container: InputContainer, name: str, is_cut: bool, limits: L
     # One thread: many clips are prepared side by side, and a decoder's own threads multiply memory.
     stream.codec_context.thread_count = 1
     return stream
-
-
-def _is_cover(stream: VideoStream) -> bool:
-    """An album cover in a sound file is a video stream to FFmpeg."""
-    return "attached_pic" in str(getattr(stream, "disposition", "")).lower()

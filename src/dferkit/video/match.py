@@ -24,7 +24,7 @@ def match_video(names: Iterable[str], video: str, where: str) -> str | None:
         return None
     if len(found) > 1:
         raise ManifestError(
-            f"{where}: {path_end(found[0])} and {path_end(found[1])} both fit {path_end(video)}; write the videos with their folders"
+            f"{where}: {len(found)} names, such as {path_end(found[0])}, fit {path_end(video)} equally well; write the videos with their folders"
         )
     return found[0]
 
