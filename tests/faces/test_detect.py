@@ -20,7 +20,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert isinstance(build_detector("cropped"), WholeFrame)
     with pytest.raises(ConfigError, match="Did you mean yunet"):
         build_detector("yunnet")
-    with pytest.raises(ConfigError, match="no face detector"):
+    with pytest.raises(ConfigError, match="not a face detector"):
         build_detector("")
     with pytest.raises(BackendError, match="DFERKIT_MODELS"):
         build_detector("yunet")

@@ -45,7 +45,7 @@ GuideLabelsOption = Annotated[
 def open_outside(
     units: Path | None, guide: Path | None, guide_labels: Path | None, videos: Sequence[str]
 ) -> tuple[UnitTables | None, Guide | None]:
-    """What stands in for our own describer and coarse classifier.
+    """External action units and an external classifier, which replace the model's own.
 
     Raises:
         ConfigError: Class names without a classifier, or a file that is neither.
@@ -116,13 +116,13 @@ def open_checkpoint(name: str) -> Checkpoint:
 
 
 def refuse_options(data: Path, *, of_store: Mapping[str, object], of_manifest: Mapping[str, object]) -> None:
-    """Refuse options that would be without effect on this kind of data.
+    """Refuse options that have no effect on this kind of data.
 
     Args:
-        of_store, of_manifest: Values by option; None and False are those that were not given.
+        of_store, of_manifest: Values by option; None and False mean that the option was not given.
 
     Raises:
-        ConfigError: One of the other kind was given.
+        ConfigError: An option for the other kind of data was given.
     """
     given, kind = (of_manifest, "clips.csv") if data.is_dir() else (of_store, "a store of dferkit prepare")
     wrong = [option for option, value in given.items() if value is not None and value is not False]

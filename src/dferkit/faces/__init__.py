@@ -1,4 +1,4 @@
-"""Frames → face clip: where the faces are, who is who through the window, and one square crop per frame."""
+"""Frames → face clip: detect faces, follow each person through the window, cut one square crop per frame."""
 
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.clip import ClipFaces, read_clip_faces

@@ -1,4 +1,4 @@
-"""Face boxes a user already has, in py-feat's columns."""
+"""Face boxes from a CSV file of the user, in the columns of py-feat."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class BoxFile:
         return picked
 
     def boxes_at(self, frame: int, seconds: float) -> list[FaceBox]:
-        """Standard boxes of a frame, by its number where the file has numbers, else by its time."""
+        """Standard boxes of a frame, found by its number where the file has frame numbers, otherwise by its time."""
         if "frame" in self._table:
             rows = self._table[self._table["frame"] == frame]
         else:

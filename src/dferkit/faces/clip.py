@@ -1,4 +1,4 @@
-"""One labelled clip → one person's face clip, or the reason why there is none. What each status means is said here only."""
+"""One labelled clip → the face clip of one person, or a status with the reason why there is none."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dferkit.video import clip_window, index_source, spread_window
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipFaces:
-    """What one record gave.
+    """Faces of one record.
 
     Attributes:
         clip: None unless ``status.has_features``.
         frame_size: (width, height) of the upright frames, (0, 0) where none was decoded.
-        indices: Number of each sampled frame in the file. report: Of the decoding; None where nothing was decoded.
+        indices: Number of each sampled frame in the file. report: Report of the decoding; None where no frame was decoded.
     """
 
     clip: FaceClip | None
@@ -45,11 +45,11 @@ def read_clip_faces(
     margin: float = CROP_MARGIN,
     landmarker: FaceLandmarker | None = None,
 ) -> ClipFaces:
-    """Decode a whole clip and cut out its largest person. What cannot be used is a status, not an exception.
+    """Decode a whole clip and cut out the largest face. A clip that cannot be used gives a status, not an exception.
 
     Args:
-        num_samples: Moments, spread evenly over the time; frames repeat in a short clip. None: the clip's own frames,
-            each once, ``max_frames`` of them at most (0 for all).
+        num_samples: Number of sampling times, spread evenly over the clip; frames repeat in a short clip. None: the clip's own
+            frames, each once, at most ``max_frames`` of them (0 for all).
     """
     try:
         source = index_source(record.video)

@@ -1,4 +1,4 @@
-"""Where the faces are in one picture. Every detector returns standard boxes (see ``geometry.py``)."""
+"""Face detectors for one picture. Every detector returns standard boxes (see ``geometry.py``)."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Detector(Protocol):
 
 
 class HaarDetector:
-    """OpenCV's frontal-face cascade: needs no download, misses profiles.
+    """OpenCV's cascade for frontal faces. It needs no download and misses profiles.
 
     Raises:
         BackendError: The installed OpenCV has no cascades (5 and later).
     """
 
     name = "haar"
-    # Time grows with the pixels and with the smallest face looked for: large pictures are reduced, small ones (a face
-    # that fills the picture) enlarged and searched for large faces only. Measured on real clips: 12 to 22 ms per large
-    # picture, 4 ms per 112-pixel one, no false hit in a cartoon.
+    # Time grows with the number of pixels and with a smaller minimum face. Large pictures are therefore reduced; small ones,
+    # which a face fills, are enlarged and searched for large faces only. Measured on real clips: 12 to 22 ms per large
+    # picture, 4 ms per picture of 112 pixels, no false detection in a cartoon.
     _LARGE_SIDE, _LARGE_FACE_SHARE = 320, 0.08
     _SMALL_SIDE, _SMALL_FACE_SHARE = 160, 0.3
     _MIN_NEIGHBORS = 4
@@ -91,7 +91,7 @@ class HaarDetector:
 
 
 class YuNetDetector:
-    """YuNet, a small network for faces in any pose, from an ONNX file the user has.
+    """YuNet, a small network for faces in any pose, read from an ONNX file of the user.
 
     Raises:
         BackendError: The file cannot be loaded.
@@ -139,7 +139,7 @@ class YuNetDetector:
 
 
 class WholeFrame:
-    """For clips that are faces already: the crop is the picture's centre square."""
+    """For clips that are cropped faces: the crop is the centre square of the picture."""
 
     name = "cropped"
 
@@ -154,7 +154,7 @@ def build_detector(spec: str = "auto", *, models_dir: Path | str | None = None) 
 
     Args:
         spec: ``auto`` (YuNet where its file is there, else Haar), ``haar``, ``yunet``, ``cropped``, or a CSV of boxes.
-        models_dir: Folder with the YuNet ONNX file; the environment variable DFERKIT_MODELS where not given.
+        models_dir: Folder with the YuNet ONNX file; by default that of the environment variable DFERKIT_MODELS.
 
     Raises:
         ConfigError: The name is unknown.
@@ -166,7 +166,7 @@ def build_detector(spec: str = "auto", *, models_dir: Path | str | None = None) 
     if spec not in _SPECS:
         near = difflib.get_close_matches(spec.lower(), _SPECS, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{spec!r} is no face detector.{hint} Known: {', '.join(_SPECS)}, or a CSV file of boxes")
+        raise ConfigError(f"{spec!r} is not a face detector.{hint} Known: {', '.join(_SPECS)}, or a CSV file of boxes")
     if spec == "cropped":
         return WholeFrame()
     if spec == "haar":
@@ -182,6 +182,6 @@ def build_detector(spec: str = "auto", *, models_dir: Path | str | None = None) 
 
 
 def front_end_key(detector: Detector | BoxFile) -> str:
-    """Name of a detector with the digest of the file it works from, if any: what a cache of its boxes is keyed by."""
+    """Key for a cache of a detector's boxes: its name, with the digest of its file if it has one."""
     path = getattr(detector, "path", None)
     return detector.name if path is None else f"{detector.name}:{digest_file(path)}"

@@ -1,4 +1,4 @@
-"""How a face moves between frames, without detecting it: sparse optical flow, scene cuts and likeness of patches."""
+"""Movement of a face between frames without detection: sparse optical flow, scene cuts and similarity of patches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CUT_DIFFERENCE = 18.0
 
 
 class Motion:
-    """Small grey copies of a window's frames, and what moves in them. Boxes are in pixels of the original frames."""
+    """Optical flow on small grey copies of a window's frames. Boxes are in pixels of the original frames."""
 
     def __init__(self, images: UInt8[np.ndarray, "frames height width 3"]) -> None:
         height, width = images.shape[1:3]
@@ -25,13 +25,13 @@ class Motion:
         size = (max(1, round(width * self._scale)), max(1, round(height * self._scale)))
         self._greys: list[Grey] = []
         for image in images:
-            # Reduced before turning grey: the other way round costs three times as much on large frames.
+            # Reduced before the conversion to grey: the other order costs three times as much on large frames.
             small = image if self._scale == 1.0 else _reduce(image, size)
             self._greys.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         self.is_cut = find_cuts(self._greys)
 
     def carry(self, box: Box, start: int, end: int) -> Box | None:
-        """The box of frame ``start`` moved to the next or previous frame ``end``; None where too little holds on."""
+        """The box of frame ``start`` moved to the next or previous frame ``end``; None where too few points can be followed."""
         x, y, width, height = box * self._scale
         points = _grid(x + 0.12 * width, y + 0.12 * height, 0.76 * width, 0.76 * height)
         shape = self._greys[start].shape
@@ -55,7 +55,7 @@ class Motion:
         shift = np.median(after - before, axis=0)
         grown = _growth(before, after)
         center = np.array([x + width / 2, y + height / 2])
-        # The middle of the points need not be the middle of the box; growth moves them apart.
+        # The centre of the points may differ from the centre of the box, so growth moves the two apart.
         center = center + shift + (grown - 1) * (center - np.median(before, axis=0))
         side = np.array([width, height]) * grown
         return np.concatenate([center - side / 2, side]) / self._scale
@@ -77,7 +77,7 @@ class Motion:
 
 
 def find_cuts(greys: list[Grey]) -> Bool[np.ndarray, " frames"]:
-    """True for a frame that does not continue the one before: little in common and much changed."""
+    """True for a frame that differs much from the one before and correlates little with it."""
     thumbs = [
         cv2.GaussianBlur(cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA), (3, 3), 0).astype(np.float64)
         for grey in greys
@@ -93,7 +93,7 @@ def find_cuts(greys: list[Grey]) -> Bool[np.ndarray, " frames"]:
 
 
 def _reduce(image: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    # Skipping pixels first makes 1080p three times cheaper; what is left is averaged.
+    # Skipping pixels first makes 1080p three times cheaper; the remaining pixels are averaged.
     skip = max(1, image.shape[1] // (size[0] * 3))
     return cv2.resize(np.ascontiguousarray(image[::skip, ::skip]), size, interpolation=cv2.INTER_AREA)
 

@@ -1,4 +1,4 @@
-"""One meaning of a face box, whoever found the face, so that every front end frames a face alike."""
+"""The standard face box, which every detector returns, so that crops do not depend on the detector."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from jaxtyping import Bool, Int
 
 from dferkit.schema import FaceBox
 
-# A standard box is a square from the middle of the forehead to just under the lower lip, as OpenCV's Haar cascade draws
-# it. Grown by this share of its side on each side it holds brows and chin, and little else: every pixel of hair is one
-# less for the mouth.
+# A standard box is a square from the middle of the forehead to just under the lower lip, like the boxes of OpenCV's Haar
+# cascade. Grown by this share of its side on each side, it holds brows and chin and little hair, which leaves more pixels for
+# the mouth.
 CROP_MARGIN = 0.07
 
 # From a tight box (hair line to chin, ear to ear: YuNet, RetinaFace, py-feat) to a standard one: medians over frames of
-# real clips where both detectors saw the face.
+# real clips in which both detectors found the face.
 _TIGHT_SIDE = 1.04
 _TIGHT_SHIFT_Y = -0.035
 
 
 def standard_from_tight(box: FaceBox) -> FaceBox:
-    """The standard box of a face whose tight box is known."""
+    """The standard box for a tight box of the same face."""
     side = _TIGHT_SIDE * (box.width * box.height) ** 0.5
     center_x = box.x + box.width / 2
     center_y = box.y + box.height / 2 + _TIGHT_SHIFT_Y * box.height
@@ -29,7 +29,7 @@ def standard_from_tight(box: FaceBox) -> FaceBox:
 
 
 def nearest_found(found: Bool[np.ndarray, " frames"]) -> Int[np.ndarray, " frames"]:
-    """For each frame the nearest one that is found, the earlier of two; at least one must be."""
+    """For each frame the number of the nearest found frame, the earlier one of two. At least one must be found."""
     there = np.flatnonzero(found)
     return there[np.abs(np.arange(len(found))[:, None] - there).argmin(1)]
 

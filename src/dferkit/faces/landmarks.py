@@ -1,7 +1,7 @@
 """Landmarks, blend shapes and head pose of one person's face, by MediaPipe's Face Landmarker (extra ``landmarks``).
 
-The landmarker sees the face that was found and followed already, cut out with room around it: it works with every detector and for small faces,
-and it never changes who the person is.
+The landmarker reads a crop around a face that was detected and tracked before. It therefore works with every detector and for small faces, and it
+always measures the tracked person.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from dferkit.storage import digest_file
 
 NUM_POINTS, NUM_SHAPES = 478, 52
 _INPUT_SIZE = 256
-_MARGIN = 0.35  # the landmarker wants the whole head; from .2 to .5 it finds the same faces
+_MARGIN = 0.35  # the landmarker needs the whole head; from .2 to .5 it finds the same faces
 
 
 @contextlib.contextmanager
 def _quiet_native_code() -> Iterator[None]:
-    """MediaPipe and TensorFlow Lite tell of every graph on the process's stderr, past Python and whatever log level is set."""
+    """Silence MediaPipe and TensorFlow Lite, which write to the process's stderr from native code whatever the log level is."""
     sys.stderr.flush()
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -47,9 +47,9 @@ def _quiet_native_code() -> Iterator[None]:
 
 
 def _close_before_end(landmarker: FaceLandmarker) -> None:
-    """Whoever forgets to close: MediaPipe cannot do it once its threads are gone, and says so in a traceback.
+    """Close a landmarker that its user did not close; once its threads have ended, MediaPipe prints a traceback instead.
 
-    ``atexit`` runs after the threads have ended; what ``concurrent.futures`` itself uses runs before.
+    ``atexit`` runs after the threads have ended; the hook that ``concurrent.futures`` uses runs before.
     """
     known = weakref.ref(landmarker)
 
@@ -78,7 +78,7 @@ class FaceLandmarker:
         self.path = Path(path)
         if not self.path.is_file():
             raise BackendError(
-                f"{self.path.name}: no such landmarker file; dferkit models get face-landmarker tells where it comes from and fetches it"
+                f"{self.path.name}: no such landmarker file; dferkit models get face-landmarker shows its source and fetches it"
             )
         try:
             import mediapipe
@@ -99,7 +99,9 @@ class FaceLandmarker:
         try:
             with _quiet_native_code():
                 self._landmarker = vision.FaceLandmarker.create_from_options(options)
-                self.look(np.zeros((_INPUT_SIZE, _INPUT_SIZE, 3), np.uint8))  # some graphs speak at their first picture
+                self.detect(
+                    np.zeros((_INPUT_SIZE, _INPUT_SIZE, 3), np.uint8)
+                )  # some graphs write to stderr at their first picture
         except (RuntimeError, ValueError) as error:
             raise BackendError(
                 f"{self.path.name} is not a face landmarker that MediaPipe can load; get it anew with dferkit models get face-landmarker"
@@ -115,17 +117,17 @@ class FaceLandmarker:
 
     @property
     def key(self) -> str:
-        """Name and digest of the file: what a cache of its answers is keyed by."""
+        """Key for a cache of the landmarker's results: its name with the digest of its file."""
         return f"{self.name}:{digest_file(self.path)}"
 
     def close(self) -> None:
-        """Give the native memory back; without it the interpreter's end prints an ignored exception."""
+        """Free the native memory; otherwise an ignored exception is printed when the interpreter ends."""
         if self._landmarker is not None:
             self._landmarker.close()
             self._landmarker = None
 
-    def look(self, crop: UInt8[np.ndarray, "size size 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Landmarks (478, 3) in shares of the crop's side, blend shapes (52,), head pose (4, 4); None without a face."""
+    def detect(self, crop: UInt8[np.ndarray, "size size 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Landmarks (478, 3) in shares of the crop's side, blend shapes (52,), head pose (4, 4); None where no face is found."""
         found = self._landmarker.detect(self._image(image_format=self._format, data=np.ascontiguousarray(crop)))
         if not found.face_landmarks or not found.face_blendshapes or not found.facial_transformation_matrixes:
             return None
@@ -136,14 +138,14 @@ class FaceLandmarker:
 
 
 def measure_geometry(frames: Frames, track: FaceTrack, landmarker: FaceLandmarker) -> FaceGeometry:
-    """Landmarks of one person in every frame where the face was found and the landmarker sees it."""
+    """Landmarks of one person in every frame where both the detector and the landmarker find the face; NaN in the others."""
     count = len(track.found)
     landmarks = np.full((count, NUM_POINTS, 3), np.nan, np.float32)
     shapes = np.full((count, NUM_SHAPES), np.nan, np.float32)
     pose = np.full((count, 4, 4), np.nan, np.float32)
     for i in np.flatnonzero(track.found):
         box = track.boxes[i]
-        seen = landmarker.look(crop_face(frames.images[i], box, size=_INPUT_SIZE, margin=_MARGIN))
+        seen = landmarker.detect(crop_face(frames.images[i], box, size=_INPUT_SIZE, margin=_MARGIN))
         if seen is None:
             continue
         points, shapes[i], pose[i] = seen
@@ -156,7 +158,7 @@ def measure_geometry(frames: Frames, track: FaceTrack, landmarker: FaceLandmarke
 
 
 def landmarker_file(spec: str) -> Path:
-    """The task file of a name, for work that cannot be done without one.
+    """The task file of a name, for work that needs one.
 
     Raises:
         BackendError: ``auto``, and DFERKIT_MODELS has none; or the named file is missing. MissingExtraError: MediaPipe is not installed.
@@ -189,5 +191,5 @@ def open_landmarker(spec: str = "auto") -> FaceLandmarker | None:
         except MissingExtraError:
             return None
     if not spec.lower().endswith(".task"):
-        raise ConfigError(f"{spec!r} is no landmarker; give auto, none, or a .task file (or set {FOLDER_VARIABLE})")
+        raise ConfigError(f"{spec!r} is not a landmarker; give auto, none, or a .task file (or set {FOLDER_VARIABLE})")
     return FaceLandmarker(spec)

@@ -1,4 +1,4 @@
-"""Figures a user can check a face clip by, and what they warn of."""
+"""Quality measures of a face clip, with warnings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIN_COVERAGE = 0.5
 
 
 def assess(images: UInt8[np.ndarray, "frames size size 3"], track: FaceTrack) -> FaceQuality:
-    """Measure the crops of one track; only frames with a face count, but for ``coverage``.
+    """Measure the crops of one track. All measures but ``coverage`` use frames with a face only.
 
     Warnings: ``W_FEW_FACE_FRAMES`` (below half), ``W_SMALL_FACE``, ``W_BLUR``, ``W_DARK``, ``W_BRIGHT``, ``W_JITTER``,
     ``W_MULTIPLE_FACES``.

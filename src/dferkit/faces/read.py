@@ -1,4 +1,4 @@
-"""One video or folder of frames → its windows, each with its frames' geometry and the face clips found in it."""
+"""One video or folder of frames → its windows, each with the face clips found in it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from dferkit.schema import DecodeReport, FaceClip, FaceTrack, Frames
 from dferkit.video import FrameFolder, VideoIndex, Window, decode_source
 
 CLIP_SIZE = 112
-# Shares of the sampled frames with a face: below the first there is no answer, below the second a weak one.
+# Shares of the sampled frames with a face. Below the first share there is no answer, below the second the answer is weak.
 NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowFaces:
-    """What one window showed; its pictures are dropped, the crops stay.
+    """Faces of one window; whole pictures are not kept, crops are.
 
     Attributes:
         timestamps, indices: Of the sampled frames.
         clips: One face clip per person, largest first; empty when no face was found.
-        num_people: People seen, also when only one was asked for.
+        num_people: People found, also where only the largest was asked for.
         frame_size: (width, height) of the upright frames.
     """
 
@@ -53,7 +53,7 @@ def read_faces(
     video_name: Path | str | None = None,
     landmarker: FaceLandmarker | None = None,
 ) -> Iterator[WindowFaces]:
-    """Decode, find, follow and cut the faces of each window; with a landmarker, measure them too.
+    """Decode each window, detect, track and crop its faces; with a landmarker, also measure them.
 
     Raises:
         VideoError: The file cannot be decoded.

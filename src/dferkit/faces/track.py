@@ -1,6 +1,6 @@
-"""One box per person and frame: detect now and then, follow in between, keep no false hit.
+"""One box per person and frame: detect in some frames, track in between, drop false detections.
 
-A track id says that boxes belong together within one window. It is no identity.
+A track id groups the boxes of one person within one window. It does not identify a person.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PEOPLE = ("largest", "all")
 
 _MIN_OVERLAP = 0.25
 _MAX_GAP_SECONDS = 0.5
-# A face between two detections may turn or speak, so it is held to less than one that is carried on alone.
+# Between two detections a face may turn or speak, so less similarity is required than beyond the last detection.
 _MIN_LIKENESS_BETWEEN = 0.3
 _MIN_LIKENESS_ALONE = 0.7
 
@@ -38,16 +38,16 @@ class _Trail:
 def track_faces(
     frames: Frames, detector: Detector | BoxFile, *, every: int = 4, people: str = "largest"
 ) -> list[FaceTrack]:
-    """Follow the faces of one window.
+    """Track the faces of one window.
 
-    The detector runs on every ``every``-th frame and the last one, and on the frames between two of these where they
-    do not show the same number of faces, so that it is known when a face comes or goes.
+    The detector runs on every ``every``-th frame and on the last one. Where two of these show different numbers of faces, it also
+    runs on the frames between them, to find when a face appears or disappears.
 
     Args:
         people: ``largest`` (largest mean area, then longest) or ``all``.
 
     Returns:
-        Tracks, largest first; empty where there is no face. Boxes are standard ones (``geometry.py``), smoothed.
+        Tracks, largest first; empty without a face. Boxes are standard ones (``geometry.py``), smoothed.
 
     Raises:
         ConfigError: ``every`` or ``people`` is out of range.
@@ -61,7 +61,7 @@ def track_faces(
     motion = Motion(frames.images)
     detections = _detect(frames, detector, every)
     trails = _link(detections, motion)
-    # One hit may be false; two that agree seldom are. A window with one or two looks cannot ask for more than one.
+    # A single detection may be false, two that agree rarely are. A window with one or two detector runs cannot require two.
     needed = 2 if len(detections) > 2 and not isinstance(detector, BoxFile) else 1
     filled = [_fill(trail, motion, frames.timestamps) for trail in trails if len(trail.hits) >= needed]
     filled.sort(key=lambda item: (-_mean_area(item[0]), -np.isfinite(item[0][:, 0]).sum()))
@@ -97,25 +97,25 @@ def _detect(frames: Frames, detector: Detector | BoxFile, every: int) -> dict[in
         return {i: detector.boxes_at(int(frames.indices[i]), float(frames.timestamps[i])) for i in range(count)}
     seen: dict[int, list[FaceBox]] = {}
 
-    def look(i: int) -> None:
-        # Frames repeat where a video has fewer than were asked for.
+    def run(i: int) -> None:
+        # Frames repeat where a video has fewer frames than samples.
         if i > 0 and i - 1 in seen and frames.indices[i] == frames.indices[i - 1]:
             seen[i] = seen[i - 1]
         else:
             seen[i] = detector.detect(frames.images[i])
 
-    looks = sorted({*range(0, count, every), count - 1})
-    for i in looks:
-        look(i)
-    for left, right in itertools.pairwise(looks):
+    chosen = sorted({*range(0, count, every), count - 1})
+    for i in chosen:
+        run(i)
+    for left, right in itertools.pairwise(chosen):
         if len(seen[left]) != len(seen[right]):
             for i in range(left + 1, right):
-                look(i)
+                run(i)
     return dict(sorted(seen.items()))
 
 
 def _link(detections: dict[int, list[FaceBox]], motion: Motion) -> list[_Trail]:
-    """Group detections into trails by overlap with where each face is expected."""
+    """Group detections into trails by their overlap with the expected box of each face."""
     trails: list[_Trail] = []
     previous = 0
     for frame, boxes in detections.items():
@@ -148,7 +148,7 @@ def _link(detections: dict[int, list[FaceBox]], motion: Motion) -> list[_Trail]:
 
 
 def _carry_on(motion: Motion, box: Float[np.ndarray, " 4"], start: int, end: int) -> Float[np.ndarray, " 4"] | None:
-    """The box followed over several frames; None across a cut."""
+    """The box tracked over several frames; None across a cut."""
     for i in range(start, end):
         if motion.is_cut[i + 1]:
             return None
@@ -175,7 +175,7 @@ def _fill(
 
 
 def _fill_between(boxes: Float[np.ndarray, "frames 4"], left: int, right: int, motion: Motion) -> None:
-    """Follow the face from one detection, and spread the error found at the next one over the way."""
+    """Track the face from one detection to the next, and distribute the error found there over the frames between."""
     if right - left < 2:
         return
     path = [boxes[left]]
@@ -194,7 +194,7 @@ def _fill_between(boxes: Float[np.ndarray, "frames 4"], left: int, right: int, m
 def _fill_alone(
     boxes: Float[np.ndarray, "frames 4"], start: int, step: int, motion: Motion, times: Float[np.ndarray, " frames"]
 ) -> None:
-    """Follow the face past its last detection (or back before its first) for half a second at most."""
+    """Track the face past its last detection (or back before its first) for at most half a second."""
     known = motion.patch(start, boxes[start])
     box, i = boxes[start], start
     while 0 <= i + step < len(times):
@@ -209,7 +209,7 @@ def _fill_alone(
 
 
 def _smooth(boxes: Float[np.ndarray, "frames 4"], is_cut: Bool[np.ndarray, " frames"]) -> Float[np.ndarray, "frames 4"]:
-    """Boxes without the detector's tremble: the size changes slowly, the place faster. Never across a cut or a gap."""
+    """Smooth the boxes, their size more than their position, but not across a cut or a gap."""
     smoothed = boxes.copy()
     found = np.isfinite(boxes[:, 0])
     run = np.cumsum(~found | is_cut)

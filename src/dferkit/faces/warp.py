@@ -1,4 +1,4 @@
-"""Cutting the face out of the frames: one square crop per frame, all alike."""
+"""Cut the face out of the frames: one square crop per frame, all of one size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dferkit.schema import FaceClip, FaceTrack, Frames
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoxJitter:
-    """A change of the crop that is the same for a whole clip, so that it never looks like movement.
+    """A change of the crop, equal for all frames of a clip so that it adds no movement.
 
     Attributes:
         shift_x, shift_y: Share of the crop's side.
@@ -37,7 +37,7 @@ class BoxJitter:
 
 
 def no_face_message(num_frames: int, detector: str) -> str:
-    """What to do when a detector finds nobody."""
+    """The message for a window or clip without a face, with what to try."""
     other = "Give" if detector.startswith("yunet") else "Try --face yunet, or give"
     return f"no face in {num_frames} sampled frames. {other} boxes as a CSV with --face, if there is one"
 
@@ -50,11 +50,10 @@ def warp_face(
     Args:
         size: Side of the crops in pixels.
         margin: Growth of the box on each side, as a share of its side; the default holds forehead and chin.
-        jitter: Augmentation in training.
+        jitter: Change of the crop.
 
     Returns:
-        Square crops; outside the frame the border is repeated. Frames without a face repeat the nearest frame that
-        has one.
+        Square crops; outside the frame the border is repeated. A frame without a face gets the crop of the nearest frame with one.
 
     Raises:
         NoFaceError: The track has no face in any frame.
@@ -94,7 +93,7 @@ def crop_face(
     center_x = x + width / 2 + jitter.shift_x * crop
     center_y = y + height / 2 + jitter.shift_y * crop
     crop *= jitter.scale
-    # Area interpolation exists for whole factors only: sample at about one pixel per pixel, then average.
+    # Area interpolation exists for whole factors only, so sample at about the frame's resolution, then average.
     factor = max(1, round(crop / size))
     fine = size * factor
     step = crop / fine

@@ -1,4 +1,4 @@
-"""Video file or folder of pictures → frames: what is in it, which moments to look at, the upright pictures of those moments."""
+"""Video file or folder of pictures → frames: index the file, choose the sampling times, decode upright pictures."""
 
 from dferkit.video.container import Limits, display_name, printable
 from dferkit.video.decode import decode_windows

@@ -1,8 +1,8 @@
-"""Opening a file that may be anything: refuse what is not a plain local video before a decoder sees it.
+"""Open a file of unknown content: anything but a plain local video is refused before a decoder reads it.
 
-FFmpeg opens far more than videos. A text file named ``clip.mp4`` can be a playlist that shows the frames of another
-file or asks a server, so the order here is: regular file, known first bytes, one allowed container family, no protocol
-but the handle we hold, known codec, bounded size.
+FFmpeg opens far more than videos. A text file named ``clip.mp4`` can be a playlist that shows frames of another file or
+connects to a server. The checks are, in this order: regular file, known first bytes, one allowed container family, no protocol
+but the open file handle, known codec, bounded size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dferkit.video.cut_short import is_cut_short
 from dferkit.video.first_bytes import READABLE, has_no_picture, sniff
 
 CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "gif", "prores", "flv1"})
-# Decoder names that differ from the codec's: libdav1d and libvpx are the same formats by other hands.
+# Decoders whose names differ from their codec's.
 _DECODER_CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "flv": "flv1"}
 _FAMILIES = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2", "matroska": "matroska,webm", "avi": "avi", "gif": "gif", "flv": "flv"}
 _LOCAL_ONLY = {"gif": "GIF", "flv": "FLV"}  # for files that the user names, not for uploads
@@ -37,17 +37,17 @@ _LOCAL_ONLY = {"gif": "GIF", "flv": "FLV"}  # for files that the user names, not
 # it. Their text is never read here, so none of it can reach an output.
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
 
-# What FFmpeg and PyAV raise on a damaged file: their own errors, and these, which leak through the binding.
+# What FFmpeg and PyAV raise on a damaged file: their own errors, and these of Python.
 MEDIA_ERRORS: tuple[type[Exception], ...] = (av.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What is refused as too large, so that a small file cannot take the machine.
+    """Limits above which a video is refused, so that a small file cannot use up the machine's memory.
 
     Attributes:
         max_pixels: Pixels of one frame.
-        max_seconds: Length by the frames' own times, not by what the header says.
+        max_seconds: Length by the times of the frames, not by the header.
         max_frames: Frames in the file.
     """
 
@@ -77,10 +77,10 @@ def open_video(
     """Open a video and choose its picture stream.
 
     Yields:
-        The container, the stream, and whether the file is shorter than its own structure says.
+        The container, the stream, and whether the file is shorter than its headers declare.
 
     Raises:
-        VideoError: The file is not a video dferkit reads; the code says why.
+        VideoError: The file is not a video that dferkit reads; ``code`` gives the reason.
     """
     name = display_name(path)
     with open_regular(path) as file:
@@ -93,9 +93,8 @@ def open_video(
         is_cut = is_cut_short(file, family, name)
         file.seek(0)
         try:
-            # protocol_whitelist=pipe: the handle we hold is the only thing FFmpeg may read; enable_drefs=0: no
-            # references to other files. `max_pixels` and `codec_whitelist` are left out because FFmpeg ignores them
-            # here; both are checked below.
+            # protocol_whitelist=pipe: FFmpeg may read the open file handle only. enable_drefs=0: no references to other
+            # files. FFmpeg ignores `max_pixels` and `codec_whitelist` here, so both are checked below.
             container = av.open(
                 file,
                 mode="r",
@@ -116,7 +115,7 @@ def open_video(
 
 
 def codec_name(stream: VideoStream) -> str:
-    """Name of the stream's codec, whichever decoder handles it; empty where FFmpeg has none."""
+    """Name of the stream's codec, independent of the decoder; empty where FFmpeg has none."""
     if stream.codec_context is None:
         return ""
     return _DECODER_CODECS.get(stream.codec_context.name, stream.codec_context.name)
@@ -138,14 +137,14 @@ def check_pixels(name: str, width: int, height: int, limits: Limits) -> None:
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file for reading, without ever waiting for one that is not.
+    """Open a regular file for reading; a pipe or device is refused without waiting for it.
 
     Raises:
         VideoError: ``E_NOT_FOUND``, ``E_NOT_REGULAR``, ``E_UNREADABLE`` or ``E_EMPTY``.
     """
     name = display_name(path)
     try:
-        # O_NONBLOCK: opening a FIFO nobody writes to would otherwise wait for ever.
+        # O_NONBLOCK: opening a FIFO without a writer would otherwise never return.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise _not_opened(path, name, error) from error
@@ -192,7 +191,7 @@ def _not_opened(path: Path, name: str, error: OSError | ValueError) -> VideoErro
 
 def _nearest_file(path: Path) -> str:
     if path.stem.isdecimal():
-        return ""  # every number is near to every other
+        return ""  # numbers always resemble each other, so no suggestion would help
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in itertools.islice(entries, 2000)]
@@ -223,9 +222,9 @@ def _choose_stream(container: InputContainer, name: str, is_cut: bool, limits: L
     stream = streams[0]
     codec = codec_name(stream)
     if codec not in CODECS:
-        found = f"the codec {codec}" if codec else "a codec that is not known"
+        found = f"the codec {codec}" if codec else "an unknown codec"
         raise VideoError(f"{name} uses {found}, which dferkit does not read: convert it to H.264", code="E_CODEC")
     check_pixels(name, stream.codec_context.width, stream.codec_context.height, limits)
-    # One thread: many clips are prepared side by side, and a decoder's own threads multiply memory.
+    # One thread: many clips are prepared in parallel, and decoder threads would multiply the memory.
     stream.codec_context.thread_count = 1
     return stream

@@ -1,4 +1,4 @@
-"""Is a file as long as its own structure says? Read from the container's headers, without a decoder."""
+"""Whether a file is as long as its headers declare, read without a decoder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MAX_BOXES = 100_000
 
 
 def is_cut_short(file: BinaryIO, family: str, name: str) -> bool:
-    """Whether the outermost structure runs past the end of the file. A decoder does not always notice.
+    """Whether the outermost structure continues past the end of the file, which a decoder does not always report.
 
     Raises:
-        VideoError: ``E_TRUNCATED`` where the index of an MP4 is missing altogether, so that nothing can be read.
+        VideoError: ``E_TRUNCATED`` where the index of an MP4 is missing, so that nothing can be read.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -31,7 +31,7 @@ def is_cut_short(file: BinaryIO, family: str, name: str) -> bool:
 
 
 def _is_flv_cut(file: BinaryIO, size: int) -> bool:
-    """The last four bytes of a whole file are the length of its last tag, whose own header agrees."""
+    """In a complete file the last four bytes are the length of the last tag, equal to the length in the tag's header."""
     file.seek(max(0, size - 4))
     length = int.from_bytes(file.read(4), "big")
     file.seek(max(0, size - 4 - length))
@@ -81,7 +81,7 @@ def _is_matroska_cut(file: BinaryIO, size: int) -> bool:
         field = header[id_length : id_length + length_bytes]
         mask = (1 << (7 * length_bytes)) - 1
         length = int.from_bytes(field, "big") & mask
-        if length == mask:  # a live recording: the length is not known
+        if length == mask:  # a live recording has no known length
             return False
         position += id_length + length_bytes + length
         if position > size:

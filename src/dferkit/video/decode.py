@@ -1,4 +1,4 @@
-"""One forward pass over a video that hands out the frames of each window. Memory does not grow with the file."""
+"""One forward pass over a video that yields the frames of each window. Memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dferkit.video.container import MEDIA_ERRORS, check_pixels, display_name, op
 from dferkit.video.index import VideoIndex
 from dferkit.video.sampling import Window
 
-# A seek costs about as much as decoding a second of video, so nearer frames are reached by decoding on.
+# A seek costs about as much as decoding a second of video, so nearer frames are reached by decoding.
 _SEEK_SECONDS = 1.5
-# Containers round times, Matroska to milliseconds: a sampling time this close before a frame belongs to that frame.
+# Containers round times (Matroska to milliseconds): a sampling time at most this far before a frame belongs to that frame.
 _ROUNDING_SECONDS = 0.002
 _SAME_SECONDS = 1e-4
 
@@ -28,13 +28,13 @@ _Picture = tuple[int, float, UInt8[np.ndarray, "height width 3"]]
 def decode_windows(index: VideoIndex, windows: Sequence[Window]) -> Iterator[Frames]:
     """Decode the sampled frames of each window, in the order of the windows' start.
 
-    Each sampling time gets the frame on display then, so frames repeat where the video has fewer than samples, and
-    16 samples of a clip of 16 frames are those frames (a sample in the middle of a frame's interval is as near to the
-    next frame as to its own). Windows may overlap; only the frames of windows in flight are held.
+    Each sampling time gets the frame that is displayed at that time. Frames repeat where the video has fewer frames than
+    samples, and 16 samples of a clip of 16 frames are those frames. Windows may overlap; only frames that are still needed are
+    kept in memory.
 
     Raises:
         VideoError: ``E_DECODE`` where no frame can be decoded, ``E_TOO_MANY_PIXELS`` where a frame is larger than the
-            header said, the codes of ``index_video`` where the file changed meanwhile.
+            header declares, the codes of ``index_video`` where the file has changed in the meantime.
     """
     pending = sorted(windows, key=lambda window: window.start_seconds)
     if not pending:
@@ -87,7 +87,7 @@ def _assemble(index: VideoIndex, window: Window, pictures: list[_Picture], sourc
 
 
 class _FrameSource:
-    """Frames by rising number, from one decoder that only moves forward."""
+    """Frames in rising order of their number, from one decoder that only moves forward."""
 
     def __init__(self, index: VideoIndex, container: InputContainer, stream: VideoStream) -> None:
         self.has_size_changed = False
@@ -109,14 +109,14 @@ class _FrameSource:
         return taken
 
     def get(self, number: int) -> _Picture:
-        """The frame of this number, or the one on display instead where it is damaged."""
+        """The frame of this number, or the frame before it where it is damaged."""
         target = float(self._index.timestamps[number])
         self._seek_towards(target)
         while self._current is None or self._current[0] < target - _SAME_SECONDS:
             following = next(self._decoded, None)
             if following is None:
                 break
-            # Times of a damaged file may jump back; what is shown never does.
+            # Times in a damaged file may jump back; frames are returned in rising order all the same.
             if self._current is None or following[0] > self._current[0]:
                 self._previous, self._current = self._current, following
         if self._current is None:
@@ -141,15 +141,15 @@ class _FrameSource:
         try:
             self._container.seek(ticks, stream=self._stream, backward=True)
         except MEDIA_ERRORS:
-            return  # a file without a usable index is decoded through
+            return  # a file without a usable index is decoded from here on
         self._decoded = self._decode()
-        # Between the seek and its key frame nothing is known; a frame from before the jump is kept only in case
-        # nothing follows.
+        # Frames between the seek and its key frame are unknown. The frame from before the jump is kept only for the case
+        # that no frame follows.
         self._previous = None
         self._current = (-np.inf, self._current[1]) if self._current is not None else None
 
     def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Time and frame, packet by packet, so that a damaged packet costs its own frame and not the rest."""
+        """Time and frame, packet by packet, so that a damaged packet loses its own frame only."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -170,7 +170,7 @@ class _FrameSource:
                 continue
             for frame in frames:
                 self._num_decoded += 1
-                # The decoder paints over what it could not read. The frame before is better than that, if there is one.
+                # The decoder fills in what it could not read. The frame before is better, if there is one.
                 if frame.is_corrupt:
                     self._num_damaged += 1
                     if self._current is not None:
@@ -181,7 +181,7 @@ class _FrameSource:
 
     def _seconds(self, frame: av.VideoFrame) -> float | None:
         if not self._index.has_presentation_times:
-            # A decoder gives frames in the order they are shown, which is all that is known of them.
+            # Without times, the order in which the decoder returns frames gives their numbers.
             number = self._num_decoded + self._num_lost - 1
             return float(self._index.timestamps[min(number, self._index.num_frames - 1)])
         if frame.pts is None:
@@ -196,8 +196,8 @@ class _FrameSource:
         check_pixels(display_name(index.path), frame.width, frame.height, index.limits)
         self._native_size = self._native_size or (frame.width, frame.height)
         self.has_size_changed |= self._native_size != (frame.width, frame.height)
-        # The size before turning: transposing is its own inverse. It differs from the frame's own where pixels are
-        # not square or the stream changes its size.
+        # The size before rotation (transposing is its own inverse). It differs from the frame's own size where pixels are
+        # not square or the size changes within the stream.
         width, height = index.orientation.size(index.width, index.height)
         image = index.orientation.apply(frame.to_ndarray(format="rgb24", width=width, height=height))
         number = int(np.searchsorted(index.timestamps, seconds + _SAME_SECONDS, side="right")) - 1

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say: the container family of a video, or what else it is."""
+"""The kind of a file by its first bytes: the container family of a video, or the kind of another file."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def sniff(file: BinaryIO, name: str) -> str:
         )
     if _is_text(head):
         raise VideoError(f"{name} is a text file, not a video: give a video file", code="E_NOT_VIDEO")
-    raise VideoError(f"{name} is not a video that is known here. {READABLE}", code="E_NOT_VIDEO")
+    raise VideoError(f"{name} is not a video of a known kind. {READABLE}", code="E_NOT_VIDEO")
 
 
 def _is_picture(name: str, kind: str) -> VideoError:
@@ -95,7 +95,7 @@ def _is_picture(name: str, kind: str) -> VideoError:
 
 
 def has_no_picture(name: str) -> VideoError:
-    """The refusal of a file with sound alone."""
+    """The error for a file that holds sound only."""
     return VideoError(f"{name} has sound but no picture: give a video of a face", code="E_NO_VIDEO_STREAM")
 
 
@@ -105,6 +105,6 @@ def _is_text(head: bytes) -> bool:
     try:
         head[:-4].decode("utf-8") if len(head) == _HEAD_BYTES else head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character cut by the end of the head is no sign of binary data.
+        # A character that the end of the head cuts does not mean binary data.
         return error.start >= len(head) - 8 > 0
     return True

@@ -1,4 +1,4 @@
-"""Frames from a folder of pictures, in the order in which people number them."""
+"""Frames from a folder of pictures, in the order of the numbers in their names."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from dferkit.video.container import Limits, display_name
 from dferkit.video.picture import read_picture
 from dferkit.video.sampling import Window
 
-# Deviation: official releases give frames as numbered pictures and do not tell their times. 25 a second is nominal:
-# speeds and onset times of such clips are in these units, not in true seconds.
+# Deviation: official releases give frames as numbered pictures without times. The nominal rate is 25 a second: speeds and
+# onset times of such clips are in these units, not in true seconds.
 NOMINAL_RATE = 25.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameFolder:
-    """The pictures of a folder, unopened: what ``VideoIndex`` is to a video file.
+    """The pictures of a folder, not opened; for a video file this is ``VideoIndex``.
 
     Attributes:
         names: File names in natural order.
-        limits: What is refused as too large.
+        limits: Limits above which a picture is refused.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class FrameFolder:
 
 
 def index_frame_folder(path: Path | str, *, limits: Limits | None = None) -> FrameFolder:
-    """List the pictures of a folder; hidden files and files of other kinds (Thumbs.db) are passed over.
+    """List the pictures of a folder. Hidden files and files of other kinds (Thumbs.db) are ignored.
 
     Raises:
         VideoError: ``E_NOT_FOUND``, ``E_UNREADABLE``, ``E_NO_FRAMES``, ``E_TOO_LONG``.
@@ -98,10 +98,10 @@ def digest_frame_folder(folder: FrameFolder) -> str:
 
 
 def read_frame_windows(folder: FrameFolder, windows: Sequence[Window]) -> Iterator[Frames]:
-    """The sampled pictures of each window, in the order of the windows' start; as ``decode_windows``.
+    """The sampled pictures of each window, in the order of the windows' start, like ``decode_windows``.
 
-    A damaged picture is counted and the one before is shown instead (the one after, where there is none before). Pictures
-    of another size than the first are scaled to it.
+    A damaged picture is counted and replaced by the one before (by the one after, where there is none before). Pictures
+    of another size than the first are scaled to its size.
 
     Raises:
         VideoError: ``E_DECODE`` where no picture can be read, ``E_TOO_MANY_PIXELS``.
@@ -149,7 +149,7 @@ def _fit(image: UInt8[np.ndarray, "height width 3"], width: int, height: int) ->
 
 
 class _Pictures:
-    """Pictures of one window, each file opened once."""
+    """Pictures of one window; each file is opened once."""
 
     def __init__(self, folder: FrameFolder) -> None:
         self.images: dict[int, UInt8[np.ndarray, "height width 3"]] = {}
@@ -157,7 +157,7 @@ class _Pictures:
         self._folder = folder
 
     def on_display(self, number: int) -> int | None:
-        """The number itself, or of the nearest readable picture before; None where there is none."""
+        """This number, or the number of the nearest readable picture before it; None where there is none."""
         while number >= 0 and number not in self.images:
             if number not in self.damaged:
                 image = read_picture(self._folder.path / self._folder.names[number], self._folder.limits)

@@ -1,4 +1,4 @@
-"""What a video holds, from its packets: times, size, faults. One frame is decoded, to see which way is up."""
+"""Times, size and faults of a video, read from its packets. One frame is decoded, for the orientation."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class VideoIndex:
 
     Attributes:
         timestamps: Presentation time of each frame in seconds, rising, the first is 0.
-        key_times: Times decoding can start from, on the same clock.
+        key_times: Times at which decoding can start, on the same clock.
         offset_seconds: Time of the first frame in the file's own clock.
         duration_seconds: Last time plus the typical frame interval.
         width, height: Of the upright frame with square pixels.
-        orientation: How frames are turned upright.
-        container: ``mp4``, ``matroska``, ``avi`` or ``gif`` and their kin, as FFmpeg names them.
+        orientation: The rotation or mirroring that makes frames upright.
+        container: FFmpeg's name of the container family, such as ``mov,mp4,m4a,3gp,3g2,mj2``.
         codec: Such as ``h264``.
         is_truncated: The file ends before its declared end.
-        has_presentation_times: The container says when a frame is shown; AVI does not, and its frames are counted.
+        has_presentation_times: The container gives the time of each frame; AVI does not, so its frames are counted.
         is_variable_rate: A frame interval differs from the typical one by more than half of it.
         warnings: Stable codes such as ``W_TRUNCATED``, ``W_HDR``, ``W_BAD_ROTATION``.
-        limits: What was refused as too large; decoding holds to the same.
+        limits: Limits for this video, also for its decoding.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class VideoIndex:
 
 @dataclass(slots=True)
 class _Packets:
-    """What demuxing gave: times in seconds on the file's own clock, unsorted."""
+    """Result of demuxing; times in seconds on the file's own clock, unsorted."""
 
     times: list[float]
     key_times: list[float]
@@ -83,9 +83,9 @@ def index_video(path: Path | str, *, allow_gif_and_flv: bool = True, limits: Lim
     """Read a video's times and properties; takes milliseconds per minute of video.
 
     Args:
-        path: Any path; what is not a readable video is refused with one sentence.
+        path: Any path; anything but a readable video is refused with one sentence.
         allow_gif_and_flv: Accept animated GIF and Flash video (a service should not).
-        limits: What is refused as too large; ``Limits()`` where not given.
+        limits: Limits above which the video is refused; ``Limits()`` by default.
 
     Raises:
         VideoError: The file cannot be used; ``code`` is listed in ``docs/reference/errors.md``.
@@ -145,7 +145,7 @@ def _demux(container: InputContainer, stream: VideoStream, name: str, limits: Li
         except StopIteration:
             return found
         except MEDIA_ERRORS:
-            # What came before is good; a demuxer that failed once does not go on.
+            # The packets before are good; a demuxer does not continue after a failure.
             found.has_failed = True
             return found
         ticks = packet.pts if packet.pts is not None else packet.dts
@@ -155,7 +155,7 @@ def _demux(container: InputContainer, stream: VideoStream, name: str, limits: Li
             found.key_packets.append(packet)
         if packet.is_keyframe:
             found.key_times.append(ticks * base)
-        # An edit list marks frames that are decoded for others' sake and never shown.
+        # An edit list marks frames that other frames need for decoding but that are not displayed.
         if packet.is_discard:
             continue
         if packet.is_corrupt:
@@ -193,7 +193,7 @@ def _check_times(times: Float[np.ndarray, " frames"], codec: str, is_cut: bool, 
 
 
 def _decode_one(stream: VideoStream, key_packets: list[av.Packet]) -> av.VideoFrame | None:
-    """The first key frame that decodes; None where none does, which the decoding pass will report."""
+    """The first key frame that can be decoded, or None; the decoding pass reports that case."""
     for packet in key_packets:
         try:
             frames = stream.codec_context.decode(packet) or stream.codec_context.decode(None)
@@ -213,7 +213,7 @@ def _transfer(stream: VideoStream, probe: av.VideoFrame | None) -> int:
 
 
 def _square_pixels(stream: VideoStream, width: int, height: int) -> tuple[int, int]:
-    """Size with square pixels: an anamorphic recording would show every face too narrow."""
+    """Size with square pixels; without it faces of an anamorphic recording would be too narrow."""
     ratio = float(stream.sample_aspect_ratio or 1)
     if not 0.25 <= ratio <= 4 or abs(ratio - 1) < 0.02:
         return width, height
@@ -229,5 +229,5 @@ def _typical_interval(times: Float[np.ndarray, " frames"], last_duration: float)
     median = float(np.median(moved))
     if np.abs(gaps - median).max() > 0.5 * median:
         return median, True
-    # Containers round times, GIF to hundredths: the mean of equal steps is nearer to the truth than any one of them.
+    # Containers round times (GIF to hundredths of a second), so the mean of equal steps is more exact than a single one.
     return float(gaps.mean()), False

@@ -1,4 +1,4 @@
-"""Turning frames upright by the display matrix a camera writes into the file."""
+"""Make frames upright by the display matrix that a camera writes into the file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from jaxtyping import UInt8
 
-# A matrix further than this from a right angle (about 3 degrees) belongs to no camera.
+# Cameras rotate by right angles only; a matrix further than this from one (about 3 degrees) is not usable.
 _SKEW_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """One of the eight ways a rectangle can be laid down: transpose first, then flip."""
+    """One of the eight orientations of a rectangle: transpose first, then flip."""
 
     is_transposed: bool = False
     flips_x: bool = False
@@ -24,13 +24,13 @@ class Orientation:
 
     @property
     def rotation_degrees(self) -> int:
-        """The rotation, counter-clockwise, 0, 90, 180 or 270; of a mirrored frame the part before the mirror."""
+        """The rotation, counter-clockwise, 0, 90, 180 or 270; for a mirrored frame the rotation before mirroring."""
         if self.is_transposed:
             return 90 if self.flips_y else 270
         return 180 if self.flips_y else 0
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after turning."""
+        """Width and height of the upright image."""
         return (height, width) if self.is_transposed else (width, height)
 
     def apply(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "new_height new_width 3"]:
@@ -43,7 +43,7 @@ class Orientation:
 def read_orientation(frame: av.VideoFrame) -> tuple[Orientation, bool]:
     """Orientation of a decoded frame, and whether its matrix was usable (upright is assumed otherwise).
 
-    ``frame.rotation`` is not enough: of a mirrored frame it says 180 degrees, of a singular matrix -2147483648.
+    ``frame.rotation`` is not enough: it is 180 degrees for a mirrored frame and -2147483648 for a singular matrix.
     """
     side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-overload]
     if side_data is None:

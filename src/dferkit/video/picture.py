@@ -1,4 +1,4 @@
-"""One picture file → RGB: its size is read from the header before a decoder allocates anything."""
+"""One picture file → RGB. Its size is read from the header before a decoder allocates memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dferkit.video.container import Limits, check_pixels, display_name, open_reg
 
 # Far above any frame of a video within the pixel limit; a larger file is something else.
 _MAX_BYTES = 256 * 2**20
-# JPEG markers that open a frame; C4, C8 and CC lie between them and mean tables and extensions.
+# JPEG markers that begin a frame; C4, C8 and CC lie between them but begin tables and extensions.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def read_picture(path: Path, limits: Limits) -> UInt8[np.ndarray, "height width 3"] | None:
-    """The upright picture in RGB, or None where the file is damaged, cut or no picture.
+    """The upright picture in RGB, or None where the file is damaged, incomplete or not a picture.
 
-    A mark of the camera that the picture lies on its side (EXIF) is followed, as the display matrix of a video is.
+    The orientation in the EXIF data is applied, like the display matrix of a video.
 
     Raises:
         VideoError: ``E_TOO_MANY_PIXELS``, from the header.
@@ -43,9 +43,9 @@ def read_picture(path: Path, limits: Limits) -> UInt8[np.ndarray, "height width 
 
 
 def complete_picture_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a JPEG, PNG, BMP or WebP by its header; None for anything else, or where the end is missing.
+    """(width, height) of a JPEG, PNG, BMP or WebP by its header; None for other files and for incomplete ones.
 
-    Decoders paint the missing rest of a cut file grey and say nothing, so the end is looked for here.
+    Decoders fill the missing rest of an incomplete file with grey without an error, so the end of the file is checked here.
     """
     try:
         if data.startswith(b"\xff\xd8"):
@@ -64,9 +64,9 @@ def complete_picture_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walk the segments to the frame header, then to the scan; the end mark must come after it.
+    """Follow the segments to the frame header, then to the scan, after which the end marker must come.
 
-    A thumbnail has an end mark of its own, but lies in a segment before the scan.
+    A thumbnail also has an end marker, but in a segment before the scan.
     """
     size, at = None, 2
     while True:

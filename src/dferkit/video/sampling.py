@@ -1,4 +1,4 @@
-"""Which moments of a video are looked at: arithmetic on seconds, nothing is opened."""
+"""The times at which a video is sampled. Arithmetic on seconds; no file is opened."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from jaxtyping import Float
 
 from dferkit.errors import ConfigError
 
-# A rest of this share of a window is left out even where samples are so few that a segment is longer.
+# A remainder of at most this share of a window gets no window, even where samples are so few that a segment is longer.
 _NEGLIGIBLE_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """A stretch of a video and the moments sampled in it.
+    """A time span of a video and the times sampled in it.
 
     Attributes:
         number: 0 for the first window of the video.
-        start_seconds, end_seconds: The stretch, on the clock of ``VideoIndex.timestamps`` (0 is the first frame).
-        sample_times: Centres of equal segments of the stretch, rising.
+        start_seconds, end_seconds: The span, on the clock of ``VideoIndex.timestamps`` (0 is the first frame).
+        sample_times: Centres of equal segments of the span, rising.
     """
 
     number: int
@@ -39,9 +39,9 @@ def plan_windows(
 ) -> list[Window]:
     """Cover a video with windows of equal length.
 
-    Windows start at 0 and then every ``stride_seconds`` (``window_seconds`` where not given). One that would run over
-    the end is moved back to end with the video. A video shorter than a window is one window. A rest shorter than one
-    sampling segment opens no window of its own: a clip of 2.03 s is one window of 2 s, not two nearly equal ones.
+    Windows start at 0 and then every ``stride_seconds`` (by default ``window_seconds``). A window that would go past the end
+    is moved back to end with the video. A video shorter than a window is one window. A remainder shorter than one sampling
+    segment gets no window: a clip of 2.03 s is one window of 2 s, not two nearly equal ones.
 
     Raises:
         ConfigError: A length or the number of samples is not positive.
@@ -56,7 +56,7 @@ def plan_windows(
     negligible = window_seconds * min(1 / num_samples, _NEGLIGIBLE_SHARE)
     latest_start = duration_seconds - window_seconds
     starts = [0.0]
-    # The start is multiplied, not summed, so that rounding does not grow over hours of video.
+    # Multiplied, not summed, so that rounding errors do not add up over hours of video.
     while (start := len(starts) * stride) < duration_seconds - negligible:
         if starts[-1] + window_seconds > duration_seconds - negligible:
             break

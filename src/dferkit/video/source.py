@@ -1,4 +1,4 @@
-"""One view of a clip, whether it lies on disk as a video file or as a folder of pictures."""
+"""One interface to clips that are video files and clips that are folders of pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dferkit.video.sampling import Window
 
 
 def index_source(path: Path | str) -> VideoIndex | FrameFolder:
-    """What a video file or a folder of frames holds.
+    """The index of a video file or of a folder of frames.
 
     Raises:
         VideoError: It cannot be used.
