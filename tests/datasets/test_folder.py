@@ -153,6 +153,18 @@ def test_a_name_that_is_not_utf8_is_a_finding(tmp_path: Path) -> None:
     ]
 
 
+def test_one_video_in_two_spellings_is_listed_twice(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "video,label,split\na/b.mp4,anger,train\n./a//b.mp4,anger,test\n")
+    with pytest.raises(ManifestError, match=r"^clips\.csv:3: video '\./a//b\.mp4' is listed twice; keep one row$"):
+        read_manifest(path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"more than one column 'label'"):
+        read_manifest(manifest(tmp_path, "video,label, Label\na.mp4,anger,fear\n"))
+    assert len(read_manifest(manifest(tmp_path, "video,label,,\na.mp4,anger,,\n"))) == 1
+
+
 def test_split_choice(tmp_path: Path) -> None:
     records = read_manifest(manifest(tmp_path, "video,label,split\na.mp4,anger,train\nb.mp4,fear,test\n"))
     assert [r.clip_id for r in choose_split(records, "test")] == ["b.mp4"]

@@ -44,7 +44,7 @@ def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_la
             )
     faults: list[str] = []
     records: list[Record] = []
-    seen: dict[str, Record] = {}
+    seen: dict[Path, Record] = {}
     for line, row in rows:
         where = f"{path.name}:{line}"
         try:
@@ -52,13 +52,13 @@ def read_manifest(path: Path | str, *, labels: tuple[str, ...] = BASIC, needs_la
         except ManifestError as error:
             faults.append(str(error))
             continue
-        earlier = seen.get(record.clip_id)
+        earlier = seen.get(record.video)  # a path has one form, where clip ids may differ: a.mp4, ./a.mp4
         if earlier is not None:
             clash = (
                 f", there as {earlier.label!r} and here as {record.label!r}" if earlier.label != record.label else ""
             )
             faults.append(f"{where}: video {record.clip_id!r} is listed twice{clash}; keep one row")
-        seen[record.clip_id] = record
+        seen[record.video] = record
         records.append(record)
     faults = _without_repeats(faults)
     if faults:
@@ -202,6 +202,9 @@ def _read_rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]
     except csv.Error as error:
         raise ManifestError(f"{path.name}:{reader.line_num}: {error}; look for a quote that is not closed") from error
     header = [name.strip().lower() for name in (lines.pop(0)[1] if lines else [])]
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        raise ManifestError(f"{path.name}: more than one column {twice!r}; keep one")
     rows: list[tuple[int, dict[str, str]]] = []
     for line, cells in lines:
         if not any(cell.strip() for cell in cells):
