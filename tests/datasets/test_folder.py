@@ -1,4 +1,4 @@
-"""Manifests: what is accepted, and that every fault is told with its line."""
+"""Manifests: what is accepted, and that every fault is reported with its line."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_many_faults_are_counted(tmp_path: Path) -> None:
         read_manifest(manifest(tmp_path, "video,label\n" + rows))
 
 
-def test_a_fault_of_many_rows_is_told_once(tmp_path: Path) -> None:
+def test_a_fault_of_many_rows_is_reported_once(tmp_path: Path) -> None:
     rows = "".join(f"{i}.mp4,{'onset' if i % 2 else 'offset'}\n" for i in range(60))
     with pytest.raises(ManifestError) as caught:
         read_manifest(manifest(tmp_path, "video,label\n" + rows))

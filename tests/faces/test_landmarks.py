@@ -1,4 +1,4 @@
-"""The face landmarker: what is said without it, and, where the extra and the file are there, that its points lie where the face is."""
+"""The face landmarker: the messages without it, and, where the extra and the file are installed, the position of its points."""
 
 from __future__ import annotations
 

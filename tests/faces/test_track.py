@@ -1,4 +1,4 @@
-"""Tracks of a painted square: its true place is known in every frame, and a scripted detector says what it likes."""
+"""Tracks of a painted square whose true position is known in every frame; a scripted detector returns what a test needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _scene(places: list[tuple[float, float] | None], others: list[tuple[float, f
             if spots is not None and spots[number] is not None:
                 x, y = (round(value) for value in spots[number])
                 image[y : y + len(patch), x : x + len(patch)] = patch
-        image[0, 0] = number  # frames differ, so that the script knows them apart
+        image[0, 0] = number  # frames differ, so that the script can identify them
         images.append(np.repeat(image[:, :, None], 3, axis=2))
     return make_frames(np.stack(images))
 

@@ -37,7 +37,7 @@ def make_track(boxes: list[tuple[float, ...] | None], num_people: int = 1) -> Fa
 
 
 def _ramp(width: int = 300, height: int = 200) -> np.ndarray:
-    """Red is x / 2, green is y: the crop's colours tell where it was taken."""
+    """Red is x / 2, green is y: the colours of a crop show its position."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x // 2, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
 
@@ -93,7 +93,7 @@ def test_whole_frame_is_kept_whole() -> None:
 
 def test_roll_turns_counter_clockwise() -> None:
     image = np.zeros((100, 100, 3), np.uint8)
-    image[48:52, 50:] = 255  # a hand that points to the right
+    image[48:52, 50:] = 255  # a bar that points to the right
     crop = crop_face(image, np.array([0.0, 0, 100, 100]), size=100, margin=0.0, jitter=BoxJitter(roll_degrees=90))
     rows, columns = np.nonzero(crop[:, :, 0] > 128)
     assert rows.mean() < 30

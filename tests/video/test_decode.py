@@ -1,4 +1,4 @@
-"""The number painted into a frame says which frame was decoded; nothing in the reader knows of it."""
+"""Each frame carries its own number as black and white bars, so the picture shows which frame was decoded."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_anamorphic_frames_get_square_pixels(tmp_path: Path) -> None:
     assert _one(path, 2).images.shape == (2, HEIGHT, 2 * WIDTH, 3)
 
 
-def test_hdr_is_told(tmp_path: Path) -> None:
+def test_hdr_gives_a_warning(tmp_path: Path) -> None:
     path = write_numbered(
         tmp_path / "a.mp4",
         4,

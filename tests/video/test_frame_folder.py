@@ -153,7 +153,7 @@ def test_sizes_that_change(tmp_path: Path) -> None:
 
 
 def huge_png(width: int, height: int) -> bytes:
-    """Header of a huge picture with no pixels: nobody may allocate for it."""
+    """Header of a huge picture without pixels, for which no memory may be allocated."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
