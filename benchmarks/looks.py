@@ -18,8 +18,9 @@ import torch
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.faces import landmarker_file
 from dferkit.labels import BASIC
-from dferkit.pretraining.face_shards import FaceShard, read_shards, render_shards
+from dferkit.pretraining.face_shards import FaceShard, read_shards
 from dferkit.pretraining.landmarks import LANDMARK_TRAINING, predict_shapes, pretrain_landmarks, shape_set
+from dferkit.pretraining.render import render_shards
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, fingerprint
 
@@ -56,7 +57,7 @@ def main() -> None:
         for name, part in parts.items()
     }
     settings = replace(LANDMARK_TRAINING, steps=given.steps, cycles=((given.steps, 2e-3),), threads=1)
-    net = pretrain_landmarks(faces["train"], given.work / "landmarks", config=settings)
+    net = pretrain_landmarks(faces["train"], given.work / "landmarks", settings)
     scores = {}
     for name in ("same_half", "other_half"):
         shapes, rows = shape_set(faces[name], net.template.numpy())

@@ -1,4 +1,4 @@
-"""Joint training of words and patches: what it aims at, and that it gets there."""
+"""Joint training of words and visual tokens: its targets, and that it reaches them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dferkit.models.joint_space import load_joint_space, save_joint_space
 from dferkit.pretraining.face_shards import read_shards
 from dferkit.pretraining.joint import (
     JointPretrainingConfig,
-    KnownClips,
     pretrain_joint_space,
     where_words_belong,
 )
+from dferkit.pretraining.rendered_tokens import RenderedTokens
 from dferkit.schema import Caption, Phrase, TextTokens
 from dferkit.training.loop import TrainingConfig, train_steps
 from dferkit.training.score import predict_outputs, whole_plans
@@ -73,14 +73,14 @@ def test_a_held_movement_belongs_to_all_times() -> None:
     torch.testing.assert_close(target.reshape(4, 9)[:, 1], torch.full((4,), 0.25))
 
 
-def test_what_is_told_but_does_not_show_belongs_nowhere() -> None:
+def test_a_described_movement_that_does_not_occur_belongs_nowhere() -> None:
     units = np.full((8, len(AU_NAMES)), 0.1, np.float32)
     assert not where_words_belong(*caption("AU4"), units, heat_map(), 4).any()
     still, tokens = caption("")
     assert not where_words_belong(still, tokens, units + 1, heat_map(), 4).any()
 
 
-def known_clips(count: int, seed: int) -> KnownClips:
+def known_clips(count: int, seed: int) -> tuple[RenderedTokens, list[Caption]]:
     """Cells that move carry a direction of their unit; so do the words."""
     rng = torch.Generator().manual_seed(seed)
     directions = torch.randn(2, SMALL.visual_dim, generator=torch.Generator().manual_seed(99))
@@ -93,27 +93,27 @@ def known_clips(count: int, seed: int) -> KnownClips:
         for number, (unit, cell) in enumerate(UNITS):
             units[clip, 2 * when[number] : 2 * when[number] + 2, unit] = 1
             visual[clip, when[number], cell] += 2 * directions[number]
-        told, tokens = caption("AU12", "AU4")
+        written, tokens = caption("AU12", "AU4")
         values = torch.stack([words[0], torch.zeros(SMALL.text_dim), words[1]])
-        captions.append(told)
+        captions.append(written)
         texts.append(replace(tokens, values=values, sentence=values.mean(0)))
     heat = np.broadcast_to(heat_map(), (count, len(AU_NAMES), 9))
     data = dataset(visual.half(), texts, np.zeros(count, np.int64))
-    return KnownClips(data=data, captions=captions, units=units, heat=heat)
+    return RenderedTokens(data=data, true_units=units, heat=heat, rows=np.arange(count)), captions
 
 
 @pytest.mark.parametrize("mass", ["uniform", "learned"])
 def test_words_learn_to_find_their_cells_on_clips_never_seen(mass: str) -> None:
     config = replace(SMALL, visual_mass=mass, ratio=1.0)
     settings = JointPretrainingConfig(epochs=25, batch=16, learning_rate=5e-3)
-    model = pretrain_joint_space(config, known_clips(96, 0), settings)
-    unseen = known_clips(16, 1)
+    model = pretrain_joint_space(config, *known_clips(96, 0), settings)
+    unseen, captions = known_clips(16, 1)
 
     def inside(of: Grace) -> float:
         plans = whole_plans(predict_outputs(of, unseen.data), unseen.data.texts)
         targets = [
             where_words_belong(c, t, u, h, 4)
-            for c, t, u, h in zip(unseen.captions, unseen.data.texts, unseen.units, unseen.heat, strict=True)
+            for c, t, u, h in zip(captions, unseen.data.texts, unseen.true_units, unseen.heat, strict=True)
         ]
         shares = [
             float(p[w][t[w].numpy() > 0].sum() / p[w].sum())
@@ -133,7 +133,7 @@ def test_words_learn_to_find_their_cells_on_clips_never_seen(mass: str) -> None:
 
 def test_only_the_joint_space_is_trained_and_the_same_seed_gives_the_same_bytes() -> None:
     config, settings = replace(SMALL, visual_mass="learned"), JointPretrainingConfig(epochs=1, batch=8)
-    first, second = (pretrain_joint_space(config, known_clips(16, 0), settings) for _ in range(2))
+    first, second = (pretrain_joint_space(config, *known_clips(16, 0), settings) for _ in range(2))
     torch.manual_seed(settings.seed)
     untouched = Grace(config).state_dict()
     for name, value in first.state_dict().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ from dferkit.pretraining.text import (
 from dferkit.pretraining.text_vocabulary import build_tokenizer, domain_words
 from dferkit.storage import read_json
 
-SMALL = TextPretrainingConfig(dim=32, num_layers=1, num_heads=2, hidden=64, batch_size=16, num_held_out=40)
+SMALL = TextPretrainingConfig(dim=32, num_layers=1, num_heads=2, hidden=64, batch=16, num_held_out=40)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
     folder = tmp_path_factory.mktemp("text")
-    return folder, pretrain_text_encoder(folder, seed=3, steps=150, config=SMALL)
+    return folder, pretrain_text_encoder(folder, replace(SMALL, seed=3, steps=150))
 
 
 def test_loss_falls_and_probes_learn(trained: tuple[Path, dict[str, float]]) -> None:
@@ -70,11 +71,10 @@ def test_transformers_reads_the_folder(trained: tuple[Path, dict[str, float]]) -
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    pretrain_text_encoder(
-        tmp_path / "a", seed=1, steps=3, config=SMALL, progress=lambda step, steps, loss: seen.append((step, steps))
-    )
-    pretrain_text_encoder(tmp_path / "b", seed=1, steps=3, config=SMALL)
-    pretrain_text_encoder(tmp_path / "c", seed=2, steps=3, config=SMALL)
+    short = replace(SMALL, seed=1, steps=3)
+    pretrain_text_encoder(tmp_path / "a", short, on_progress=lambda step, steps, note: seen.append((step, steps)))
+    pretrain_text_encoder(tmp_path / "b", short)
+    pretrain_text_encoder(tmp_path / "c", replace(short, seed=2))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     for name in ("model.safetensors", "config.json", "tokenizer.json", "card.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -83,7 +83,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 def test_threads_are_given_back(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    pretrain_text_encoder(tmp_path, steps=1, threads=before + 1, config=SMALL)
+    pretrain_text_encoder(tmp_path, replace(SMALL, steps=1, threads=before + 1))
     assert torch.get_num_threads() == before
 
 
@@ -113,11 +113,17 @@ def test_reworded_captions_keep_their_times() -> None:
             assert other.text[new.start_character : new.end_character] == new.text
 
 
-def test_settings_are_checked(tmp_path: Path) -> None:
-    for wrong in ({"steps": 0}, {"threads": 0}):
-        with pytest.raises(ConfigError):
-            pretrain_text_encoder(tmp_path, **wrong)
-    with pytest.raises(ConfigError, match="num_heads"):
-        TextPretrainingConfig(num_heads=3)
-    with pytest.raises(ConfigError, match="masked_share"):
-        TextPretrainingConfig(masked_share=1.0)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 0}, "steps is 0; give at least 1"),
+        ({"threads": 0}, "threads is 0; give at least 1"),
+        ({"num_heads": 3}, "multiple of num_heads"),
+        ({"masked_share": 1.0}, "masked_share is 1.0"),
+        ({"max_positions": 2}, "max_positions is 2"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TextPretrainingConfig(**wrong)

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dferkit.cli.progress import Stages
+
+
+class What(StrEnum):
+    """What is trained."""
+
+    BOX = "box"
+    CLIP = "clip"
+
+
+class Start(StrEnum):
+    """Initial weights of the video network."""
+
+    NONE = "none"
+    BOX = "box"
 
 
 def pretrain(
@@ -20,16 +35,21 @@ def pretrain(
         typer.Option(
             "--steps",
             min=1,
-            help="Training steps: of the video network 13700 from random weights, 4500 from the box; of the CLIP 9000.",
+            help="Training steps of the video network (by default 13700, with --start box 4500) or of the CLIP (9000).",
         ),
     ] = None,
     start: Annotated[
-        str,
-        typer.Option("--start", help="Video network: none (random weights), or box (go on from the installed one)."),
-    ] = "none",
+        Start,
+        typer.Option(
+            "--start", help="Initial weights of the video network: random ones, or those of the bundled model."
+        ),
+    ] = Start.NONE,
     what: Annotated[
-        str, typer.Option("--what", help="box, or clip: a small CLIP for models that read CLIP (dferkit bench).")
-    ] = "box",
+        What,
+        typer.Option(
+            "--what", help="The bundled model, called box, or a small CLIP for models that read CLIP (dferkit bench)."
+        ),
+    ] = What.BOX,
     landmarker: Annotated[
         str,
         typer.Option(
@@ -40,35 +60,41 @@ def pretrain(
         int | None, typer.Option("--workers", min=1, help="Processes and threads; all cores by default.")
     ] = None,
 ) -> None:
-    """Rebuild the small model in the box from nothing: render, train every part, measure, write its card. With --what clip, a small CLIP.
+    """Train the bundled model again, or a small CLIP: render faces, train every part, measure it and write its card.
 
-    Takes some four hours on two cores and 8 GB of disk, the CLIP a good hour and 4 GB. Interrupted, the same command goes on.
+    The bundled model takes about four hours on two cores and 8 GB of disk, the CLIP about an hour and 4 GB. After an interruption the same
+    command resumes.
     """
     from dferkit.errors import ConfigError
+
+    if what is What.BOX:
+        _pretrain_box(out, seed, steps, start, landmarker, workers)
+        return
+    if start is not Start.NONE:
+        raise ConfigError("--start goes with --what box only; the small CLIP starts from the convolutions of the box")
+    if landmarker != "auto":
+        raise ConfigError("--landmarker goes with --what box only; the small CLIP reads no landmarks")
+    _pretrain_clip(out, seed, steps, workers)
+
+
+def _pretrain_box(out: Path, seed: int, steps: int | None, start: Start, landmarker: str, workers: int | None) -> None:
     from dferkit.faces import landmarker_file
-    from dferkit.recipes.pretrain import DEFAULT_STEPS, PretrainConfig, pretrain_small_clip
+    from dferkit.recipes.pretrain import DEFAULT_STEPS, PretrainConfig
     from dferkit.recipes.pretrain import pretrain as run
 
-    if what not in ("box", "clip"):
-        raise ConfigError(f"--what is {what!r}; choose box or clip")
-    if what == "clip":
-        from dferkit.pretraining.clip import ClipPretrainingConfig
+    config = PretrainConfig(seed=seed, visual_steps=steps or DEFAULT_STEPS[start.value], start=start.value)
+    with Stages() as report:
+        box = run(out, config, landmarker=landmarker_file(landmarker), workers=workers, on_progress=report)
+    typer.echo(f"the model is in {box}; its scores are in {box / 'CARD.md'}")
 
-        if start != "none":
-            raise ConfigError("--start is for the box; the small CLIP begins with the box's convolutions")
-        if landmarker != "auto":
-            raise ConfigError("--landmarker is for the box; the small CLIP reads no landmarks")
-        sizes = ClipPretrainingConfig()
-        clip = replace(sizes, seed=seed, steps=steps or sizes.steps, threads=workers or os.cpu_count() or 1)
-        with Stages() as tell:
-            folder, figures = pretrain_small_clip(
-                out, PretrainConfig(seed=seed), clip, workers=workers, on_progress=tell
-            )  # fmt: skip
-        probed = ", ".join(f"{name.removeprefix('probe_')} {value:.3f}" for name, value in figures.items())
-        typer.echo(f"the small CLIP is in {folder}; UAR of a linear probe on its frame features: {probed}")
-        return
-    with Stages() as tell:
-        chosen = steps or DEFAULT_STEPS.get(start, 1)
-        settings = PretrainConfig(seed=seed, visual_steps=chosen, start=start)
-        box = run(out, settings, landmarker=landmarker_file(landmarker), workers=workers, on_progress=tell)
-    typer.echo(f"the box is in {box}; its figures are in {box / 'CARD.md'}")
+
+def _pretrain_clip(out: Path, seed: int, steps: int | None, workers: int | None) -> None:
+    from dferkit.pretraining.clip import ClipPretrainingConfig
+    from dferkit.recipes.pretrain import PretrainConfig, pretrain_small_clip
+
+    default = ClipPretrainingConfig()
+    clip = replace(default, seed=seed, steps=steps or default.steps, threads=workers or os.cpu_count() or 1)
+    with Stages() as report:
+        folder, figures = pretrain_small_clip(out, PretrainConfig(seed=seed), clip, workers=workers, on_progress=report)
+    scores = ", ".join(f"{name.removeprefix('probe_')} {value:.3f}" for name, value in figures.items())
+    typer.echo(f"the small CLIP is in {folder}; UAR of a linear probe on its frame features: {scores}")

@@ -1,14 +1,14 @@
-"""A small CLIP with a convolution stem, trained on rendered faces and words, so that systems on CLIP can be tried without a download.
+"""A small CLIP with a convolution stem, trained on rendered faces and texts, so that models on CLIP can be tried without a download.
 
-A vision transformer learns nothing of faces from a contrastive loss alone within an hour of a laptop. Three more things make it learn: its patches
-come from convolutions that start as the box's network begins, its image vector predicts the action units, and the difference of two frames of a
-clip predicts how they changed (the person's own face is the zero).
+Within an hour on a laptop a vision transformer learns nothing about faces from a contrastive loss alone. Three additions make it learn: its patches
+come from convolutions that start from the first layers of the bundled video network; its image vector predicts the action units; and the difference
+of a frame's vector from the mean of its clip predicts the difference of the action units, with the person's own face as zero.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,36 @@ from torch.nn import functional as F
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.errors import ConfigError
+from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.facs import AU_NAMES, load_facs
+from dferkit.labels import BASIC
 from dferkit.models.coarse import fit_coarse, unit_statistics
 from dferkit.pretraining.face_shards import NETWORK_SIZE, PROFILES, FaceShard
-from dferkit.pretraining.network_loop import has_fast_bfloat16, split_subjects
+from dferkit.pretraining.loop import (
+    Progress,
+    Resumable,
+    Schedule,
+    autocast,
+    check_counts,
+    check_range,
+    minimise,
+    seed_step,
+)
 from dferkit.pretraining.video import augment, network_input
 from dferkit.storage import digest_arrays, read_json, write_json
 from dferkit.training.loop import rate_of_cycle
-from dferkit.training.state import load_state, save_state
 
-_TOLD = 0.2  # a weaker movement is not put into words
-_MOST_TOLD = 4
+_LEAST_DESCRIBED = 0.2  # a weaker movement is not described
+_MOST_DESCRIBED = 4  # movements
 _STILL = "a still face"
-_STEPS_APART = 1_000_003
+_TEXT_HEADS = 4
+_MOST_SCALE = 100.0
+_WARMUP_SHARE, _REPORT_EVERY = 0.05, 25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipPretrainingConfig:
-    """Size of the towers, and how long.
+    """Size of the towers, and length and speed of the training.
 
     Attributes:
         width, layers, heads: Of the vision tower. text_width, text_layers: Of the text tower. dim: Of the common space.
@@ -70,13 +82,16 @@ class ClipPretrainingConfig:
     def __post_init__(self) -> None:
         if self.patch < 8 or self.patch % 8 or NETWORK_SIZE % self.patch:
             raise ConfigError(f"patch is {self.patch}; give a multiple of 8 that divides {NETWORK_SIZE}")
-        for name in ("steps", "clips", "frames", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
+        check_counts(self, "layers", "heads", "text_layers", "dim", "steps", "clips", "frames", "threads", "save_every")
+        check_range(self, "learning_rate", "weight_decay", below=1)
+        check_range(self, "weight_units", "weight_change", "weight_words", "seed")
+        for name, heads in (("width", self.heads), ("text_width", _TEXT_HEADS)):
+            if getattr(self, name) < 1 or getattr(self, name) % heads:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a multiple of its {heads} attention heads")
 
 
 class _Student(nn.Module):
-    """CLIP and what is thrown away after training: linear layers from its vectors to the truth."""
+    """CLIP, and linear layers from its vectors to the truth that serve the training only."""
 
     def __init__(self, clip: nn.Module, config: ClipPretrainingConfig) -> None:
         super().__init__()
@@ -101,7 +116,7 @@ def new_clip(config: ClipPretrainingConfig, folder: Path) -> Any:
         image_size=NETWORK_SIZE, patch_size=config.patch,
     )  # fmt: skip
     text = CLIPTextConfig(
-        hidden_size=config.text_width, intermediate_size=2 * config.text_width, num_hidden_layers=config.text_layers, num_attention_heads=4,
+        hidden_size=config.text_width, intermediate_size=2 * config.text_width, num_hidden_layers=config.text_layers, num_attention_heads=_TEXT_HEADS,
         vocab_size=len(words), bos_token_id=words["[CLS]"], eos_token_id=words["[SEP]"], pad_token_id=words["[PAD]"],
     )  # fmt: skip
     torch.manual_seed(config.seed)
@@ -123,47 +138,56 @@ def pretrain_clip(
     work: Path,
     config: ClipPretrainingConfig | None = None,
     *,
-    on_progress: Callable[[int, int, str], None] | None = None,
+    device: str = "cpu",
+    on_progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Train, and write the CLIP into ``folder``; the same call goes on from ``work`` after an interruption.
+    """Train, and write the CLIP into ``folder``; the same call resumes from ``work`` after an interruption.
 
     Returns:
-        UAR of a linear probe on the frame features of people held out, by profile.
+        UAR of a linear probe on the frame features of held-out people, by profile.
     """
     config = config or ClipPretrainingConfig()
     torch.set_num_threads(config.threads)
-    model = _Student(new_clip(config, folder), config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    known = digest_arrays({"crops": data.crops, "label": data.label, "subject": data.subject, "au": data.au})
-    settings = {**asdict(config), "faces": known}
-    step = load_state(work, {"model": model}, optimizer, settings=settings)
+    student = _Student(new_clip(config, folder), config).to(device)
+    faces = digest_arrays({"crops": data.crops, "label": data.label, "subject": data.subject, "au": data.au})
+    settings = {**asdict(config), "faces": faces}
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    train, held = split_subjects(data)
-    use_bfloat16, losses = has_fast_bfloat16(), []
-    while step < config.steps:
+    train, held = data.split_subjects()
+
+    def loss(step: int) -> Tensor:
         rng = np.random.default_rng([config.seed, step])
-        torch.manual_seed(config.seed * _STEPS_APART + step)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate_of_cycle(step / config.steps, 0.05)
+        seed_step(config.seed, step)
         video, units = _frames(data, rng.choice(train, config.clips, replace=False), config, rng)
-        model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=use_bfloat16):
-            loss = _loss(model, video, units, tokenizer, config, rng)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(float(loss.detach()))
-        step += 1
-        if step % config.save_every == 0 or step == config.steps:
-            save_state(work, {"model": model}, optimizer, step=step, settings=settings)
-        if on_progress and step % 25 == 0:
-            on_progress(step, config.steps, f"loss {np.mean(losses[-25:]):.3f}")
-    clip: Any = model.clip.eval()
+        student.train()
+        texts = [describe_frame(frame, rng) for frame in units.flatten(0, 1).numpy()]
+        ids = _ids(texts, tokenizer).to(device)
+        with autocast(device):
+            return _loss(student, video.to(device), units.to(device), texts, ids, config)
+
+    minimise(
+        loss,
+        list(student.parameters()),
+        Schedule(
+            steps=config.steps,
+            rate=lambda step: config.learning_rate * rate_of_cycle(step / config.steps, _WARMUP_SHARE),
+            weight_decay=config.weight_decay,
+            report_every=_REPORT_EVERY,
+        ),
+        state=Resumable(folder=work, modules={"model": student}, settings=settings, every=config.save_every),
+        after_step=lambda step: _limit_scale(student.clip),
+        on_progress=on_progress,
+    )
+    clip: Any = student.clip.cpu().eval()
     clip.save_pretrained(folder)
     figures = probe(clip, data, train, held)
     write_json(folder / "card.json", {**settings, **figures, "clips": len(train)})
     return figures
+
+
+@torch.no_grad()
+def _limit_scale(clip: Any) -> None:
+    """Keep the contrastive scale at 100 or less. The parameter itself is limited: a limit on its exponential would have no gradient above it."""
+    clip.logit_scale.clamp_(max=math.log(_MOST_SCALE))
 
 
 def _frames(
@@ -179,47 +203,46 @@ def _frames(
 
 
 def _loss(
-    model: _Student,
+    student: _Student,
     video: Tensor,
     units: Tensor,
-    tokenizer: Tokenizer,
+    texts: list[str],
+    ids: Tensor,
     config: ClipPretrainingConfig,
-    rng: np.random.Generator,
 ) -> Tensor:
-    clip: Any = model.clip
+    clip: Any = student.clip
     frames = rearrange(video, "b t c h w -> (b t) c h w")
     seen = clip.vision_model(pixel_values=frames)
     vectors = rearrange(clip.visual_projection(seen.pooler_output).float(), "(b t) d -> b t d", b=len(video))
     weight = 1 + 4 * units
-    direct = ((model.units(vectors) - units).square() * weight).mean()
+    direct = ((student.units(vectors) - units).square() * weight).mean()
     change, truth = vectors - vectors.mean(1, keepdim=True), units - units.mean(1, keepdim=True)
-    moved = ((model.change(change) - truth).square() * weight).mean()
-    texts = [tell(frame, rng) for frame in units.flatten(0, 1).numpy()]
-    told = clip.text_projection(clip.text_model(input_ids=_ids(texts, tokenizer)).pooler_output).float()
-    matched = _contrast(vectors.flatten(0, 1), told, texts, clip.logit_scale.exp().clamp(max=100.0))
+    moved = ((student.change(change) - truth).square() * weight).mean()
+    words = clip.text_projection(clip.text_model(input_ids=ids).pooler_output).float()
+    matched = _contrast(vectors.flatten(0, 1), words, texts, clip.logit_scale.exp())
     return config.weight_units * direct + config.weight_change * moved + config.weight_words * matched
 
 
-def tell(units: Float[np.ndarray, " aus"], rng: np.random.Generator) -> str:
-    """One frame in words: its strongest movements, each in one of the wordings of the FACS tables."""
+def describe_frame(units: Float[np.ndarray, " aus"], rng: np.random.Generator) -> str:
+    """The strongest movements of a frame, each in one of the wordings of the FACS tables."""
     facs, order = load_facs(), np.argsort(-units)
-    shown = [AU_NAMES[i] for i in order[:_MOST_TOLD] if units[i] >= _TOLD]
-    if not shown:
+    described = [AU_NAMES[i] for i in order[:_MOST_DESCRIBED] if units[i] >= _LEAST_DESCRIBED]
+    if not described:
         return _STILL
-    return "a face: " + ", ".join(str(rng.choice(facs.action_units[name].phrases)) for name in shown)
+    return "a face: " + ", ".join(str(rng.choice(facs.action_units[name].phrases)) for name in described)
 
 
 def _ids(texts: list[str], tokenizer: Tokenizer) -> Int[Tensor, "texts tokens"]:
-    """Token ids with start and end; the rest is filled with the padding's id, which causal attention does not see."""
+    """Token ids with start and end; the rest is padding, which causal attention does not reach."""
     encoded = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     longest, pad = max(map(len, encoded)), tokenizer.token_to_id("[PAD]")
     return torch.tensor([ids + [pad] * (longest - len(ids)) for ids in encoded])
 
 
 def _contrast(images: Tensor, words: Tensor, texts: list[str], scale: Tensor) -> Tensor:
-    """Both ways; frames told in the same words are not told apart."""
+    """Contrastive loss in both directions; frames with the same text count as one, and each gets an equal share of its target."""
     numbers = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    own = torch.tensor([numbers[text] for text in texts])
+    own = torch.tensor([numbers[text] for text in texts], device=images.device)
     same = (own[:, None] == own).float()
     logits = scale * F.normalize(images, dim=-1) @ F.normalize(words, dim=-1).T
     share = same / same.sum(1, keepdim=True)
@@ -228,8 +251,6 @@ def _contrast(images: Tensor, words: Tensor, texts: list[str], scale: Tensor) ->
 
 def probe(clip: Any, data: FaceShard, train: np.ndarray, held: np.ndarray) -> dict[str, float]:
     """UAR of a linear model on mean, maximum, minimum and spread over time of the frame features, minus the clip's own mean."""
-    from dferkit.evaluation.metrics import confusion_matrix, uar
-    from dferkit.labels import BASIC
 
     @torch.no_grad()
     def features(chosen: np.ndarray) -> np.ndarray:
@@ -245,10 +266,10 @@ def probe(clip: Any, data: FaceShard, train: np.ndarray, held: np.ndarray) -> di
 
     result = {}
     for name in PROFILES:
-        mine = data.of_profile(name)
-        fit, test = train[mine[train]][:1500], held[mine[held]]
+        is_chosen = data.of_profile(name)
+        fit, test = train[is_chosen[train]][:1500], held[is_chosen[held]]
         if len(fit) and len(test):
             model = fit_coarse(statistics(features(fit)), data.label[fit])
-            said = model.probabilities(statistics(features(test))).argmax(1)
-            result[f"probe_{name}"] = float(uar(confusion_matrix(data.label[test], said, len(BASIC))))
+            answer = model.probabilities(statistics(features(test))).argmax(1)
+            result[f"probe_{name}"] = float(uar(confusion_matrix(data.label[test], answer, len(BASIC))))
     return result

@@ -1,8 +1,7 @@
-"""Training the box's landmark network on rendered faces that went through the landmarker, so that its errors are in the training data."""
+"""Training of the landmark network on landmarks that the landmarker found in rendered faces, its errors included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,20 +14,21 @@ from dferkit.encoders.box_net import BoxOutput
 from dferkit.encoders.face_shape import fit_template, head_shape, members, mirror_order
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
 from dferkit.pretraining.face_shards import FaceShard
-from dferkit.pretraining.network_loop import (
-    Batch,
+from dferkit.pretraining.loop import Progress
+from dferkit.pretraining.network import (
+    NetworkBatch,
+    NetworkTask,
     NetworkTrainingConfig,
     chosen_clips,
     join_outputs,
     score_network,
-    split_subjects,
     train_network,
 )
 
 LANDMARK_TRAINING = NetworkTrainingConfig(
     steps=3000, cycles=((3000, 2e-3),), batch=64, weight_decay=0.2, use_bfloat16=False, average_decay=0.995
 )
-_CALM = 0.15  # a frame whose action units add up to less shows the person's resting face
+_RESTING = 0.15  # a frame whose action units add up to less shows the resting face
 _NUM_COMPONENTS = 60
 _OFFSET = 0.7  # standard deviations of the spread between people that a clip's resting face is moved by
 _NOISE = 0.15  # of the spread of movements
@@ -43,28 +43,28 @@ class ShapeSet:
     """Clips in head coordinates.
 
     Attributes:
-        points: float32 (clips, frames, 478, 3). turn: (clips, frames, 3, 3). calm: (clips, 478, 3) mean of the frames without expression, NaN
-            where there are none.
+        points: float32 (clips, frames, 478, 3). turn: (clips, frames, 3, 3) rotations. rest: (clips, 478, 3) mean of the frames with a
+            resting face, NaN where there are none.
     """
 
     points: np.ndarray
     turn: np.ndarray
-    calm: np.ndarray
+    rest: np.ndarray
 
 
 def shape_set(data: FaceShard, template: np.ndarray) -> tuple[ShapeSet, np.ndarray]:
-    """Head coordinates of the clips with landmarks, and which clips these are."""
-    seen = np.flatnonzero(np.isfinite(data.landmarks[..., 0, 0]).any(1))
-    points = np.empty((len(seen), *data.landmarks.shape[1:]), np.float32)
+    """Clips with landmarks in head coordinates, and their numbers."""
+    measured = np.flatnonzero(np.isfinite(data.landmarks[..., 0, 0]).any(1))
+    points = np.empty((len(measured), *data.landmarks.shape[1:]), np.float32)
     turn = np.empty((*points.shape[:2], 3, 3), np.float32)
-    calm = np.full((len(seen), *points.shape[2:]), np.nan, np.float32)
-    for row, clip in enumerate(seen):
+    rest = np.full((len(measured), *points.shape[2:]), np.nan, np.float32)
+    for row, clip in enumerate(measured):
         shape = head_shape(data.landmarks[clip], template)
         points[row], turn[row] = shape.points, shape.turn
-        still = data.au[clip].astype(np.float32).sum(1) < _CALM
-        if still.sum() >= 2:
-            calm[row] = shape.points[still].mean(0)
-    return ShapeSet(points=points, turn=turn, calm=calm), seen
+        is_resting = data.au[clip].astype(np.float32).sum(1) < _RESTING
+        if is_resting.sum() >= 2:
+            rest[row] = shape.points[is_resting].mean(0)
+    return ShapeSet(points=points, turn=turn, rest=rest), measured
 
 
 def new_network(data: FaceShard, train: np.ndarray) -> LandmarkNet:
@@ -102,69 +102,65 @@ def components(points: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def predict_shapes(net: LandmarkNet, shapes: ShapeSet, clips: np.ndarray, *, batch: int = 128) -> BoxOutput:
-    """The network's answer for many clips, with each clip's own mean as zero."""
-    net.eval()
-    parts = []
+    """The network's output for the clips of these numbers, with each clip's own mean as zero."""
+    device, parts = net.eval().template.device, []
     for first in range(0, len(clips), batch):
         chosen = clips[first : first + batch]
-        points = torch.from_numpy(shapes.points[chosen])
-        unknown = torch.zeros(len(chosen), dtype=torch.bool)
-        parts.append(net(points, torch.from_numpy(shapes.turn[chosen]), torch.zeros_like(points[:, 0]), unknown))
+        points, turn = (torch.from_numpy(values[chosen]).to(device) for values in (shapes.points, shapes.turn))
+        unknown = torch.zeros(len(chosen), dtype=torch.bool, device=device)
+        parts.append(net(points, turn, torch.zeros_like(points[:, 0]), unknown))
     return join_outputs(parts)
 
 
 def pretrain_landmarks(
     data: FaceShard,
     folder: Path | str,
+    config: NetworkTrainingConfig = LANDMARK_TRAINING,
     *,
-    config: NetworkTrainingConfig | None = None,
-    on_progress: Callable[[int, int, str], None] | None = None,
+    device: str = "cpu",
+    on_progress: Progress | None = None,
 ) -> LandmarkNet:
-    """Train on the clips in which the landmarker saw a face; resumes like ``train_network``.
+    """Train on the clips in which the landmarker found a face; resumes as ``train_network`` does.
 
     Returns:
-        The network with averaged weights, in evaluation mode.
+        The network with averaged weights, on the CPU and in evaluation mode.
     """
-    config = config or LANDMARK_TRAINING
-    train, held = split_subjects(data)
     torch.manual_seed(config.seed)
-    start = new_network(data, train)
-    shapes, seen = shape_set(data, start.template.numpy())
-    data = data.take(seen)
-    train, held = split_subjects(data)
-    batches = _Batches(data, shapes, train, components(shapes.points[train]), config, start.template.numpy())
-    return train_network(
-        lambda: LandmarkNet(start.config),
-        batches.make,
-        lambda net: score_network(predict_shapes(net, shapes, held), data.take(held)),
-        folder,
-        config=config,
+    start = new_network(data, data.split_subjects()[0])
+    shapes, measured = shape_set(data, start.template.numpy())
+    data = data.take(measured)
+    train, held = data.split_subjects()
+    tested = data.take(held)
+    task = NetworkTask(
+        build=lambda: LandmarkNet(start.config),
+        batch=_Batches(data, shapes, train, config, start.template.numpy()).make,
+        score=lambda net: score_network(predict_shapes(net, shapes, held), tested),
         start=start,
-        on_progress=on_progress,
     )
+    return train_network(task, folder, config, device=device, on_progress=on_progress)
 
 
 class _Batches:
-    """Clips of a step, augmented: mirrored, resting face moved, movements larger or smaller, noise, sometimes with a known neutral face."""
+    """Clips of a step, augmented: mirrored, with another resting face, larger or smaller movements and noise; some with a known neutral face."""
 
     def __init__(
         self,
         data: FaceShard,
         shapes: ShapeSet,
         train: np.ndarray,
-        offsets: np.ndarray,
         config: NetworkTrainingConfig,
         template: np.ndarray,
     ) -> None:
-        self.data, self.shapes, self.train, self.offsets, self.config = data, shapes, train, offsets, config
+        self.data, self.shapes, self.train, self.config = data, shapes, train, config
+        self.offsets = components(shapes.points[train])
         self.order = mirror_order(template)
         self.movement = (shapes.points[train] - shapes.points[train].mean(1, keepdims=True)).std((0, 1))
-        calm = np.isfinite(shapes.calm[:, 0, 0])
-        self.calm_of = {
-            person: np.flatnonzero(calm & (data.subject == person)) for person in np.unique(data.subject[train])
+        has_rest = np.isfinite(shapes.rest[:, 0, 0])
+        self.rest_of = {
+            person: np.flatnonzero(has_rest & (data.subject == person)) for person in np.unique(data.subject[train])
         }
 
-    def make(self, step: int) -> Batch:
+    def make(self, step: int) -> NetworkBatch:
         chosen = chosen_clips(self.train, self.config, step)
         rng = np.random.default_rng([self.config.seed, 1, step])
         points, turn = self.shapes.points[chosen].copy(), self.shapes.turn[chosen].copy()
@@ -174,24 +170,24 @@ class _Batches:
             points, neutral = points[:, :, self.order] * _MIRROR.diagonal(), neutral[:, self.order] * _MIRROR.diagonal()
             turn = _MIRROR @ turn @ _MIRROR
         inputs = (points, turn, neutral, known)
-        return Batch(
+        return NetworkBatch(
             inputs=tuple(_tensor(value) for value in inputs),
             units=_tensor(self.data.au[chosen].astype(np.float32)),
             labels=torch.from_numpy(self.data.label[chosen]),
         )
 
     def _neutral(self, chosen: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A calm face of the same person, mostly from another clip, for some."""
+        """For some clips the resting face of the same person, mostly from another clip, and which clips these are."""
         neutral = np.zeros((len(chosen), *self.shapes.points.shape[2:]), np.float32)
         known = np.zeros(len(chosen), bool)
         for row, clip in enumerate(chosen):
-            calm = self.calm_of[self.data.subject[clip]]
-            if len(calm) and rng.random() < _SHARE_NEUTRAL:
-                neutral[row], known[row] = self.shapes.calm[rng.choice(calm)], True
+            resting = self.rest_of[self.data.subject[clip]]
+            if len(resting) and rng.random() < _SHARE_NEUTRAL:
+                neutral[row], known[row] = self.shapes.rest[rng.choice(resting)], True
         return neutral, known
 
     def _vary(self, points: np.ndarray, neutral: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Moves the resting face of points and neutral alike (``neutral`` in place)."""
+        """Change movements and noise of the points, and the resting face of points and ``neutral`` alike (``neutral`` in place)."""
         own = points.mean(1, keepdims=True)
         gain = rng.uniform(*_GAIN, (len(points), 1, 1, 1)).astype(np.float32)
         rest = rng.standard_normal((len(points), len(self.offsets))).astype(np.float32) @ self.offsets

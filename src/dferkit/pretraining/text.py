@@ -1,19 +1,19 @@
-"""The small text encoder in the box: made here from nothing, without a video and without a download.
+"""Training of the small text encoder of the bundled model, on captions of random action-unit curves.
 
-Random action-unit curves are described in words; a small BERT learns token vectors from which linear probes read the
-action unit, the regions, the strength and the times of the phrase a token stands in, and a sentence vector (the mean of
-the token vectors) from which the action units of the whole clip are read. Masked words are guessed besides.
+A small BERT learns token vectors from which linear probes predict the action unit, the regions, the intensity and the
+times of the phrase that a token belongs to, and a sentence vector (the mean of the token vectors) from which a probe
+predicts the action units of the whole clip. It also learns to predict masked pieces.
 
-Deviation: GRACE takes the text encoder of VideoCLIP, trained on web text; this one knows the language of dferkit's own
-captions only. Any transformers text model can stand in its place (``encoders.text``).
+Deviation: GRACE takes the text encoder of VideoCLIP, trained on web text; this one is trained on dferkit's own captions
+only. Any transformers text model can take its place (``encoders.text``).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dferkit.captions.sample import sample_action_units, sample_caption
 from dferkit.encoders.text import bert_parameter_names, bert_vectors
 from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES, load_facs
+from dferkit.pretraining.loop import Progress, Schedule, check_counts, check_range, minimise
 from dferkit.pretraining.text_vocabulary import SPECIAL, build_tokenizer
 from dferkit.schema import Caption
 from dferkit.storage import atomic_path, write_json, write_text
@@ -39,13 +40,13 @@ _NUM_SEEDS = 3  # streams: weights, training captions, held-out captions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPretrainingConfig:
-    """The encoder's size and its training.
+    """Size of the encoder, and length and speed of its training.
 
     Attributes:
-        dim, num_layers, num_heads, hidden: The BERT; ``hidden`` is the width inside its feed-forward parts.
+        dim, num_layers, num_heads, hidden: Of the BERT; ``hidden`` is the width inside its feed-forward layers.
         max_positions: Longest text in pieces, two special ones included.
         masked_share: Share of the pieces that is masked, in every second caption of a batch.
-        num_held_out: Captions that measure the outcome.
+        num_held_out: Captions that the trained encoder is measured on.
     """
 
     dim: int = 128
@@ -53,107 +54,96 @@ class TextPretrainingConfig:
     num_heads: int = 4
     hidden: int = 256
     max_positions: int = 160
-    batch_size: int = 32
+    batch: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     masked_share: float = 0.15
     num_held_out: int = 300
+    steps: int = 1200
+    seed: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
+        counts = ("dim", "num_layers", "num_heads", "hidden", "batch", "num_held_out", "steps", "threads")
+        check_counts(self, *counts)
+        check_range(self, "learning_rate", "weight_decay", "masked_share", below=1)
+        check_range(self, "seed")
+        if self.max_positions < 3:
+            raise ConfigError(
+                f"max_positions is {self.max_positions}; give at least 3, for a piece between two special ones"
+            )
         if self.dim % self.num_heads:
-            raise ConfigError(f"dim must be a multiple of num_heads, got {self.dim} and {self.num_heads}")
-        if not 0 <= self.masked_share < 1:
-            raise ConfigError(f"masked_share is from 0 up to below 1, got {self.masked_share}")
+            raise ConfigError(f"dim is {self.dim}; give a multiple of num_heads, which is {self.num_heads}")
+
+    def rate(self, step: int) -> float:
+        """Learning rate: a linear rise over a twentieth of the steps, times a cosine fall over all."""
+        warmup = max(1, self.steps // 20)
+        return self.learning_rate * (
+            min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+        )
 
 
 def pretrain_text_encoder(
-    out_folder: Path | str,
-    *,
-    seed: int = 0,
-    steps: int = 1200,
-    threads: int = 1,
+    folder: Path | str,
     config: TextPretrainingConfig | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    *,
+    device: str = "cpu",
+    on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train the encoder and write it as a transformers BERT folder.
 
     Writes ``model.safetensors`` (half precision), ``config.json``, ``tokenizer.json`` and ``card.json`` with the
-    held-out figures that are also returned. The same seed, steps and threads give the same bytes on the same machine.
-
-    Args:
-        progress: Called after each step with (steps done, steps, loss).
+    held-out figures that are also returned. The same configuration gives the same bytes on the same machine.
 
     Returns:
         ``num_parameters``, ``first_loss``, ``last_loss`` (means of ten steps) and, on captions of curves
-        never seen, read by the linear probes: ``token_au_accuracy`` (action unit of a piece inside a phrase),
-        ``held_out_wording_au_accuracy`` (of a whole phrase, in wordings never trained on), ``intensity_error``,
+        outside the training, read by the linear probes: ``token_au_accuracy`` (action unit of a piece inside a phrase),
+        ``held_out_wording_au_accuracy`` (of a whole phrase, in wordings outside the training), ``intensity_error``,
         ``onset_error_seconds``, ``stress_accuracy`` and ``sentence_au_correlation`` (Pearson, over all captions and
         units).
-
-    Raises:
-        ConfigError: ``steps`` or ``threads`` below 1.
     """
-    if steps < 1 or threads < 1:
-        raise ConfigError(f"steps and threads are at least 1, got {steps} and {threads}")
     config = config or TextPretrainingConfig()
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(config.threads)
     try:
-        return _pretrain(Path(out_folder), seed, steps, config, progress)
+        return _pretrain(Path(folder), config, device, on_progress)
     finally:
         torch.set_num_threads(threads_before)
 
 
-def _pretrain(
-    folder: Path,
-    seed: int,
-    steps: int,
-    config: TextPretrainingConfig,
-    progress: Callable[[int, int, float], None] | None,
-) -> dict[str, Any]:
-    weight_seed, caption_seed, test_seed = np.random.SeedSequence(seed).spawn(_NUM_SEEDS)
+def _pretrain(folder: Path, config: TextPretrainingConfig, device: str, on_progress: Progress | None) -> dict[str, Any]:
+    weight_seed, caption_seed, test_seed = np.random.SeedSequence(config.seed).spawn(_NUM_SEEDS)
     generator = torch.Generator().manual_seed(int(weight_seed.generate_state(1)[0]))
     captions = np.random.default_rng(caption_seed)
     tokenizer = build_tokenizer()
-    weights = _initial_weights(config, tokenizer.get_vocab_size(), generator)
-    probes = _Probes(config.dim, tokenizer.get_vocab_size(), generator)
-    optimiser = torch.optim.AdamW(
-        [*weights.values(), *probes.parameters()], lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    warmup = max(1, steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / steps)),
-    )
-    losses = []
-    for step in range(steps):
-        batch = _batch([sample_caption(captions).caption for _ in range(config.batch_size)], tokenizer)
-        ids, masked = _mask_pieces(batch, config.masked_share, SPECIAL.index("[MASK]"), generator)
-        vectors = _vectors(weights, ids, batch.live, config)
-        loss = probes.loss(vectors, batch, masked, weights["embeddings.word_embeddings.weight"])
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([*weights.values(), *probes.parameters()], 1.0)
-        optimiser.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        if progress is not None:
-            progress(step + 1, steps, losses[-1])
+    initial = _initial_weights(config, tokenizer.get_vocab_size(), generator)
+    weights = {name: value.to(device).requires_grad_() for name, value in initial.items()}
+    probes = _Probes(config.dim, tokenizer.get_vocab_size(), generator).to(device)
 
-    # What is stored is what is measured: half precision.
-    stored = {name: value.detach().half().contiguous() for name, value in weights.items()}
+    def loss(step: int) -> Tensor:
+        batch = _label_pieces([sample_caption(captions).caption for _ in range(config.batch)], tokenizer)
+        ids, masked = _mask_pieces(batch, config.masked_share, SPECIAL.index("[MASK]"), generator)
+        batch = batch.to(device)
+        vectors = _vectors(weights, ids.to(device), batch.live, config)
+        return probes.loss(vectors, batch, masked.to(device), weights["embeddings.word_embeddings.weight"])
+
+    schedule = Schedule(steps=config.steps, rate=config.rate, weight_decay=config.weight_decay)
+    losses = minimise(loss, [*weights.values(), *probes.parameters()], schedule, on_progress=on_progress)
+
+    # The figures are those of the stored weights, in half precision.
+    stored = {name: value.detach().cpu().half().contiguous() for name, value in weights.items()}
     rounded = {name: value.float() for name, value in stored.items()}
     training = {"first_loss": float(np.mean(losses[:10])), "last_loss": float(np.mean(losses[-10:]))}
-    held_out = _measure(rounded, probes, tokenizer, config, np.random.default_rng(test_seed))
+    held_out = _measure(rounded, probes.cpu(), tokenizer, config, np.random.default_rng(test_seed))
     num_parameters = sum(value.numel() for value in stored.values())
     _write(folder, stored, tokenizer, config)
     write_json(
         folder / "card.json",
         {
             "what": "Text encoder for dferkit captions, trained on random action-unit captions: no video, no web text.",
-            "seed": seed,
-            "steps": steps,
-            "batch_size": config.batch_size,
+            "seed": config.seed,
+            "steps": config.steps,
+            "batch_size": config.batch,
             "num_parameters": num_parameters,
             "facs_version": load_facs().version,
             "training": training,
@@ -164,8 +154,8 @@ def _pretrain(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Batch:
-    """Captions as ids, and what each piece should tell."""
+class _LabelledPieces:
+    """Captions as piece ids, and the targets of the probes for each piece."""
 
     ids: Tensor  # batch words
     live: Tensor  # True for text and special tokens, False for padding
@@ -175,10 +165,14 @@ class _Batch:
     regions: Tensor  # batch words regions, 0 or 1
     values: Tensor  # batch words 3: intensity, start and end in units of two seconds
     stressed: Tensor
-    sentence: Tensor  # batch units: peak intensity, 0 where not told
+    sentence: Tensor  # batch units: peak intensity, 0 where the caption does not mention the unit
+
+    def to(self, device: str) -> _LabelledPieces:
+        """The same captions on another device."""
+        return _LabelledPieces(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
-def _batch(captions: Sequence[Caption], tokenizer: Tokenizer) -> _Batch:
+def _label_pieces(captions: Sequence[Caption], tokenizer: Tokenizer) -> _LabelledPieces:
     region_names = load_facs().regions
     encodings = [tokenizer.encode(caption.text) for caption in captions]
     shape = (len(captions), max(len(encoding.ids) for encoding in encodings))
@@ -206,14 +200,14 @@ def _batch(captions: Sequence[Caption], tokenizer: Tokenizer) -> _Batch:
             values[row, columns] = (phrase.intensity, phrase.start_seconds / 2, phrase.end_seconds / 2)
             stressed[row, columns] = phrase.is_stressed
     tensor = torch.from_numpy
-    return _Batch(
+    return _LabelledPieces(
         ids=tensor(ids), live=tensor(live), text=tensor(text), inside=tensor(inside), unit=tensor(unit),
         regions=tensor(regions), values=tensor(values), stressed=tensor(stressed), sentence=tensor(sentence),
     )  # fmt: skip
 
 
 class _Probes(nn.Module):
-    """Linear heads on the token vectors (one matrix) and on their mean; thrown away after training."""
+    """Linear layers on the token vectors (one matrix) and on their mean, which serve the training only."""
 
     def __init__(self, dim: int, num_pieces: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -232,11 +226,11 @@ class _Probes(nn.Module):
         )
         return unit, regions, values, stressed[..., 0]
 
-    def loss(self, vectors: Tensor, batch: _Batch, masked: Tensor, pieces: Tensor) -> Tensor:
+    def loss(self, vectors: Tensor, batch: _LabelledPieces, masked: Tensor, pieces: Tensor) -> Tensor:
         """Sum of all losses, each of the order of 1 at the start."""
         unit, regions, values, stressed = self.read(vectors[batch.inside])
         sentence = self.sentence(_sentence_vectors(vectors, batch.text))
-        # Most units are not told: those that are count more, as many as the others together.
+        # A caption mentions few units; they weigh more, about as much as all others together.
         weight = 1 + 6 * batch.sentence
         total = functional.cross_entropy(unit, batch.unit[batch.inside])
         total = total + functional.binary_cross_entropy_with_logits(regions, batch.regions[batch.inside])
@@ -275,7 +269,7 @@ def _initial_weights(config: TextPretrainingConfig, num_pieces: int, generator: 
             value = torch.ones(shape)
         else:
             value = torch.empty(shape).normal_(std=0.02, generator=generator)
-        weights[name] = value.requires_grad_()
+        weights[name] = value
     return weights
 
 
@@ -284,12 +278,14 @@ def _vectors(weights: Mapping[str, Tensor], ids: Tensor, live: Tensor, config: T
 
 
 def _sentence_vectors(vectors: Tensor, text: Tensor) -> Tensor:
-    """Mean over the pieces of the text, as ``TextEncoder`` takes it."""
+    """Mean over the pieces of the text, as in ``TextEncoder``."""
     weight = text[..., None].float()
     return (vectors * weight).sum(1) / weight.sum(1)
 
 
-def _mask_pieces(batch: _Batch, share: float, mask_id: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _mask_pieces(
+    batch: _LabelledPieces, share: float, mask_id: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     chosen = (torch.rand(batch.ids.shape, generator=generator) < share) & batch.text
     chosen[::2] = False  # the probes also need whole captions
     return torch.where(chosen, torch.full_like(batch.ids, mask_id), batch.ids), chosen
@@ -303,8 +299,8 @@ def _measure(
     config: TextPretrainingConfig,
     generator: np.random.Generator,
 ) -> dict[str, float]:
-    def read(captions: Sequence[Caption]) -> tuple[_Batch, Tensor]:
-        batch = _batch(captions, tokenizer)
+    def read(captions: Sequence[Caption]) -> tuple[_LabelledPieces, Tensor]:
+        batch = _label_pieces(captions, tokenizer)
         return batch, _vectors(weights, batch.ids, batch.live, config)
 
     batch, vectors = read([sample_caption(generator).caption for _ in range(config.num_held_out)])
@@ -320,7 +316,7 @@ def _measure(
     for row, caption in enumerate(reworded):
         starts = np.array([start for start, _ in tokenizer.encode(caption.text).offsets])
         for phrase in caption.phrases:
-            # The words before the times only; the times are the same in every wording.
+            # Only the words before the times, because the times are the same in every wording.
             end = phrase.start_character + len(phrase.text.partition(", ")[0])
             columns = np.flatnonzero(
                 other.text[row, : len(starts)].numpy() & (starts >= phrase.start_character) & (starts < end)
@@ -337,7 +333,7 @@ def _measure(
 
 
 def _reword(caption: Caption) -> Caption:
-    """A coarse caption in the held-out wordings."""
+    """A coarse caption in held-out wordings."""
     phrases = []
     for phrase in caption.phrases:
         if phrase.action_unit:
@@ -350,7 +346,7 @@ def _reword(caption: Caption) -> Caption:
 
 
 def _write(folder: Path, weights: dict[str, Tensor], tokenizer: Tokenizer, config: TextPretrainingConfig) -> None:
-    """A folder that transformers' ``BertModel`` reads too."""
+    """Write a folder that transformers' ``BertModel`` also reads."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "model.safetensors") as temporary:
         temporary.write_bytes(save(weights, metadata={"format": "pt"}))
@@ -374,5 +370,5 @@ def _write(folder: Path, weights: dict[str, Tensor], tokenizer: Tokenizer, confi
             "torch_dtype": "float16",
         },
     )
-    # Sorted keys: the tokenizers package does not promise an order of its own.
+    # Keys are sorted because the tokenizers package guarantees no order.
     write_text(folder / "tokenizer.json", json.dumps(json.loads(tokenizer.to_str()), sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""The words that the small text encoder knows: those of dferkit's captions and everyday ones about faces; anything else in bytes."""
+"""Vocabulary of the small text encoder: the words of dferkit's captions and everyday words about faces; all other text is spelled in bytes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from dferkit.captions import wording
 from dferkit.facs import load_facs
 
-# Their places are their ids.
+# Their positions are their ids.
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-# Everyday words about faces, so that captions written by people are not spelled letter by letter.
+# Everyday words about faces, so that captions written by people are not spelled in bytes.
 _EVERYDAY = """
 a about above across after again against all along also an and another any are around as at away back be because
 become becomes been before begin begins behind being below beneath beside between bit blink blinks both brief briefly
@@ -47,7 +47,7 @@ def domain_words() -> tuple[str, ...]:
 def build_tokenizer() -> Tokenizer:
     """Word pieces over bytes: each word and each time of a caption is one piece, any other text is spelled in bytes.
 
-    Lower case; nothing is ever unknown.
+    Lower case; no text becomes the unknown piece.
     """
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -1,9 +1,8 @@
-"""Training the box's video network on rendered faces: what its batches are, and how it is measured."""
+"""Training of the video network on crops of rendered faces."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from dferkit.encoders.box_net import BoxNet, BoxOutput
 from dferkit.pretraining.face_shards import CROP_SIZE, NETWORK_SIZE, USED_SIZE, FaceShard
-from dferkit.pretraining.network_loop import (
-    Batch,
+from dferkit.pretraining.loop import Progress
+from dferkit.pretraining.network import (
+    NetworkBatch,
+    NetworkTask,
     NetworkTrainingConfig,
     chosen_clips,
     join_outputs,
     score_network,
-    split_subjects,
     train_network,
 )
 
@@ -30,12 +30,13 @@ VISUAL_TRAINING = NetworkTrainingConfig(
     easy_steps=700,
     full_strength_step=2500,
 )
-# Going on from trained weights: no easy start, and lower steps.
+# From trained weights: no easy clips first, and a lower learning rate.
 FINE_TUNING = NetworkTrainingConfig(steps=4500, cycles=((4500, 8e-4),), batch=20)
+_MOST_TESTED = 240  # held-out clips that a report is measured on
 
 
 def augment(crops: np.ndarray, rng: np.random.Generator, *, strength: float = 1.0) -> np.ndarray:
-    """One clip's crops as the network may meet them: the same shift, scale, roll, light and blur in every frame.
+    """One clip's crops as they may occur in use: the same shift, scale, roll, light and blur in every frame.
 
     Args:
         crops: uint8 (frames, 80, 80, 3).
@@ -66,7 +67,7 @@ def augment(crops: np.ndarray, rng: np.random.Generator, *, strength: float = 1.
     video *= np.float32(gain)
     video += offset.astype(np.float32)[None, :, None, None]
     if rng.random() < 0.2 * strength:
-        # An object before the face hides a corner of it through the whole clip.
+        # An object in front of the face hides a part of it through the whole clip.
         height, width = rng.integers(8, 24, 2)
         top, left = rng.integers(0, NETWORK_SIZE - height), rng.integers(0, NETWORK_SIZE - width)
         video[:, :, top : top + height, left : left + width] = rng.uniform(-0.5, 0.5, (3, 1, 1))
@@ -74,7 +75,7 @@ def augment(crops: np.ndarray, rng: np.random.Generator, *, strength: float = 1.
 
 
 def _resample(crops: np.ndarray, angle: float, scale: float, shift: np.ndarray, *, is_mirrored: bool) -> np.ndarray:
-    """The used middle of stored crops at the network's size, turned, scaled, moved and mirrored alike; uint8."""
+    """The middle of stored crops at the network's size, uint8; all frames are turned, scaled, moved and mirrored alike."""
     step = USED_SIZE / NETWORK_SIZE * scale
     cosine, sine = step * math.cos(angle), step * math.sin(angle)
     mirror = -1.0 if is_mirrored else 1.0
@@ -91,53 +92,47 @@ def _resample(crops: np.ndarray, angle: float, scale: float, shift: np.ndarray, 
 
 
 def network_input(crops: np.ndarray) -> Tensor:
-    """uint8 crops (clips, frames, 80, 80, 3) without augmentation, as the network wants them."""
+    """uint8 crops (clips, frames, 80, 80, 3) without augmentation → (clips, frames, 3, 64, 64) in [-0.5, 0.5]."""
     clips = np.stack([_resample(clip, 0.0, 1.0, np.zeros(2), is_mirrored=False) for clip in crops])
     return torch.from_numpy(np.ascontiguousarray(clips.transpose(0, 1, 4, 2, 3))).float() / 255 - 0.5
 
 
 @torch.inference_mode()
 def predict_clips(net: BoxNet, crops: np.ndarray, *, batch: int = 32) -> BoxOutput:
-    """The network's answer for many clips."""
-    net.eval()
-    return join_outputs([net(network_input(crops[i : i + batch])) for i in range(0, len(crops), batch)])
-
-
-def measure(net: BoxNet, data: FaceShard, clips: np.ndarray) -> dict[str, float]:
-    """UAR by profile and mean correlation of the action units on some clips."""
-    return score_network(predict_clips(net, data.crops[clips]), data.take(clips))
+    """The network's output for many clips of uint8 crops (clips, frames, 80, 80, 3)."""
+    device = net.eval().position.device
+    return join_outputs([net(network_input(crops[i : i + batch]).to(device)) for i in range(0, len(crops), batch)])
 
 
 def pretrain_visual(
     data: FaceShard,
     folder: Path | str,
+    config: NetworkTrainingConfig = VISUAL_TRAINING,
     *,
-    config: NetworkTrainingConfig | None = None,
     start: BoxNet | None = None,
-    on_progress: Callable[[int, int, str], None] | None = None,
+    device: str = "cpu",
+    on_progress: Progress | None = None,
 ) -> BoxNet:
-    """Train, resuming from ``folder`` if a state of the same settings is there.
+    """Train on all but the held-out people, resuming from ``folder`` if a state of the same settings is there.
 
     Args:
         start: Weights to begin with, instead of random ones.
 
     Returns:
-        The network with averaged weights, in evaluation mode.
+        The network with averaged weights, on the CPU and in evaluation mode.
     """
-    config = config or VISUAL_TRAINING
-    train, held = split_subjects(data)
-    return train_network(
-        BoxNet,
-        lambda step: _batch(data, train, config, step),
-        lambda net: measure(net, data, held[:240]),
-        folder,
-        config=config,
+    train, held = data.split_subjects()
+    tested = data.take(held[:_MOST_TESTED])
+    task = NetworkTask(
+        build=BoxNet,
+        batch=lambda step: _batch(data, train, config, step),
+        score=lambda net: score_network(predict_clips(net, tested.crops), tested),
         start=start,
-        on_progress=on_progress,
     )
+    return train_network(task, folder, config, device=device, on_progress=on_progress)
 
 
-def _batch(data: FaceShard, train: np.ndarray, config: NetworkTrainingConfig, step: int) -> Batch:
+def _batch(data: FaceShard, train: np.ndarray, config: NetworkTrainingConfig, step: int) -> NetworkBatch:
     """Clips of one step, with augmentations fixed by (seed, step)."""
     if step < config.easy_steps:
         train = train[data.of_profile("posed")[train]]
@@ -145,7 +140,7 @@ def _batch(data: FaceShard, train: np.ndarray, config: NetworkTrainingConfig, st
     chosen = chosen_clips(train, config, step)
     rng = np.random.default_rng([config.seed, 1, step])
     video = torch.from_numpy(np.stack([augment(data.crops[i], rng, strength=strength) for i in chosen]))
-    return Batch(
+    return NetworkBatch(
         inputs=(video,),
         units=torch.from_numpy(data.au[chosen].astype(np.float32)),
         labels=torch.from_numpy(data.label[chosen]),

@@ -1,9 +1,8 @@
-"""``dferkit pretrain``: rebuild the box from nothing. Every stage is kept, so the same command resumes."""
+"""``dferkit pretrain``: train the bundled model again, or a small CLIP. The result of every stage is kept, so the same command resumes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,32 +11,36 @@ from dferkit.encoders.landmarks import WEIGHTS as LANDMARK_WEIGHTS
 from dferkit.encoders.landmarks import save_landmark_net
 from dferkit.errors import ConfigError
 from dferkit.pretraining.clip import ClipPretrainingConfig, pretrain_clip
-from dferkit.pretraining.face_shards import FaceShard, read_shards, render_shards
+from dferkit.pretraining.face_shards import FaceShard, read_shards
+from dferkit.pretraining.heads import HeadConfig
 from dferkit.pretraining.landmarks import LANDMARK_TRAINING, pretrain_landmarks
-from dferkit.pretraining.network_loop import NetworkTrainingConfig
-from dferkit.pretraining.text import pretrain_text_encoder
+from dferkit.pretraining.loop import Progress, check_counts, check_range
+from dferkit.pretraining.network import NetworkTrainingConfig
+from dferkit.pretraining.render import render_shards
+from dferkit.pretraining.text import TextPretrainingConfig, pretrain_text_encoder
 from dferkit.pretraining.video import FINE_TUNING, VISUAL_TRAINING, pretrain_visual
+from dferkit.recipes.box_heads import HeadFaces, build_heads
+from dferkit.schema import ReportProgress
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, Profile
 
-Report = Callable[[str, int, int, str], None]
-DEFAULT_STEPS = {"none": VISUAL_TRAINING.steps, "box": FINE_TUNING.steps}
+DEFAULT_STEPS: dict[str, int] = {"none": VISUAL_TRAINING.steps, "box": FINE_TUNING.steps}
 _LARGE = 208  # pixels: a landmarker needs larger faces than the video network does
 _FEWEST = 384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
-    """Size of every stage. Large clips are pictures of 208 pixels, all others of 112, the benchmark's own size.
+    """Size of every stage. Large clips have frames of 208 pixels, all others of 112, as in the benchmark.
 
     Attributes:
         varied_clips, large_clips: Rendered clips of the training profile for both networks.
-        benchmark_clips: And of the benchmark's profiles, half posed, half natural.
-        head_varied_clips, head_large_clips, head_benchmark_clips: Further clips, of further people, for the heads: the networks have not seen
-            them, so their tokens are as good there as they will be in use.
-        held_clips, held_large_clips: Clips with looks that no training clip has; a fifth calibrates, the others measure.
-        measure_clips: Clips of the benchmark itself, half posed, half natural, that measure; as many again are large.
-        start: ``none``: the video network begins with random weights; ``box``: with those of the installed box.
+        benchmark_clips: Further clips of the benchmark's profiles for both networks, half posed, half natural.
+        head_varied_clips, head_large_clips, head_benchmark_clips: Clips of other people for the heads. The networks were not trained on them,
+            so the heads are trained on tokens of the quality that they get in use.
+        held_clips, held_large_clips: Clips with looks that no training clip has; a fifth is for calibration, the others for measuring.
+        measure_clips: Clips of the benchmark itself for measuring, half posed, half natural; the same number again is large.
+        start: Initial weights of the video network: ``none`` for random ones, ``box`` for those of the installed model.
         visual_steps, landmark_steps, text_steps: Training steps. head_epochs: Epochs of the GRACE heads.
     """
 
@@ -61,12 +64,14 @@ class PretrainConfig:
         for name, value in asdict(self).items():
             if name.endswith("_clips") and value < _FEWEST:
                 raise ConfigError(f"{name} is {value}; give at least {_FEWEST}, or people are too few to hold some out")
-        if self.start not in ("none", "box"):
-            raise ConfigError(f"start is {self.start!r}; choose none or box")
+        if self.start not in DEFAULT_STEPS:
+            raise ConfigError(f"start is {self.start!r}; choose {' or '.join(DEFAULT_STEPS)}")
+        check_counts(self, "visual_steps", "landmark_steps", "text_steps", "head_epochs")
+        check_range(self, "seed")
 
 
 def face_sets(config: PretrainConfig) -> dict[str, tuple[BenchmarkConfig, ...]]:
-    """What is rendered for each purpose. Training faces have a namespace of their own, apart from every benchmark."""
+    """The clips to render for each purpose. Training faces have their own namespace, apart from every benchmark."""
     first = 1000 + 100 * config.seed
 
     def varied(clips: int, number: int, settings: str = "seen", size: int = 112) -> BenchmarkConfig:
@@ -107,47 +112,44 @@ def pretrain(
     *,
     landmarker: Path | str,
     workers: int | None = None,
-    on_progress: Report | None = None,
+    device: str = "cpu",
+    on_progress: ReportProgress | None = None,
 ) -> Path:
-    """Render, train and measure the box.
+    """Render, train and measure the bundled model.
 
     Args:
-        out: Gets ``box/`` (what is shipped) and ``work/`` (intermediate files, about 420 kB a clip).
+        out: Gets ``box/`` (the files to ship) and ``work/`` (intermediate files, about 420 kB a clip).
         landmarker: Task file of the face landmarker.
         on_progress: Called with (stage, done, of, note).
 
     Returns:
-        Path of the finished box folder.
-    """
-    from dferkit.recipes.box_heads import HeadFaces, build_heads
+        Path of the finished folder ``box/``.
 
+    Raises:
+        ConfigError: The folder holds a pretraining with other settings.
+    """
     config, out = config or PretrainConfig(), Path(out)
     workers = workers or os.cpu_count() or 1
     _claim(out / "pretrain.json", config)
-    tell = on_progress or (lambda stage, done, of, note: None)
+    report = on_progress or _ignore
     work, box = out / "work", out / "box"
 
     def rendered(name: str) -> FaceShard:
-        return read_shards(
-            render_shards(
-                work / name,
-                face_sets(config)[name],
-                landmarker=landmarker,
-                workers=workers,
-                on_progress=lambda a, b: tell(f"faces, {name}", a, b, ""),
-            )
+        progress = _stage(report, f"faces, {name}")
+        paths = render_shards(
+            work / name,
+            face_sets(config)[name],
+            landmarker=landmarker,
+            workers=workers,
+            on_progress=lambda done, of: progress(done, of, ""),
         )
+        return read_shards(paths)
 
     if not ((box / WEIGHTS).is_file() and (box / LANDMARK_WEIGHTS).is_file()):
-        _train_networks(rendered("network"), box, work, config, workers, tell)
+        _train_networks(rendered("network"), out, config, workers, device, report)
     if not (box / "text" / "model.safetensors").is_file():
-        metrics = pretrain_text_encoder(
-            box / "text",
-            seed=config.seed,
-            steps=config.text_steps,
-            threads=workers,
-            progress=lambda a, b, loss: tell("text encoder", a, b, f"loss {loss:.3f}"),
-        )
+        text = TextPretrainingConfig(seed=config.seed, steps=config.text_steps, threads=workers)
+        metrics = pretrain_text_encoder(box / "text", text, device=device, on_progress=_stage(report, "text encoder"))
         write_json(work / "text.json", metrics)
     faces = HeadFaces(
         train=rendered("heads"),
@@ -155,7 +157,8 @@ def pretrain(
         measure=rendered("measure"),
         measure_large=rendered("measure_large"),
     )
-    build_heads(faces, box, work, config, on_progress=tell)
+    heads = HeadConfig(epochs=config.head_epochs, seed=config.seed)
+    build_heads(faces, box, work, heads, device=device, on_progress=report)
     return box
 
 
@@ -165,63 +168,73 @@ def pretrain_small_clip(
     clip: ClipPretrainingConfig | None = None,
     *,
     workers: int | None = None,
-    on_progress: Report | None = None,
+    device: str = "cpu",
+    on_progress: ReportProgress | None = None,
 ) -> tuple[Path, dict[str, float]]:
-    """Render the faces that the box's networks were trained on (without their landmarks) and train a small CLIP on them.
+    """Render the faces that the bundled networks are trained on (without landmarks) and train a small CLIP on them.
 
     Returns:
         ``clip/`` in the folder, and the UAR of a linear probe on its frame features by profile.
     """
     config, out = config or PretrainConfig(), Path(out)
     _claim(out / "pretrain_clip.json", config)
-    tell = on_progress or (lambda stage, done, of, note: None)
+    report = on_progress or _ignore
     paths = render_shards(
         out / "work" / "clip_faces",
         face_sets(config)["network"],
         landmarker=None,
         workers=workers or os.cpu_count() or 1,
-        on_progress=lambda a, b: tell("faces, network", a, b, ""),
+        on_progress=lambda done, of: report("faces, network", done, of, ""),
     )
     figures = pretrain_clip(
         read_shards(paths),
         out / "clip",
         out / "work" / "clip",
         clip,
-        on_progress=lambda a, b, note: tell("small CLIP", a, b, note),
+        device=device,
+        on_progress=_stage(report, "small CLIP"),
     )
     return out / "clip", figures
 
 
-def _train_networks(
-    data: FaceShard,
-    box: Path,
-    work: Path,
-    config: PretrainConfig,
-    workers: int,
-    tell: Report,
-) -> None:
-    def said(stage: str) -> Callable[[int, int, str], None]:
-        return lambda a, b, note: tell(stage, a, b, note)
+def _ignore(stage: str, done: int, of: int, note: str) -> None:
+    """No report."""
 
+
+def _stage(report: ReportProgress, stage: str) -> Progress:
+    """Reports of one stage."""
+    return lambda done, of, note: report(stage, done, of, note)
+
+
+def _train_networks(
+    data: FaceShard, out: Path, config: PretrainConfig, workers: int, device: str, report: ReportProgress
+) -> None:
+    work, box = out / "work", out / "box"
     visual = VISUAL_TRAINING if config.start == "none" else FINE_TUNING
     visual = replace(visual, steps=config.visual_steps, seed=config.seed, threads=workers)
     landmarks = replace(LANDMARK_TRAINING, steps=config.landmark_steps, seed=config.seed, threads=workers)
     if not (box / LANDMARK_WEIGHTS).is_file():
-        net = pretrain_landmarks(data, work / "landmarks", config=landmarks, on_progress=said("landmark network"))
+        net = pretrain_landmarks(
+            data, work / "landmarks", landmarks, device=device, on_progress=_stage(report, "landmark network")
+        )
         save_landmark_net(net, box)
-        _note(work, "landmarks", landmarks, len(data.label))
+        _record(work, "landmarks", landmarks, len(data.label))
     if not (box / WEIGHTS).is_file():
         start = BoxEncoder(BOX_FOLDER).net if config.start == "box" else None
-        video = pretrain_visual(data, work / "visual", config=visual, start=start, on_progress=said("video network"))
+        video = pretrain_visual(
+            data, work / "visual", visual, start=start, device=device, on_progress=_stage(report, "video network")
+        )
         save_box_net(video, box)
-        _note(work, "visual", visual, len(data.label), start=config.start)
+        _record(work, "visual", visual, len(data.label), start=config.start)
 
 
-def _note(work: Path, name: str, settings: NetworkTrainingConfig, clips: int, **more: str) -> None:
-    write_json(work / f"{name}.json", {"clips": clips, **asdict(settings), **more})
+def _record(work: Path, name: str, config: NetworkTrainingConfig, clips: int, **more: str) -> None:
+    """Write the settings of a network's training, which the card repeats."""
+    write_json(work / f"{name}.json", {"clips": clips, **asdict(config), **more})
 
 
 def _claim(marker: Path, config: PretrainConfig) -> None:
+    """Record the settings of a folder, or check that they are these."""
     if marker.is_file() and read_json(marker) != asdict(config):
         raise ConfigError(
             f"{marker.parent.name}/ holds a pretraining with other settings; use them again, or give an empty folder"
