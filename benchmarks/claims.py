@@ -25,7 +25,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.shipped import HEADS, head_folder
 from dferkit.parallel import run_parallel
-from dferkit.pipeline import Answer, Model, Reading, Settings, check_ranking, evidence_map, explain_answer
+from dferkit.pipeline import Answer, Model, Reading, ReadingSettings, check_ranking, evidence_map, explain_answer
 from dferkit.schema import DeletionTest, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
@@ -63,10 +63,14 @@ def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     landmarker, pixels = open_landmarker(landmarker_path), load_checkpoint(head_folder(BOX_FOLDER, "box"))
-    settings = Settings(whole_clip=True, face="haar")
+    settings = ReadingSettings(whole_clip=True)
     models = {
         name: Model(
-            load_checkpoint(head_folder(BOX_FOLDER, name)), settings=settings, landmarker=landmarker, fallback=pixels
+            load_checkpoint(head_folder(BOX_FOLDER, name)),
+            face="haar",
+            landmarker=landmarker,
+            fallback=pixels,
+            settings=settings,
         )
         for name in HEADS
     }

@@ -156,7 +156,7 @@ def answer_subject(job: tuple[int, int, str, str]) -> list[tuple[str, str, int, 
                 assert clip.geometry.landmarks is not None
                 seen = float(np.isfinite(clip.geometry.landmarks[:, 0, 0]).mean())
                 for model in models.values():
-                    reading = model.read(clip)
+                    reading = model.reader.read(clip)
                     told.append(reading.head.checkpoint.probabilities(reading.output.logits[0]).tolist())
             rows.append((name, identity.subject, plan.number, BASIC.index(plan.label), told, seen))
     return rows

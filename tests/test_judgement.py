@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dferkit.faces.read import WindowFaces
+from dferkit.faces.status import unreadable
 from dferkit.facs import AU_NAMES
-from dferkit.judgement import Doubt, Thresholds, find_doubts, judge
+from dferkit.judgement import Doubt, Place, Thresholds, Verdict, answer_row, find_doubts, judge
 from dferkit.labels import BASIC
-from dferkit.schema import ActionUnits, CoarsePrediction, DecodeReport, FaceClip, FaceQuality, FaceTrack
-from dferkit.video import Window
+from dferkit.schema import ActionUnits, ClipStatus, CoarsePrediction, FaceClip, FaceQuality, FaceTrack
 
 FRAMES = 16
 
@@ -90,7 +89,7 @@ def test_an_expression_that_is_held_throughout() -> None:
     assert doubts(clip(), units(AU12=calm_once)) == []
 
 
-def test_movements_that_speak_for_another_class() -> None:
+def test_movements_that_point_to_another_class() -> None:
     assert doubts(clip(), guide=guide(sadness=0.7, happiness=0.05)) == ["movements and class disagree"]
     assert doubts(clip(), guide=guide(sadness=0.55, happiness=0.05)) == [], "not sure of the other class"
     assert doubts(clip(), guide=guide(sadness=0.7, happiness=0.2)) == [], "the answer is not excluded"
@@ -103,31 +102,20 @@ def test_several_people() -> None:
     assert doubts(clip(), num_people=2) == ["several people"]
 
 
-def test_what_nothing_outweighs_comes_first() -> None:
+def test_final_doubts_come_first() -> None:
     found = find_doubts(clip(pixels=10), RISING, None, "happiness", yaw_degrees=40, num_people=3, has_neutral=False)
     assert [d.is_final for d in found] == [True, False, False]
 
 
-def window(num_people: int = 1, num_clips: int = 1, *, truncated: bool = False, different: int = FRAMES) -> WindowFaces:
-    return WindowFaces(
-        window=Window(number=0, start_seconds=0.0, end_seconds=2.0, sample_times=np.arange(FRAMES) / 8),
-        timestamps=np.arange(FRAMES) / 8,
-        indices=np.minimum(np.arange(FRAMES), different - 1),
-        report=DecodeReport(num_requested=FRAMES, num_decoded=FRAMES - truncated, is_truncated=truncated),
-        clips=(clip(),) * num_clips,
-        num_people=num_people,
-        frame_size=(640, 480),
-    )
-
-
-def verdict(
-    confidence: float, *found: Doubt, faces: WindowFaces | None = None, seen: FaceClip | None = None
-) -> tuple[str, str]:
+def verdict(confidence: float, *found: Doubt, seen: str = "ok") -> tuple[str, str]:
     probabilities = np.full(7, (1 - confidence) / 6)
     probabilities[3] = confidence
-    limits = Thresholds(plain=0.5, in_doubt=0.8)
-    got = judge(probabilities, found, limits, faces or window(), seen or clip(), is_truncated=False)
+    got = judge(probabilities, found, Thresholds(plain=0.5, in_doubt=0.8), status(seen))
     return got.status, got.abstain_reason
+
+
+def status(word: str, message: str = "") -> ClipStatus:
+    return ClipStatus(status=word, message=message, coverage=0.75, front_end="haar", end_seconds=2.5)
 
 
 SOME = Doubt(reason="turned face", sentence="the head is turned")
@@ -143,12 +131,27 @@ def test_thresholds() -> None:
     assert verdict(0.49, FINAL) == ("abstain", "little evidence")
 
 
-def test_statuses_and_messages() -> None:
-    assert verdict(0.9, faces=window(truncated=True)) == ("truncated", "")
-    assert verdict(0.9, faces=window(different=5)) == ("too_short", "")
-    assert verdict(0.9, seen=clip(coverage=0.4)) == ("low_coverage", "")
-    probabilities = np.full(7, 1 / 7)
-    got = judge(probabilities, (SOME,), Thresholds(plain=0.5), window(3, 3), clip(), is_truncated=True)
-    assert got.status == "abstain"
-    for part in ("ends early", "no class reaches 0.50", "the head is turned", "3 people found"):
-        assert part in got.message
+@pytest.mark.parametrize("seen", ["truncated", "low_coverage", "too_short", "ok"])
+def test_an_answer_keeps_the_status_of_its_frames_and_an_abstention_replaces_it(seen: str) -> None:
+    assert verdict(0.9, seen=seen) == (seen, "")
+    assert verdict(0.4, seen=seen) == ("abstain", "little evidence")
+
+
+def test_a_message_has_every_reason() -> None:
+    got = judge(np.full(7, 1 / 7), (SOME,), Thresholds(plain=0.5), status("truncated", "the file ends early"))
+    assert got.message == "the file ends early. no class reaches 0.50. the head is turned"
+
+
+def test_rows() -> None:
+    place = Place(input="a.mp4", clip_id="a.mp4#3.1", track_id=1, window=3, start_seconds=0.5)
+    probabilities = np.array([0.1, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1])
+    answered = answer_row(place, status("low_coverage", "weak"), BASIC, probabilities, front_end="pixels")
+    assert (answered.label, answered.status, answered.message) == ("happiness", "low_coverage", "weak")
+    assert (answered.num_frames, answered.num_face_frames) == (16, 12)
+    assert (answered.start_seconds, answered.end_seconds, answered.window, answered.track_id) == (0.5, 2.5, 3, 1)
+    unsure = Verdict(status="abstain", abstain_reason="turned face", message="the head is turned")
+    abstained = answer_row(place, status("ok"), BASIC, probabilities, front_end="pixels", verdict=unsure)
+    assert (abstained.label, abstained.status, abstained.abstain_reason) == (None, "abstain", "turned face")
+    assert abstained.confidence == 0.4
+    nothing = answer_row(place, unreadable("no such file"), BASIC, front_end="pixels")
+    assert (nothing.label, nothing.probabilities, nothing.num_frames, nothing.num_face_frames) == (None, None, 0, 0)

@@ -15,14 +15,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dferkit.pipeline import Batch, ExplanationResult, Model, Result, load
+    from dferkit.pipeline import ExplanationResult, Model, Result, Results, load
 
 try:
     __version__ = metadata.version("dferkit")
 except metadata.PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["Batch", "ExplanationResult", "Model", "Result", "__version__", "load"]
+__all__ = ["ExplanationResult", "Model", "Result", "Results", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""From probabilities to an answer or an abstention: statuses, what speaks against an answer, and how sure it then has to be."""
+"""Probabilities → an answer or an abstention: reasons for doubt, how sure an answer must then be, and the row of a table."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from dferkit.faces.read import LOW_COVERAGE_BELOW, WindowFaces
-from dferkit.schema import ActionUnits, CoarsePrediction, FaceClip
+from dferkit.faces.read import CLIP_FRAMES
+from dferkit.faces.status import first_that_applies
+from dferkit.schema import ActionUnits, ClipStatus, CoarsePrediction, FaceClip, Prediction
 
 LITTLE_EVIDENCE = "little evidence"
-_FEWEST_FRAMES = 8  # different ones, below which a window is told to be short
 SMALL_FACE_PIXELS, TINY_FACE_PIXELS = 40.0, 20.0
 TURNED_DEGREES, PROFILE_DEGREES = 35.0, 55.0
-_SHOWN = 0.2  # an action unit that gets stronger shows
+_SHOWN = 0.2  # least peak intensity of an action unit that counts as shown
 _HELD_SHARE = 0.75  # an expression whose weakest frame is this share of its strongest one is held throughout
 _OTHER_CLASS, _SAME_CLASS = 0.6, 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Doubt:
-    """Something that speaks against trusting an answer.
+    """A reason not to trust an answer.
 
     Attributes:
-        reason: A few words for a table. sentence: For the user. is_final: No certainty outweighs it.
+        reason: A few words for a table. sentence: For the user. is_final: No answer is given, however probable.
     """
 
     reason: str
@@ -42,12 +42,12 @@ def find_doubts(
     num_people: int,
     has_neutral: bool,
 ) -> tuple[Doubt, ...]:
-    """What speaks against an answer, the gravest first.
+    """Reasons not to trust an answer, final ones first.
 
     Args:
-        guide: The coarse classifier that read the described action units; None without one. label: The answer.
+        guide: Probabilities of the coarse classifier for the described action units; None without one. label: The answer.
         yaw_degrees: Median turn of the head to a side, without sign; None where it was not measured.
-        num_people: People in the window of whom only one was asked for. has_neutral: The user named a neutral clip of this person.
+        num_people: People in the window, where only the largest is answered; else 1. has_neutral: The user named a clip of this person at rest.
     """
     found = [
         _size(clip.quality.median_height_pixels),
@@ -85,15 +85,15 @@ def _turn(degrees: float) -> Doubt | None:
 
 
 def _disagreement(guide: CoarsePrediction, label: str) -> Doubt | None:
-    """The movements that the caption tells speak for another class than the answer."""
+    """The described movements point to another class than the answer."""
     if label not in guide.labels:
         return None
     other, of_label = guide.top(1)[0], float(guide.probabilities[guide.labels.index(label)])
     of_other = float(guide.probabilities[guide.labels.index(other)])
     if other == label or of_other < _OTHER_CLASS or of_label > _SAME_CLASS:
         return None
-    told_by = "the movements that were described speak" if guide.model.startswith("coarse") else f"{guide.model} speaks"
-    return Doubt(reason="movements and class disagree", sentence=f"{told_by} for {other} ({of_other:.2f})")
+    source = "the described movements point" if guide.model.startswith("coarse") else f"{guide.model} points"
+    return Doubt(reason="movements and class disagree", sentence=f"{source} to {other} ({of_other:.2f})")
 
 
 def _held(units: ActionUnits) -> Doubt | None:
@@ -112,7 +112,7 @@ def _held(units: ActionUnits) -> Doubt | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thresholds:
-    """Least probability of an answer, 0 to 1: without any doubt, and where something speaks against it."""
+    """Least probability of an answer, 0 to 1: without a doubt, and with one."""
 
     plain: float = 0.0
     in_doubt: float = 0.0
@@ -120,7 +120,7 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What becomes of a window: its status, why no label is given (empty when one is), and a message for the user."""
+    """What becomes of an answer: its status, why no label is given (empty when one is), and a message for the user."""
 
     status: str
     abstain_reason: str
@@ -131,19 +131,20 @@ def judge(
     probabilities: Float[np.ndarray, " classes"],
     doubts: tuple[Doubt, ...],
     thresholds: Thresholds,
-    faces: WindowFaces,
-    clip: FaceClip,
-    *,
-    is_truncated: bool,
+    seen: ClipStatus,
 ) -> Verdict:
-    """The gravest status that applies, with all that the user should know."""
-    status, notes = _completeness(faces, clip, is_truncated=is_truncated)
-    reason, told = _abstention(float(probabilities.max()), doubts, thresholds)
-    notes += [told] if told else []
-    notes += [doubt.sentence for doubt in doubts]
-    if faces.num_people > 1 and len(faces.clips) > 1:
-        notes.append(f"{faces.num_people} people found")
-    return Verdict(status="abstain" if reason else status, abstain_reason=reason, message=". ".join(notes))
+    """Answer or abstain.
+
+    Args:
+        seen: What the frames and faces gave (``faces.status``).
+    """
+    reason, message = _abstention(float(probabilities.max()), doubts, thresholds)
+    sentences = [seen.message, message, *(doubt.sentence for doubt in doubts)]
+    return Verdict(
+        status=first_that_applies([seen.status, "abstain"] if reason else [seen.status]),
+        abstain_reason=reason,
+        message=". ".join(text for text in sentences if text),
+    )
 
 
 def _abstention(confidence: float, doubts: tuple[Doubt, ...], thresholds: Thresholds) -> tuple[str, str]:
@@ -156,19 +157,54 @@ def _abstention(confidence: float, doubts: tuple[Doubt, ...], thresholds: Thresh
     return "", ""
 
 
-def _completeness(faces: WindowFaces, clip: FaceClip, *, is_truncated: bool) -> tuple[str, list[str]]:
-    num_faces, num_frames = int(clip.track.found.sum()), len(clip.timestamps)
-    num_different = len(set(faces.indices.tolist()))
-    status, notes = "ok", []
-    if num_different < min(num_frames, _FEWEST_FRAMES):
-        status = "too_short"
-        notes.append(f"{num_different} frames; the model wants {num_frames}. Repeated frames were used")
-    if clip.quality.coverage < LOW_COVERAGE_BELOW:
-        status = "low_coverage"
-        notes.append(f"face in {num_faces} of {num_frames} frames ({clip.quality.coverage:.0%}). The result is weak")
-    if is_truncated or faces.report.is_truncated:
-        status = "truncated"
-        notes.append(
-            f"the file ends early; used {faces.report.num_decoded} of {faces.report.num_requested} frames of this window"
-        )
-    return status, notes
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """What a row is about: an input, a window of it, and a person in the window (-1: nobody)."""
+
+    input: str
+    clip_id: str
+    track_id: int = -1
+    window: int = 0
+    start_seconds: float = 0.0
+
+
+def answer_row(
+    place: Place,
+    seen: ClipStatus,
+    labels: tuple[str, ...],
+    probabilities: Float[np.ndarray, " classes"] | None = None,
+    *,
+    front_end: str,
+    verdict: Verdict | None = None,
+    num_frames: int = CLIP_FRAMES,
+) -> Prediction:
+    """The row of one answer, or of the reason why there is none.
+
+    Args:
+        seen: What the frames and faces gave. probabilities: None without an answer.
+        verdict: Where the answer was judged; it replaces the status and the message of ``seen``.
+        num_frames: Frames that were sampled, where any was decoded.
+    """
+    status, reason, message = (
+        (seen.status, "", seen.message)
+        if verdict is None
+        else (verdict.status, verdict.abstain_reason, verdict.message)
+    )
+    is_decoded = seen.front_end != ""
+    return Prediction(
+        input=place.input,
+        clip_id=place.clip_id,
+        track_id=place.track_id,
+        window=place.window,
+        start_seconds=place.start_seconds,
+        end_seconds=seen.end_seconds,
+        labels=labels,
+        label=None if probabilities is None or reason else labels[int(probabilities.argmax())],
+        probabilities=probabilities,
+        status=status,
+        message=message,
+        num_frames=num_frames if is_decoded else 0,
+        num_face_frames=round(seen.coverage * num_frames) if is_decoded else 0,
+        front_end=front_end,
+        abstain_reason=reason,
+    )

@@ -225,9 +225,15 @@ class FaceClip:
     geometry: FaceGeometry | None = None
 
 
+STATUSES = ("error", "unreadable", "no_face", "abstain", "truncated", "low_coverage", "too_short", "ok")
+"""What becomes of a clip or window. Each rules out those after it; ``faces.status`` has the conditions."""
+ANSWERED = STATUSES[4:]
+"""Those with an answer."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipStatus:
-    """What became of one record: ``ok``, ``low_coverage``, ``truncated``, ``no_face`` or ``unreadable``, and a sentence."""
+    """What became of one clip or of one person in a window: one of ``STATUSES``, with a message for the user."""
 
     status: str
     message: str
@@ -239,7 +245,7 @@ class ClipStatus:
     @property
     def has_features(self) -> bool:
         """The clip can be answered."""
-        return self.status in ("ok", "low_coverage", "truncated", "too_short")
+        return self.status in ANSWERED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -472,9 +478,6 @@ class ModelOutput:
     def among(self, classes: Int[Tensor, " shown"]) -> ModelOutput:
         """The answer as a choice among some classes."""
         return replace(self, logits=self.logits[:, classes])
-
-
-STATUSES = ("ok", "low_coverage", "abstain", "no_face", "unreadable", "truncated", "too_short", "error")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

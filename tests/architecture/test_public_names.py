@@ -9,7 +9,7 @@ import pytest
 
 import dferkit
 
-PUBLIC = {"Batch", "ExplanationResult", "Model", "Result", "__version__", "load"}
+PUBLIC = {"ExplanationResult", "Model", "Result", "Results", "__version__", "load"}
 HEAVY = (
     "torch",
     "transformers",

@@ -47,7 +47,7 @@ def test_what_lies_on_disk(faces: Faces, store: Path) -> None:
     ]
     assert not [p for p in store.rglob("*") if p.name == "parts"]
     about = json.loads((store / "store.json").read_text())
-    assert about["statuses"] == {"ok": 9, "unreadable": 2}
+    assert about["statuses"] == {"too_short": 9, "unreadable": 2}
     assert about["failures"] == {"anger": {"unreadable": 1}, "joy": {"unreadable": 1}}
     assert about["num_clips"] == 11
     assert about["num_bytes"] == sum(len(v) for name, v in files(store).items() if name.startswith("faces/"))
@@ -96,14 +96,14 @@ def test_the_index_has_a_row_for_every_clip(faces: Faces, store: Path) -> None:
         rows = list(csv.DictReader(handle))
     assert [row["clip_id"] for row in rows] == [record.clip_id for record in faces[0].records]
     assert [(int(r["shard"]), int(r["place"])) for r in rows] == [divmod(i, 4) for i in range(11)]
-    good = [row for row in rows if row["status"] == "ok"]
+    good = [row for row in rows if row["status"] == "too_short"]
     assert len(good) == 9
     for row in good:
         assert (row["num_frames"], row["num_face_frames"], float(row["coverage"])) == ("5", "5", 1.0)
         assert row["front_end"] == "cropped"
-        assert row["message"] == ""
+        assert row["message"] == "only 5 different frames. The result is weak"
         assert float(row["end_seconds"]) == 0.2
-    assert rows[4]["message"] == "00004/ holds no picture (.jpg, .jpeg, .png, .bmp, .webp)"
+    assert rows[4]["message"] == "00004/ holds no picture (.jpg, .jpeg, .png, .bmp, .webp): give a video file, or a folder of one video's frames"
     assert rows[7]["message"].startswith("00007: not found")
     assert len({row["digest"] for row in rows}) == 11
 
@@ -113,7 +113,7 @@ def test_the_number_of_workers_changes_nothing(workers: int, faces: Faces, store
     seen: list[tuple[int, int]] = []
     done = prepare_faces(*faces, tmp_path / "s", SMALL, workers=workers, on_progress=lambda a, b: seen.append((a, b)))
     assert files(tmp_path / "s") == files(store)
-    assert done.statuses == {"ok": 9, "unreadable": 2}
+    assert done.statuses == {"too_short": 9, "unreadable": 2}
     assert (done.num_new, done.num_frames, done.missing) == (11, 45, ())
     assert seen == [(n, 11) for n in range(1, 12)]
 
@@ -176,7 +176,7 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
     shutil.copy(path, release.records[7].video / "1.png")
     done = prepare_faces(release, root, out, SMALL, workers=1)
     assert done.num_new == 2
-    assert done.statuses == {"ok": 10, "unreadable": 1}
+    assert done.statuses == {"too_short": 10, "unreadable": 1}
     prepare_faces(release, root, tmp_path / "fresh", SMALL, workers=1)
     assert files(out) == files(tmp_path / "fresh")
 

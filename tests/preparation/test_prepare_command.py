@@ -39,13 +39,13 @@ def run(faces: tuple[Release, Path], monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_exit_codes_tell_what_was_read(run, tmp_path: Path) -> None:
     code, out, err = run("good", "--out", tmp_path / "good", "--size", 48, "--workers", 1)
     assert code == 0
-    assert out.startswith("4 clips: 4 ok; ")
+    assert out.startswith("4 clips: 4 too_short; ")
     assert out.rstrip().endswith(f"frames/s/core: {tmp_path / 'good'}")
     assert "4 clips, about" in err
     assert FaceStore.open(tmp_path / "good").settings["size"] == 48
     code, out, _ = run("all", "--out", tmp_path / "all", "--size", 48, "--workers", 1)
     assert code == 1
-    assert "9 ok, 2 unreadable" in out
+    assert "9 too_short, 2 unreadable" in out
     assert run("bad", "--out", tmp_path / "bad", "--workers", 1)[0] == 3
 
 

@@ -19,8 +19,8 @@ from dferkit.evaluation.peers import read_predictions
 from dferkit.evaluation.prediction_file import score_pair
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
-from dferkit.pipeline import Settings, load
-from dferkit.readings import open_classifier, open_units
+from dferkit.pipeline import ReadingSettings, load
+from dferkit.readings import ExternalTools, open_classifier, open_units
 from dferkit.recipes.baselines import Baseline, parse_baselines
 from dferkit.recipes.data import DataOptions
 from dferkit.recipes.evaluate import EvaluationRun, evaluate
@@ -68,14 +68,14 @@ def score(manifest: Path, checkpoint: Checkpoint, out: Path, baselines: tuple[Ba
 
 def test_units_of_a_table_make_the_caption_and_are_named(videos, brows, tmp_path):
     files = [(videos / "a.mp4", "a.mp4"), (videos / "b.mp4", "b.mp4")]
-    model = load(face="haar", units_from=open_units(brows, [str(path) for path, _ in files]))
-    batch = predict_files(model, files, settings=Settings(face="haar"), out=tmp_path, with_report=True)
-    first = batch.answers[0]
+    model = load(face="haar", external=ExternalTools(units=open_units(brows, [str(path) for path, _ in files])))
+    results = predict_files(model, files, settings=ReadingSettings(), out=tmp_path, with_report=True)
+    first = results.answers[0]
     assert first.reading is not None
     told = {phrase.action_unit for phrase in first.reading.caption.phrases if phrase.intensity > 0}
     assert told == {"AU4"}
     assert first.reading.action_units.source == "OpenFace table a.csv"
-    [lost] = [p for p in batch.predictions if p.input == "b.mp4"]
+    [lost] = [p for p in results.predictions if p.input == "b.mp4"]
     assert lost.status == "unreadable"
     assert "has no table for b.mp4; expected b.csv" in lost.message
     table = pd.read_csv(tmp_path / "predictions.csv")
@@ -107,7 +107,7 @@ def test_explain_speaks_of_the_same_units(videos, brows, tmp_path, monkeypatch, 
 def test_a_class_table_guides_the_caption_and_is_named(videos, tmp_path):
     path = write(tmp_path / "fer.csv", "video,angry,disgust,fear,happy,sad,surprise,neutral", "a.mp4,0,0,1,0,0,0,0")
     guide = open_classifier(path, videos=[str(videos / "a.mp4")])
-    model = load(face="haar", guide_from=guide)
+    model = load(face="haar", external=ExternalTools(guide=guide))
     result = model.predict(videos / "a.mp4")
     reading = result.answers[0].reading
     assert reading is not None
@@ -126,8 +126,8 @@ def test_a_class_table_guides_the_caption_and_is_named(videos, tmp_path):
 def test_a_window_without_rows_costs_that_window_only(videos, tmp_path):
     header = OPENFACE_HEADER
     path = write(tmp_path / "short.csv", header, "1, 0, 0.0, 0.9, 1, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0")
-    model = load(face="haar", units_from=open_units(path, ["a.mp4"]))
-    settings = Settings(face="haar", window_seconds=0.5)
+    model = load(face="haar", external=ExternalTools(units=open_units(path, ["a.mp4"])))
+    settings = ReadingSettings(window_seconds=0.5)
     status = [a.prediction.status for a in model.answers(videos / "a.mp4", settings=settings)]
     found = [a.prediction for a in model.answers(videos / "a.mp4", settings=settings)]
     assert status[0] != "unreadable"
@@ -201,7 +201,7 @@ def test_a_model_in_onnx_guides_and_is_a_baseline(clips, videos, tmp_path):
     model_path = build(tmp_path / "m.onnx", with_softmax=True)
     listed = write(tmp_path / "names.txt", "happy", "sad", "neutral")
     guide = open_classifier(model_path, listed)
-    result = load(face="haar", guide_from=guide).predict(videos / "a.mp4")
+    result = load(face="haar", external=ExternalTools(guide=guide)).predict(videos / "a.mp4")
     guided = result.answers[0].reading.caption.guided_by  # type: ignore[union-attr]
     assert guided is not None
     assert guided.model == guide.name
@@ -247,7 +247,7 @@ def test_predict_and_evaluate_take_them(clips, videos, brows, tmp_path, monkeypa
     ("arguments", "sentence"),
     [
         (("predict", "{videos}", "--units", "{brows}/a.csv"), "does not say which of the 2 videos"),
-        (("predict", "{videos}/a.mp4", "--units", "{brows}/a.csv", "--people", "all"), "a table speaks of one person"),
+        (("predict", "{videos}/a.mp4", "--units", "{brows}/a.csv", "--people", "all"), "a table describes one person"),
         (("predict", "{videos}/a.mp4", "--guide-labels", "x.txt"), "give --guide MODEL.onnx"),
         (("predict", "{videos}/a.mp4", "--guide", "x.onnx"), "give a file of its class names"),
         (("predict", "{videos}/a.mp4", "--guide", "{brows}/a.csv"), "no table of classes that is known"),

@@ -14,7 +14,7 @@ from dferkit.cli.inputs import (
     LandmarkerOption,
     NeutralOption,
     UnitsOption,
-    open_outside,
+    open_tools,
 )
 from dferkit.cli.progress import plural
 
@@ -43,7 +43,7 @@ def explain(
     The report shows the person's face; it stays on this machine.
     """
     from dferkit.errors import DataError, VideoError
-    from dferkit.pipeline import load
+    from dferkit.pipeline import ReadingSettings, load
     from dferkit.recipes.prediction import write_explanation
     from dferkit.reports.clip_page import cells_of, deletion_verdict
     from dferkit.reports.notice import confidence_note
@@ -51,10 +51,9 @@ def explain(
     from dferkit.schema import PARAGRAPH
 
     started = time.monotonic()
-    units_from, guide_from = open_outside(units, guide, guide_labels, [str(video)])
-    with load(
-        checkpoint, face=face, landmarker=landmarker, neutral=neutral, units_from=units_from, guide_from=guide_from
-    ) as model:
+    external = open_tools(units, guide, guide_labels, [str(video)])
+    chosen = ReadingSettings(neutral=None if neutral is None else str(neutral))
+    with load(checkpoint, face=face, landmarker=landmarker, settings=chosen, external=external) as model:
         explained = model.explain(video, top_k=top, max_windows=windows)
     first = explained.result.predictions[0]
     if not explained.explanations:
@@ -64,7 +63,7 @@ def explain(
     settings = {
         **model.settings.as_dict(),
         "front_end": model.front_end,
-        **model.outside_names,
+        **model.external.names,
         "windows": windows,
         "top": top,
     }
@@ -84,7 +83,7 @@ def explain(
     left = len(explained.result.predictions) - len(explained.explanations)
     if left:
         typer.echo(f"{plural(left, 'further window')} in {out / 'predictions.csv'}, not explained")
-    for part, source in model.outside_names.items():
+    for part, source in model.external.names.items():
         typer.echo(f"{part.replace('_', ' ')} {source}")
     confidence = confidence_note(model.provenance.calibration, model.provenance.trained_on)
     typer.echo(f"{confidence} Open {out / 'report.html'}")

@@ -15,7 +15,7 @@ from dferkit.storage import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from dferkit.models.checkpoint import Checkpoint
-    from dferkit.readings import Guide, UnitTables
+    from dferkit.readings import ExternalTools
 
 LandmarkerOption = Annotated[
     str, typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file.")
@@ -42,21 +42,21 @@ GuideLabelsOption = Annotated[
 ]
 
 
-def open_outside(
+def open_tools(
     units: Path | None, guide: Path | None, guide_labels: Path | None, videos: Sequence[str]
-) -> tuple[UnitTables | None, Guide | None]:
-    """External action units and an external classifier, which replace the model's own.
+) -> ExternalTools:
+    """Other tools in place of the describer of action units (``--units``) and of the coarse classifier (``--guide``).
 
     Raises:
         ConfigError: Class names without a classifier, or a file that is neither.
     """
-    from dferkit.readings import open_classifier, open_units
+    from dferkit.readings import ExternalTools, open_classifier, open_units
 
     if guide_labels is not None and guide is None:
         raise ConfigError("--guide-labels names the classes of --guide; give --guide MODEL.onnx")
-    return (
-        None if units is None else open_units(units, videos),
-        None if guide is None else open_classifier(guide, guide_labels, videos=videos),
+    return ExternalTools(
+        units=None if units is None else open_units(units, videos),
+        guide=None if guide is None else open_classifier(guide, guide_labels, videos=videos),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +17,12 @@ from dferkit.cli.inputs import (
     NeutralOption,
     UnitsOption,
     expand_inputs,
-    open_outside,
+    open_tools,
 )
 from dferkit.cli.progress import Stages, note, plural
+
+if TYPE_CHECKING:
+    from dferkit.schema import Prediction
 
 
 def predict(
@@ -58,7 +62,7 @@ def predict(
     Ends with 0 when every input got its answer (no face and abstention are answers), 1 when some could not be read, 3 when none could.
     """
     from dferkit.errors import ConfigError
-    from dferkit.pipeline import Settings, load
+    from dferkit.pipeline import ReadingSettings, load
     from dferkit.readings import ClassTables
     from dferkit.recipes.prediction import predict_files
     from dferkit.reports.notice import confidence_note
@@ -66,26 +70,24 @@ def predict(
     if report and out is None:
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
-    settings = Settings(
+    settings = ReadingSettings(
         window_seconds=window,
         stride_seconds=stride,
         people=people,
-        face=face,
-        landmarker=landmarker,
         neutral=None if neutral is None else str(neutral),
     )
     files, empty = expand_inputs(inputs)
     videos = [str(path) for path, _ in files]
-    units_from, guide_from = open_outside(units, guide, guide_labels, videos)
-    if people == "all" and (units_from is not None or isinstance(guide_from, ClassTables)):
-        raise ConfigError("a table speaks of one person; use --people largest with --units and with a table as --guide")
-    model = load(checkpoint, face=face, landmarker=landmarker, units_from=units_from, guide_from=guide_from)
+    external = open_tools(units, guide, guide_labels, videos)
+    if people == "all" and (external.units is not None or isinstance(external.guide, ClassTables)):
+        raise ConfigError("a table describes one person; use --people largest with --units and with a table as --guide")
+    model = load(checkpoint, face=face, landmarker=landmarker, settings=settings, external=external)
     started = time.monotonic()
     for sentence in empty:
         note(sentence)
     if not files:
         raise typer.Exit(3)
-    with model, Stages(quiet=quiet) as tell:
+    with model, Stages(quiet=quiet) as stages:
         run = predict_files(
             model,
             files,
@@ -93,7 +95,7 @@ def predict(
             out=out,
             with_report=report,
             command="dferkit predict",
-            on_progress=lambda a, b: tell("videos", a, b),
+            on_progress=lambda a, b: stages("videos", a, b),
         )
     predictions = run.predictions
     if quiet:
@@ -103,14 +105,14 @@ def predict(
     else:
         _show(predictions, model.front_end, confidence_note(model.provenance.calibration, model.provenance.trained_on))
     unreadable = {p.input for p in predictions if p.status == "unreadable"}
-    counts = Counter(_status(predictions, name) for _, name in files)
+    counts = Counter(result.status for result in run.results)
     summary = (
         f"{plural(len(files), 'file')}: "
         + ", ".join(f"{n} {status}" for status, n in counts.most_common())
         + f" · {time.monotonic() - started:.0f} s"
     )
     if not quiet:
-        for part, source in model.outside_names.items():
+        for part, source in model.external.names.items():
             note(f"{part.replace('_', ' ')} {source}")
         note(summary + (f" · {out}" if out else ""))
     if all(p.status == "unreadable" for p in predictions):
@@ -118,15 +120,7 @@ def predict(
     raise typer.Exit(1 if unreadable or empty else 0)
 
 
-def _status(predictions: object, name: str) -> str:
-    found = [p.status for p in predictions if p.input == name]  # type: ignore[attr-defined]
-    return next(
-        (s for s in ("unreadable", "truncated", "low_coverage", "ok", "abstain", "too_short") if s in found),
-        found[0] if found else "unreadable",
-    )
-
-
-def _show(predictions: object, front_end: str, confidence: str) -> None:
+def _show(predictions: Sequence[Prediction], front_end: str, confidence: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -136,7 +130,7 @@ def _show(predictions: object, front_end: str, confidence: str) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("input", "time", "apparent expression", "status", "note"):
         table.add_column(column, overflow="fold")
-    for p in predictions:  # type: ignore[attr-defined]
+    for p in predictions:
         span = f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s" if p.end_seconds > p.start_seconds else ""
         shown = f"{p.label} {p.confidence:.2f}" if p.label else "–"
         table.add_row(Text(p.input), span, shown, p.status, Text(p.message))

@@ -12,8 +12,8 @@ from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.detect import Detector
 from dferkit.faces.geometry import CROP_MARGIN
 from dferkit.faces.landmarks import FaceLandmarker
-from dferkit.faces.read import CLIP_SIZE, LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces, read_faces
-from dferkit.faces.warp import no_face_message
+from dferkit.faces.read import CLIP_FRAMES, CLIP_SIZE, read_faces
+from dferkit.faces.status import face_status, unreadable
 from dferkit.schema import ClipStatus, DecodeReport, FaceClip, Record
 from dferkit.video import clip_window, index_source, spread_window
 
@@ -73,13 +73,11 @@ def read_clip_faces(
         message = (
             str(error) if isinstance(error, DataError) else f"{record.video.name} cannot be read: {_reason(error)}"
         )
-        status = ClipStatus(
-            status="unreadable", message=message, coverage=0.0, front_end="", end_seconds=0.0, num_people=0
-        )
-        return ClipFaces(clip=None, status=status)
-    status = _judge(faces, source.is_truncated, source.duration_seconds, getattr(detector, "name", ""))
+        return ClipFaces(clip=None, status=unreadable(message))
+    person = faces.clips[0] if faces.clips else None
+    status = face_status(faces, person, detector=detector.name, num_wanted=num_samples or max_frames or CLIP_FRAMES)
     return ClipFaces(
-        clip=faces.clips[0] if status.has_features else None,
+        clip=person if status.has_features else None,
         status=status,
         frame_size=faces.frame_size,
         indices=faces.indices,
@@ -91,26 +89,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return "its frames do not fit into the memory" if isinstance(error, MemoryError) else "OpenCV refused a frame"
-
-
-def _judge(faces: WindowFaces, is_truncated: bool, seconds: float, front_end: str) -> ClipStatus:
-    num_frames = len(faces.timestamps)
-    coverage = faces.clips[0].quality.coverage if faces.clips else 0.0
-    status, message, num_people = "ok", "", faces.num_people
-    if coverage < NO_FACE_BELOW:
-        status, num_people = "no_face", 0
-        message = no_face_message(num_frames, front_end)
-    elif is_truncated:
-        used = f"used {faces.report.num_decoded} of {num_frames} frames"
-        status, message = "truncated", f"the file ends early: {used}"
-    elif coverage < LOW_COVERAGE_BELOW:
-        found = f"face in {round(coverage * num_frames)} of {num_frames} frames ({coverage:.0%})"
-        status, message = "low_coverage", f"{found}. The result is weak"
-    return ClipStatus(
-        status=status,
-        message=message,
-        coverage=coverage,
-        front_end=front_end,
-        end_seconds=seconds,
-        num_people=num_people,
-    )

@@ -17,7 +17,7 @@ from dferkit.faces.warp import warp_face
 from dferkit.schema import DecodeReport, FaceClip, FaceTrack, Frames
 from dferkit.video import FrameFolder, VideoIndex, Window, decode_source
 
-CLIP_SIZE = 112
+CLIP_SIZE, CLIP_FRAMES = 112, 16  # of a face clip as models read it
 # Shares of the sampled frames with a face. Below the first share there is no answer, below the second the answer is weak.
 NO_FACE_BELOW, LOW_COVERAGE_BELOW = 0.10, 0.50
 

@@ -2,22 +2,26 @@
 
 video → frames → faces → action units → caption and tokens → alignment → prediction → explanation
 
-``model`` walks it, ``head`` is the network in it, ``explanation`` asks the network again, ``results`` are the values that come out.
+Read ``model`` (a path), ``answering`` (a window), ``reading`` (a face clip) and ``head`` (a network) in this order; then
+``results``, and ``explanation``, which runs the network again on changed clips.
 """
 
 from dferkit.pipeline.explanation import check_ranking, evidence_map, explain_answer
-from dferkit.pipeline.model import Model, Settings
-from dferkit.pipeline.opening import load
-from dferkit.pipeline.results import Answer, Batch, ExplanationResult, Reading, Result
+from dferkit.pipeline.loading import load
+from dferkit.pipeline.model import Model
+from dferkit.pipeline.reading import Reading
+from dferkit.pipeline.results import Answer, ExplanationResult, PersonResult, Result, Results
+from dferkit.pipeline.settings import ReadingSettings
 
 __all__ = [
     "Answer",
-    "Batch",
     "ExplanationResult",
     "Model",
+    "PersonResult",
     "Reading",
+    "ReadingSettings",
     "Result",
-    "Settings",
+    "Results",
     "check_ranking",
     "evidence_map",
     "explain_answer",

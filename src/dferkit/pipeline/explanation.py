@@ -1,4 +1,4 @@
-"""One window's answer → which words met which moving parts, what the answer owes to them, and whether deleting them shows it."""
+"""One window's answer → which words met which moving parts, how much the answer depends on each, and a deletion test of both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from dferkit.explain import (
     transport_maps,
     word_occlusion,
 )
-from dferkit.pipeline.results import Answer, Reading
+from dferkit.pipeline.reading import Reading
+from dferkit.pipeline.results import Answer
 from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, FaceClip, TokenBatch
 from dferkit.tokens.batches import pad_texts
 
@@ -42,8 +43,8 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
     reading = answer.reading
     if reading is None:
         raise DataError(f"{answer.prediction.input}: {answer.prediction.message}")
-    told, visual, alignment = _told_words(reading), reading.visual, reading.output.alignment
-    if alignment is None or alignment.plan.shape[1] != len(told.of_piece):
+    aligned, visual, alignment = _aligned_words(reading), reading.visual, reading.output.alignment
+    if alignment is None or alignment.plan.shape[1] != len(aligned.of_piece):
         raise DataError("this model aligns no words with the video; explain a model with text tokens, such as grace")
     steps, frames = len(visual.timestamps), len(reading.clip.images)
     of_tokens = transport_maps(
@@ -51,23 +52,23 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
         alignment.visual_index[0].numpy(),
         steps,
         visual.values.shape[1],
-        told.of_piece,
-        len(told.words),
+        aligned.of_piece,
+        len(aligned.words),
     )
     maps = on_grid(of_tokens, visual.grid, visual.coverage)
     moved = reading.output.motion
     of_clip = np.ones(of_tokens.shape[1:]) if moved is None else moved[0].double().numpy()
     motion = on_grid(of_clip, visual.grid, visual.coverage)
     target, attention = int(reading.output.logits[0].argmax()), reading.output.frame_attention
-    weights = word_occlusion(lambda keep: _with_words(reading, told, keep, target), len(told.words))
-    evidence = evidence_map(maps, weights, _owed(reading, target))
+    weights = word_occlusion(lambda keep: _with_words(reading, aligned, keep, target), len(aligned.words))
+    evidence = evidence_map(maps, weights, _attribution(reading, target))
     return Explanation(
         prediction=answer.prediction,
         face_clip=reading.clip,
-        caption=reading.told,
+        caption=reading.aligned_text,
         action_units=reading.action_units,
-        words=told.words,
-        word_spans=told.spans,
+        words=aligned.words,
+        word_spans=aligned.spans,
         word_weights=weights,
         transport=spread(maps, frames, axis=1) / (frames / steps),
         motion=spread(motion / motion.mean(), frames, axis=0),
@@ -83,29 +84,29 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
 
 
 @dataclass(frozen=True, slots=True)
-class _ToldWords:
-    """Words of a text, their places in it, and which word each aligned piece belongs to (-1: none)."""
+class _AlignedWords:
+    """Words of a text, their first and last characters, and the word that each aligned piece belongs to (-1: none)."""
 
     words: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]
     of_piece: np.ndarray
 
 
-def _told_words(reading: Reading) -> _ToldWords:
+def _aligned_words(reading: Reading) -> _AlignedWords:
     """Words of the caption; of a learned paragraph its sentences, each of which is one piece."""
-    text = reading.told.text
-    if reading.told.source != PARAGRAPH:
-        return _ToldWords(*merge_pieces(text, reading.text.spans))
+    text = reading.aligned_text.text
+    if reading.aligned_text.source != PARAGRAPH:
+        return _AlignedWords(*merge_pieces(text, reading.text.spans))
     words = tuple(text.split(" "))
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     spans = tuple((int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True))
-    return _ToldWords(words, spans, np.arange(len(words)))
+    return _AlignedWords(words, spans, np.arange(len(words)))
 
 
-def _with_words(reading: Reading, told: _ToldWords, keep: np.ndarray, target: int) -> np.ndarray:
+def _with_words(reading: Reading, aligned: _AlignedWords, keep: np.ndarray, target: int) -> np.ndarray:
     """Probability of the answer with some words only; ``keep`` is (versions, words)."""
     # Punctuation belongs to no word and always stays, so that no version is without text.
-    pieces = torch.from_numpy(np.where(told.of_piece >= 0, keep[:, np.maximum(told.of_piece, 0)], True))
+    pieces = torch.from_numpy(np.where(aligned.of_piece >= 0, keep[:, np.maximum(aligned.of_piece, 0)], True))
     head = reading.head
     with torch.inference_mode():
         batch = head.batch([reading.visual], reading.text, reading.motion)
@@ -113,7 +114,7 @@ def _with_words(reading: Reading, told: _ToldWords, keep: np.ndarray, target: in
     return head.checkpoint.probabilities(logits)[:, target]
 
 
-def _owed(reading: Reading, target: int) -> np.ndarray:
+def _attribution(reading: Reading, target: int) -> np.ndarray:
     """How much of the answer's log-probability each cell's movement accounts for, through encoder and model."""
     text = reading.text
     with torch.enable_grad():  # copies: what inference made cannot be differentiated through
@@ -132,7 +133,7 @@ def _owed(reading: Reading, target: int) -> np.ndarray:
 
 
 def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> DeletionTest:
-    """Take the movement out of cells of the video itself, the highest-ranked first, and ask the whole model again.
+    """Take the movement out of cells of the video itself, the highest-ranked first, and run the whole model again.
 
     Deletion acts on pixels and landmarks, not on tokens: a token can carry what its neighbours showed. The caption stays.
 
@@ -151,19 +152,20 @@ def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> De
     return deletion_test(probability, ranking, fractions=_DELETED, num_orders=_DELETION_ORDERS, seed=seed)
 
 
-def evidence_map(maps: np.ndarray, weights: np.ndarray, owed: np.ndarray) -> np.ndarray:
-    """Evidence of each cell for the answer: the transport of the words that speak for it, times what the answer owes to the cell's movement.
+def evidence_map(maps: np.ndarray, weights: np.ndarray, attribution: np.ndarray) -> np.ndarray:
+    """Evidence of each cell for the answer: the transport of the words that support it, times the share of the answer due to the cell's movement.
 
     Args:
-        maps: (words, steps, rows, columns) transport. weights: (words,) what the answer owes to each. owed: (steps, rows, columns).
+        maps: (words, steps, rows, columns) transport. weights: (words,) what the answer loses without each.
+        attribution: (steps, rows, columns) what the answer loses without the movement in each cell.
 
     Returns:
-        (steps, rows, columns) that sums to 1; all 0 where no cell speaks for the answer.
+        (steps, rows, columns) that sums to 1; all 0 where no cell supports the answer.
     """
     support = np.maximum(weights, 0)
     if not support.any():
         support = np.ones_like(weights)
-    evidence = np.tensordot(support / support.sum(), maps, axes=1) * np.maximum(owed, 0)
+    evidence = np.tensordot(support / support.sum(), maps, axes=1) * np.maximum(attribution, 0)
     total = float(evidence.sum())
     return evidence / total if total > 0 else evidence
 

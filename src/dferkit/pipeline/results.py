@@ -1,68 +1,55 @@
-"""What comes out: answers window by window, as values and as pandas tables."""
+"""Results: answers window by window, their summary per person, and pandas tables of them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
+from dferkit.errors import DataError
 from dferkit.faces.read import WindowFaces
+from dferkit.faces.status import status_of_windows
 from dferkit.labels import BASIC
-from dferkit.pipeline.head import Head
+from dferkit.pipeline.reading import Reading
 from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
-from dferkit.schema import (
-    ActionUnits,
-    Caption,
-    Explanation,
-    FaceClip,
-    ModelOutput,
-    Prediction,
-    TextTokens,
-    VisualTokens,
-)
-
-IN_USE = {"ok", "low_coverage", "truncated", "too_short", "abstain"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
-    """What the model saw in one window of one person; ``motion`` is measured only for models that read it."""
-
-    head: Head
-    clip: FaceClip
-    action_units: ActionUnits
-    caption: Caption
-    visual: VisualTokens
-    text: TextTokens
-    output: ModelOutput
-    motion: torch.Tensor | None = None
-
-    @property
-    def told(self) -> Caption:
-        """The text whose words the model aligned: the caption, or the paragraph that A³lign-DFER learned for its answer."""
-        label = int(self.output.logits[0].argmax())
-        return self.head.checkpoint.model.aligned_text(label) or self.caption
+from dferkit.schema import Explanation, Prediction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """One window's prediction with what led to it; ``reading`` is None without a face or a readable video."""
+    """One window's prediction with what led to it.
+
+    Attributes:
+        faces, reading: None where the video, or the face, could not be read.
+        person: Number of the person through the windows of the video, 0 where only the largest face is asked for; None without a face.
+    """
 
     prediction: Prediction
-    faces: WindowFaces | None
-    reading: Reading | None
+    faces: WindowFaces | None = None
+    reading: Reading | None = None
+    person: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Answers for many inputs, in their order; everything tabular is a plain pandas DataFrame."""
+class Results:
+    """Answers for several inputs, in their order; everything tabular is a plain pandas DataFrame."""
 
     answers: tuple[Answer, ...]
     provenance: Provenance
     labels: tuple[str, ...] = BASIC
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """One per input."""
+        of_input: dict[str, list[Answer]] = {}
+        for answer in self.answers:
+            of_input.setdefault(answer.prediction.input, []).append(answer)
+        return tuple(
+            Result(answers=tuple(found), provenance=self.provenance, labels=self.labels) for found in of_input.values()
+        )
 
     @property
     def predictions(self) -> tuple[Prediction, ...]:
@@ -99,45 +86,116 @@ class Batch:
         return frame_table(self.sampled_frames)
 
     def __repr__(self) -> str:
-        counts = pd.Series([p.status for p in self.predictions]).value_counts()
-        return f"Batch({len(self.answers)} windows: " + ", ".join(f"{n} {status}" for status, n in counts.items()) + ")"
+        counts = Counter(p.status for p in self.predictions)
+        return f"Results({len(self.answers)} rows: {', '.join(f'{n} {status}' for status, n in counts.most_common())})"
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Result(Batch):
-    """Answers for one input. ``label``, ``confidence`` and ``probs`` are the mean over its answered windows."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PersonResult:
+    """One person's answer over the windows of a video: the mean over those with an answer; windows that abstained do not count.
+
+    Attributes:
+        person: Number within the video, in the order in which people appear. No identity.
+        predictions: The person's windows, in the order of time.
+    """
+
+    person: int
+    predictions: tuple[Prediction, ...]
+    labels: tuple[str, ...]
 
     @property
     def probs(self) -> pd.Series:
-        """Mean probability of each class; NaN without an answer."""
-        answered = [p.probabilities for p in self.predictions if p.probabilities is not None and p.status in IN_USE]
+        """Mean probability of each class; NaN without an answered window."""
+        answered = [p.probabilities for p in self.predictions if p.label is not None and p.probabilities is not None]
         values = np.mean(answered, 0) if answered else np.full(len(self.labels), np.nan)
         return pd.Series(values, index=list(self.labels))
 
     @property
     def label(self) -> str | None:
-        """Apparent expression, None without an answer or when every window abstained."""
-        named = [p for p in self.predictions if p.label is not None]
-        return str(self.probs.idxmax()) if named else None
+        """Apparent expression: the class with the highest mean probability; None without an answered window."""
+        return None if np.isnan(self.confidence) else str(self.probs.idxmax())
 
     @property
     def confidence(self) -> float:
-        """Probability of the most probable class; NaN without an answer."""
+        """Mean probability of ``label``; NaN without an answered window."""
         return float(self.probs.max())
 
     @property
     def status(self) -> str:
-        """The most serious status of its windows that still gave an answer, else the first window's."""
-        found = [p.status for p in self.predictions]
-        if all(s == found[0] for s in found):
-            return found[0]
-        answered = [s for s in ("truncated", "low_coverage", "too_short", "ok", "abstain") if s in found]
-        return answered[0] if answered else found[0]
+        """Of the windows as a whole (``faces.status.status_of_windows``)."""
+        return status_of_windows([p.status for p in self.predictions])
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Result(Results):
+    """Answers for one input.
+
+    ``people`` has one summary per person. ``label``, ``confidence`` and ``probs`` are those of the only person; where the video shows
+    several (``people="all"``), they raise a DataError, since a mean over different people would be nobody's expression.
+    """
+
+    @property
+    def people(self) -> tuple[PersonResult, ...]:
+        """One summary per person whose face was found, in the order in which they appear."""
+        found: dict[int, list[Prediction]] = {}
+        for answer in self.answers:
+            if answer.person is not None:
+                found.setdefault(answer.person, []).append(answer.prediction)
+        return tuple(
+            PersonResult(person=person, predictions=tuple(rows), labels=self.labels)
+            for person, rows in sorted(found.items())
+        )
+
+    @property
+    def _person(self) -> PersonResult:
+        people = self.people
+        if len(people) > 1:
+            raise DataError(
+                f"{self.predictions[0].input} shows {len(people)} people, and each has an answer of their own; read them from result.people"
+            )
+        return people[0] if people else PersonResult(person=0, predictions=(), labels=self.labels)
+
+    @property
+    def probs(self) -> pd.Series:
+        """Mean probability of each class over the answered windows; NaN without one.
+
+        Raises:
+            DataError: Several people.
+        """
+        return self._person.probs
+
+    @property
+    def label(self) -> str | None:
+        """Apparent expression; None without an answered window.
+
+        Raises:
+            DataError: Several people.
+        """
+        return self._person.label
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of ``label``; NaN without an answered window.
+
+        Raises:
+            DataError: Several people.
+        """
+        return self._person.confidence
+
+    @property
+    def status(self) -> str:
+        """Of all windows as a whole (``faces.status.status_of_windows``)."""
+        return status_of_windows([p.status for p in self.predictions])
 
     def __repr__(self) -> str:
-        if self.label is None:
-            return f"Result({self.predictions[0].input}: no label, {self.status}. {self.predictions[0].message})"
-        return f"Result({self.predictions[0].input}: apparent expression {self.label} {self.confidence:.2f}, {self.status}, {len(self.answers)} windows)"
+        first, people = self.predictions[0], self.people
+        if len(people) > 1:
+            found = f"{len(people)} people: " + ", ".join(person.label or "no label" for person in people)
+        elif self.label is None:
+            found = f"no label. {first.message}"
+        else:
+            found = f"apparent expression {self.label} {self.confidence:.2f}"
+        return f"Result({first.input}: {self.status}, {len(self.answers)} rows, {found})"
 
 
 @dataclass(frozen=True, kw_only=True)

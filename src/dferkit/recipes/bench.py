@@ -267,9 +267,7 @@ def _train_and_test(
     figures = write_scores(folder, join(parts["normal"]), provenance, statuses=statuses, about=about, selection="last")
     others = {order: evaluate_clips(join(parts[order])).uar for order in ORDERS[1:]}
     unused = {
-        clip_id: f"{status.status}: {status.message}"
-        for clip_id, status in statuses.items()
-        if status.status in ("no_face", "unreadable")
+        clip_id: f"{status.status}: {status.message}" for clip_id, status in statuses.items() if not status.has_features
     }
     write_json(folder / "order.json", {"normal": figures["uar"], **others, "unused": unused})
 

@@ -13,7 +13,7 @@ from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_c
 from dferkit.explain import summarise_deletion
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
-from dferkit.pipeline import Model, Settings, explain_answer
+from dferkit.pipeline import Model, ReadingSettings, explain_answer
 from dferkit.recipes.demo_data import DemoSide
 from dferkit.recipes.demo_plan import DemoConfig, Report
 from dferkit.recipes.demo_rows import row_probabilities
@@ -27,7 +27,9 @@ def explain_clips(
     out: Path, config: DemoConfig, side: DemoSide, results: dict[str, Any], tell: Report
 ) -> tuple[list[Explanation], dict[str, str]]:
     """The papers' claims on the test clips, and the clips that the report explains."""
-    model = Model(load_checkpoint(out / "checkpoints" / "grace"), settings=Settings(whole_clip=True, face="haar"))
+    model = Model(
+        load_checkpoint(out / "checkpoints" / "grace"), face="haar", settings=ReadingSettings(whole_clip=True)
+    )
     evidence = _evidence(side, model)
     results["claims"]["motion"] = motion_claim(evidence)
     results["claims"]["localisation"] = localisation_claim(
@@ -82,7 +84,11 @@ def _evidence(side: DemoSide, model: Model) -> list[ClipEvidence]:
                 truth=truth,
                 motion=motion[i].reshape(-1, *test.grid),
                 phrases=phrase_masses(
-                    model.heads[0].caption(units), texts[i], plans[i], heat.reshape(len(heat), -1), truth.au.max(0)
+                    model.reader.heads[0].caption(units),
+                    texts[i],
+                    plans[i],
+                    heat.reshape(len(heat), -1),
+                    truth.au.max(0),
                 ),
                 boxes=boxes,
                 frame_size=(width, height),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dferkit.pipeline import Answer, Batch, ExplanationResult, Model, Settings, explain_answer
+from dferkit.pipeline import Answer, ExplanationResult, Model, ReadingSettings, Results, explain_answer
 from dferkit.reports.html import write_clip_report
 from dferkit.reports.tables import write_tables
 from dferkit.schema import Explanation
@@ -19,13 +19,13 @@ def predict_files(
     model: Model,
     files: Sequence[tuple[Path, str]],
     *,
-    settings: Settings,
+    settings: ReadingSettings,
     out: Path | None = None,
     with_report: bool = False,
     command: str = "",
     on_progress: Callable[[int, int], None] | None = None,
-) -> Batch:
-    """Answer every file in turn; a bad one becomes a row and the rest goes on.
+) -> Results:
+    """Answer every file in turn; one that cannot be read becomes a row.
 
     Args:
         files: Paths with the names that outputs use.
@@ -46,15 +46,15 @@ def predict_files(
             answers.append(answer)
         if on_progress:
             on_progress(number + 1, len(files))
-    batch = Batch(answers=tuple(answers), provenance=model.provenance, labels=model.labels)
+    results = Results(answers=tuple(answers), provenance=model.provenance, labels=model.labels)
     if out is not None:
         seconds = {"predict": round(time.monotonic() - started, 2)}
-        about = {**settings.as_dict(), "front_end": model.front_end, **model.outside_names}
+        about = {**settings.as_dict(), "front_end": model.front_end, **model.external.names}
         write_tables(
             out,
-            batch.predictions,
+            results.predictions,
             model.provenance,
-            frames=batch.sampled_frames,
+            frames=results.sampled_frames,
             explanations=explanations,
             settings=about,
             seconds=seconds,
@@ -63,8 +63,8 @@ def predict_files(
             top_k=5,
         )
         if with_report:
-            write_clip_report(out / "report.html", shown, about=model.about(), predictions=batch.predictions)
-    return batch
+            write_clip_report(out / "report.html", shown, about=model.about(), predictions=results.predictions)
+    return results
 
 
 def write_explanation(

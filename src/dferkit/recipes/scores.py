@@ -11,6 +11,7 @@ import numpy as np
 from dferkit.errors import DataError
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.evaluation.summary import summarize
+from dferkit.judgement import Place, answer_row
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.reports.scored_table import write_scored
@@ -34,31 +35,13 @@ def provenance_of(checkpoint: Checkpoint) -> Provenance:
     )
 
 
-def clip_predictions(
-    clips: ScoredClips, statuses: Mapping[str, ClipStatus], *, num_frames: int = 16
-) -> list[Prediction]:
-    """What is known of each answer, in order; clips without one keep their reason."""
+def clip_predictions(clips: ScoredClips, statuses: Mapping[str, ClipStatus]) -> list[Prediction]:
+    """One row per clip, in their order; a clip without an answer keeps its reason."""
     rows = []
     for clip_id, probabilities, has_answer in zip(clips.clip_ids, clips.probabilities, clips.has_answer, strict=True):
-        status = statuses[clip_id]
-        rows.append(
-            Prediction(
-                input=clip_id,
-                clip_id=clip_id,
-                track_id=0 if has_answer else -1,
-                window=0,
-                start_seconds=0.0,
-                end_seconds=status.end_seconds,
-                labels=clips.labels,
-                label=clips.labels[int(probabilities.argmax())] if has_answer else None,
-                probabilities=probabilities if has_answer else None,
-                status=status.status,
-                message=status.message,
-                num_frames=num_frames if status.front_end else 0,
-                num_face_frames=round(status.coverage * num_frames),
-                front_end=status.front_end,
-            )
-        )
+        place, seen = Place(input=clip_id, clip_id=clip_id, track_id=0 if has_answer else -1), statuses[clip_id]
+        answer = probabilities if has_answer else None
+        rows.append(answer_row(place, seen, clips.labels, answer, front_end=seen.front_end))
     return rows
 
 

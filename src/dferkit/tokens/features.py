@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.faces import BoxFile, Detector, FaceLandmarker, build_detector, landmarker_file
 from dferkit.faces.clip import read_clip_faces
 from dferkit.faces.read import LOW_COVERAGE_BELOW
+from dferkit.faces.status import landmarks_missing
 from dferkit.labels import BASIC
 from dferkit.motion import SOURCES, measure_motion
 from dferkit.parallel import run_parallel
@@ -75,8 +76,7 @@ def read_clip(
     found = read_clip_faces(record, detector, num_samples=num_samples, landmarker=landmarker)
     if landmarker is None or found.clip is None or seen_share(found.clip) >= LOW_COVERAGE_BELOW:
         return found.clip, found.status, found.frame_size
-    message = f"the landmarker saw the face in {seen_share(found.clip):.0%} of the frames"
-    return None, replace(found.status, status="no_face", message=message), found.frame_size
+    return None, landmarks_missing(found.status), found.frame_size
 
 
 def encode_clips(

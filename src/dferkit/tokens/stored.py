@@ -28,10 +28,11 @@ from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import VisualEncoder, num_tokens
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.faces.read import LOW_COVERAGE_BELOW
+from dferkit.faces.status import landmarks_missing
 from dferkit.parallel import run_parallel
 from dferkit.preparation import FaceStore
 from dferkit.preparation.shards import StoreFolder, num_shards, places
-from dferkit.schema import ClipStatus, FaceClip
+from dferkit.schema import FaceClip
 from dferkit.storage import atomic_path, digest_file, digest_json, read_json, write_json
 from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import (
@@ -232,10 +233,6 @@ def _is_measured(faces: FaceStore, clip_id: str) -> bool:
     return share_seen(require_landmarks(faces.landmarks(clip_id))) >= LOW_COVERAGE_BELOW
 
 
-def _unseen(status: ClipStatus) -> ClipStatus:
-    return replace(status, status="no_face", message="the landmarker saw the face in fewer than half of the frames")
-
-
 def _require_finite(visual: Tensor, rows: Sequence[dict[str, Any]], encoder: str) -> None:
     bad = (~torch.isfinite(visual).flatten(1).all(1)).nonzero()[:, 0].tolist() if len(visual) else []
     if bad:
@@ -310,6 +307,6 @@ def open_tokens(
         store.release.labels,
         tensors,
         about,
-        statuses={**store.statuses, **{clip_id: _unseen(store.statuses[clip_id]) for clip_id in unseen}},
+        statuses={**store.statuses, **{clip_id: landmarks_missing(store.statuses[clip_id]) for clip_id in unseen}},
         view=np.array([row["view"] for row in rows]),
     )

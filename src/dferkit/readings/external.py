@@ -1,9 +1,9 @@
-"""What stands in for parts of our own front end while a video is read: another tool's action units, another classifier's guide."""
+"""Other tools in place of parts of the front end: another tool's action units, another classifier as the guide of captions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from dferkit.labels import BASIC
 from dferkit.readings.class_tables import ClassTables
 from dferkit.readings.onnx_frames import OnnxFrames
 from dferkit.readings.unit_tables import UnitCurves, UnitTables
-from dferkit.schema import ActionUnits, CoarsePrediction, FaceClip, Prediction
+from dferkit.schema import ActionUnits, CoarsePrediction, FaceClip
 
 
 class Guide(Protocol):
@@ -23,7 +23,7 @@ class Guide(Protocol):
 
     @property
     def name(self) -> str:
-        """What outputs call it."""
+        """Its name in outputs."""
 
     def for_video(
         self, video: str, frame_seconds: Float[np.ndarray, " frames"]
@@ -32,8 +32,8 @@ class Guide(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outside:
-    """What other tools say of one video; None: our own front end does it."""
+class ExternalReadings:
+    """What other tools measured in one video; None where dferkit's own part is used."""
 
     curves: UnitCurves | None = None
     guide_clip: Callable[[FaceClip], CoarsePrediction] | None = None
@@ -57,42 +57,45 @@ class Outside:
 
     @property
     def note(self) -> str:
-        """What an answer's row says of it; empty where nothing stands in."""
-        said = []
+        """Which tools were used, for the row of an answer; empty for none."""
+        used = []
         if self.curves is not None:
             lacking = f" (not measured there: {', '.join(self.curves.missing)})" if self.curves.missing else ""
-            said.append(f"action units from {self.curves.source}{lacking}")
+            used.append(f"action units from {self.curves.source}{lacking}")
         if self.guide_clip is not None:
-            said.append(f"caption guided by {self.guide_name}")
-        return ", ".join(said)
-
-    def mark(self, prediction: Prediction) -> Prediction:
-        """The prediction with the note in its message."""
-        return replace(prediction, message=". ".join(text for text in (prediction.message, self.note) if text))
+            used.append(f"caption guided by {self.guide_name}")
+        return ", ".join(used)
 
 
-NOTHING = Outside()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExternalTools:
+    """Other tools that take the place of parts of the front end; None: dferkit's own part.
 
-
-def read_outside(
-    video: Path | str,
-    frame_seconds: Float[np.ndarray, " frames"],
-    *,
-    units_from: UnitTables | None = None,
-    guide_from: Guide | None = None,
-) -> Outside:
-    """What other tools say of a video.
-
-    Raises:
-        ManifestError: A table has nothing for this video, or cannot be used.
+    Attributes:
+        units: In place of the describer of action units. guide: In place of the coarse classifier.
     """
-    if units_from is None and guide_from is None:
-        return NOTHING
-    return Outside(
-        curves=None if units_from is None else units_from.for_video(str(video), frame_seconds),
-        guide_clip=None if guide_from is None else guide_from.for_video(str(video), frame_seconds),
-        guide_name="" if guide_from is None else guide_from.name,
-    )
+
+    units: UnitTables | None = None
+    guide: Guide | None = None
+
+    def read(self, video: Path | str, frame_seconds: Float[np.ndarray, " frames"]) -> ExternalReadings:
+        """What they measured in a video.
+
+        Raises:
+            ManifestError: A table has nothing for this video, or cannot be used.
+        """
+        units, guide = self.units, self.guide
+        return ExternalReadings(
+            curves=None if units is None else units.for_video(str(video), frame_seconds),
+            guide_clip=None if guide is None else guide.for_video(str(video), frame_seconds),
+            guide_name="" if guide is None else guide.name,
+        )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name of each tool, by the part that it replaces: ``action_units_from``, ``guide_from``."""
+        parts = {"action_units_from": self.units, "guide_from": self.guide}
+        return {part: tool.name for part, tool in parts.items() if tool is not None}
 
 
 def open_units(path: Path | str, videos: Sequence[str]) -> UnitTables:
@@ -113,10 +116,10 @@ def open_classifier(
     labels: tuple[str, ...] = BASIC,
     videos: Sequence[str] = (),
 ) -> ClassTables | OnnxFrames:
-    """An outside classifier: a CSV table, a folder of tables, or an ONNX model with its class names.
+    """Another tool's classifier: a CSV table, a folder of tables, or an ONNX model with its class names.
 
     Args:
-        videos: Those it will be asked for; a table is checked to tell them apart.
+        videos: The videos that it will classify; a table must have rows of its own for each.
 
     Raises:
         ConfigError: Neither, class names missing for a model or given for a table; and as the two classes raise.
@@ -132,7 +135,7 @@ def open_classifier(
         raise ConfigError(f"{path.name} names its classes in its header; class names are for an ONNX model")
     if not path.is_dir() and path.suffix.lower() != ".csv":
         raise ConfigError(
-            f"{path.name} is no outside classifier; give a .csv table, a folder of them, or an .onnx model"
+            f"{path.name} is not a classifier that can be read; give a .csv table, a folder of them, or an .onnx model"
         )
     tables = ClassTables(path, labels=labels)
     tables.tables.check_videos(videos)

@@ -10,8 +10,9 @@ from dferkit.errors import CheckpointError, ConfigError
 from dferkit.faces import open_landmarker
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.shipped import NAMES, head_folder
-from dferkit.pipeline.model import Model, Settings
-from dferkit.readings import Guide, UnitTables
+from dferkit.pipeline.model import Model
+from dferkit.pipeline.settings import ReadingSettings
+from dferkit.readings import ExternalTools
 
 WITH_LANDMARKS = "landmarks"  # the box's front end where there is a landmarker
 WITH_GEOMETRY = ("landmarks", "box+landmarks")
@@ -21,11 +22,10 @@ def load(
     name: Path | str = "box",
     *,
     face: str = "auto",
-    landmarker: str = "auto",
-    neutral: Path | str | None = None,
+    landmarker: Path | str = "auto",
     box: Path | str = BOX_FOLDER,
-    units_from: UnitTables | None = None,
-    guide_from: Guide | None = None,
+    settings: ReadingSettings | None = None,
+    external: ExternalTools | None = None,
 ) -> Model:
     """A model ready to use: ``box`` (shipped with the package), or a checkpoint folder.
 
@@ -35,17 +35,16 @@ def load(
     Args:
         face: Detector; ``auto`` takes the best that is there.
         landmarker: ``auto``: the file in DFERKIT_MODELS, where it and MediaPipe are there; ``none``; or a task file.
-        neutral: A video of the same person at rest.
-        units_from, guide_from: What stands in for the describer of action units and for the coarse classifier (``readings``).
+        settings: How videos are read where a call does not choose.
+        external: Other tools in place of the describer of action units or of the coarse classifier.
 
     Raises:
-        CheckpointError: No such model; the message says what is there. BackendError: The landmarker is not usable, or missing for a
+        CheckpointError: No such model; the message names those there are. BackendError: The landmarker is not usable, or missing for a
             checkpoint that needs one.
     """
-    settings = Settings(face=face, landmarker=str(landmarker), neutral=None if neutral is None else str(neutral))
-    found = None
+    found, landmarker = None, str(landmarker)
     if str(name) == "box":
-        found = open_landmarker(settings.landmarker)
+        found = open_landmarker(landmarker)
         folder = head_folder(box, "box" if found is None else WITH_LANDMARKS)
     else:
         folder = head_folder(box, NAMES[str(name)]) if str(name) in NAMES else Path(name)
@@ -55,18 +54,18 @@ def load(
             raise CheckpointError(f"no model {str(name)!r}: give 'box' or a checkpoint folder.{hint}")
     checkpoint = load_checkpoint(folder)
     reads_landmarks = str(checkpoint.about["encoder"]) in WITH_GEOMETRY
-    if settings.landmarker not in ("auto", "none") and not reads_landmarks:
+    if landmarker not in ("auto", "none") and not reads_landmarks:
         raise ConfigError(
-            f"--landmarker {Path(settings.landmarker).name}: this model reads pixels; leave it out, or give another checkpoint"
+            f"--landmarker {Path(landmarker).name}: this model reads pixels; leave it out, or give another checkpoint"
         )
     if found is None and reads_landmarks:
-        found = open_landmarker(settings.landmarker)
+        found = open_landmarker(landmarker)
     return Model(
         checkpoint,
         box=box,
-        settings=settings,
+        face=face,
         landmarker=found,
         fallback=load_checkpoint(head_folder(box, "box")) if str(name) == "box" and found is not None else None,
-        units_from=units_from,
-        guide_from=guide_from,
+        settings=settings,
+        external=external,
     )
