@@ -103,7 +103,10 @@ def test_the_index_has_a_row_for_every_clip(faces: Faces, store: Path) -> None:
         assert row["front_end"] == "cropped"
         assert row["message"] == "only 5 different frames. The result is weak"
         assert float(row["end_seconds"]) == 0.2
-    assert rows[4]["message"] == "00004/ holds no picture (.jpg, .jpeg, .png, .bmp, .webp): give a video file, or a folder of one video's frames"
+    assert (
+        rows[4]["message"]
+        == "00004/ holds no picture (.jpg, .jpeg, .png, .bmp, .webp): give a video file, or a folder of one video's frames"
+    )
     assert rows[7]["message"].startswith("00007: not found")
     assert len({row["digest"] for row in rows}) == 11
 
