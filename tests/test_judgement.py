@@ -21,7 +21,7 @@ def clip(*, pixels: float = 120.0, coverage: float = 1.0) -> FaceClip:
     return FaceClip(
         images=np.zeros((FRAMES, 8, 8, 3), np.uint8),
         timestamps=np.arange(FRAMES) / 8,
-        track=FaceTrack(track_id=0, boxes=np.ones((FRAMES, 4)), scores=np.ones(FRAMES), found=found, front_end="haar"),
+        track=FaceTrack(track_id=0, boxes=np.ones((FRAMES, 4)), scores=np.ones(FRAMES), found=found, detector="haar"),
         quality=FaceQuality(
             coverage=coverage, median_height_pixels=pixels, sharpness=99.0, brightness=99.0, jitter=0.0
         ),
@@ -115,7 +115,7 @@ def verdict(confidence: float, *found: Doubt, seen: str = "ok") -> tuple[str, st
 
 
 def status(word: str, message: str = "") -> ClipStatus:
-    return ClipStatus(status=word, message=message, coverage=0.75, front_end="haar", end_seconds=2.5)
+    return ClipStatus(status=word, message=message, coverage=0.75, detector="haar", end_seconds=2.5)
 
 
 SOME = Doubt(reason="turned face", sentence="the head is turned")
@@ -148,6 +148,7 @@ def test_rows() -> None:
     answered = answer_row(place, status("low_coverage", "weak"), BASIC, probabilities, front_end="pixels")
     assert (answered.label, answered.status, answered.message) == ("happiness", "low_coverage", "weak")
     assert (answered.num_frames, answered.num_face_frames) == (16, 12)
+    assert (answered.detector, answered.front_end) == ("haar", "pixels")
     assert (answered.start_seconds, answered.end_seconds, answered.window, answered.track_id) == (0.5, 2.5, 3, 1)
     unsure = Verdict(status="abstain", abstain_reason="turned face", message="the head is turned")
     abstained = answer_row(place, status("ok"), BASIC, probabilities, front_end="pixels", verdict=unsure)

@@ -190,7 +190,7 @@ def answer_row(
         if verdict is None
         else (verdict.status, verdict.abstain_reason, verdict.message)
     )
-    is_decoded = seen.front_end != ""
+    is_decoded = seen.detector != ""
     return Prediction(
         input=place.input,
         clip_id=place.clip_id,
@@ -205,6 +205,7 @@ def answer_row(
         message=message,
         num_frames=num_frames if is_decoded else 0,
         num_face_frames=round(seen.coverage * num_frames) if is_decoded else 0,
+        detector=seen.detector,
         front_end=front_end,
         abstain_reason=reason,
     )

@@ -167,7 +167,7 @@ class FaceTrack:
     boxes: Float[np.ndarray, "frames 4"]
     scores: Float[np.ndarray, " frames"]
     found: Bool[np.ndarray, " frames"]
-    front_end: str
+    detector: str
     num_people: int = 1
 
 
@@ -238,7 +238,7 @@ class ClipStatus:
     status: str
     message: str
     coverage: float
-    front_end: str
+    detector: str
     end_seconds: float
     num_people: int = 1
 
@@ -488,7 +488,8 @@ class Prediction:
         label: Predicted class, None without an answer.
         probabilities: One per label, sums to 1; None without an answer.
         status: One of ``STATUSES``.
-        message: One sentence for the user, empty when all is well.
+        message: For the user, empty when all is well.
+        detector: Who found the face, such as ``haar``. front_end: What was read of it: ``pixels``, ``landmarks``, ``both``, or a foreign backbone's name.
         abstain_reason: Why no label is given although a face was seen.
     """
 
@@ -505,6 +506,7 @@ class Prediction:
     message: str = ""
     num_frames: int = 0
     num_face_frames: int = 0
+    detector: str = ""
     front_end: str = ""
     abstain_reason: str = ""
 

@@ -60,7 +60,7 @@ def clip_of(landmarks: np.ndarray) -> FaceClip:
         images=np.full((frames, 112, 112, 3), 128, np.uint8),
         timestamps=np.arange(frames) / 8,
         track=FaceTrack(
-            track_id=0, boxes=boxes, scores=np.full(frames, np.nan), found=found, front_end="test", num_people=1
+            track_id=0, boxes=boxes, scores=np.full(frames, np.nan), found=found, detector="test", num_people=1
         ),
         quality=FaceQuality(
             coverage=float(found.mean()), median_height_pixels=150.0, sharpness=100.0, brightness=120.0, jitter=0.0

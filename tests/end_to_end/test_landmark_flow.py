@@ -30,8 +30,8 @@ def test_without_a_landmarker_pixels_are_read_and_named(run_here, clips, tmp_pat
     monkeypatch.delenv("DFERKIT_MODELS", raising=False)
     done = run_here("predict", clips / "videos" / "clip00000.mp4", "--out", tmp_path, "--face", "haar")
     assert done.returncode == 0
-    assert pd.read_csv(tmp_path / "predictions.csv").loc[0, "front_end"] == "haar + pixels"
-    assert json.loads((tmp_path / "run.json").read_text())["settings"]["front_end"] == "haar + pixels"
+    assert pd.read_csv(tmp_path / "predictions.csv").loc[0, ["detector", "front_end"]].tolist() == ["haar", "pixels"]
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["front_end"] == "pixels"
 
 
 def test_what_is_said_of_wrong_landmarkers(run_here, clips, tmp_path, monkeypatch):
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_landmarker(task_file, run_here, clips, tmp_path):
 
 @pytest.mark.parametrize(
     ("checkpoint", "front_end"),
-    [("box", "haar + landmarks"), ("box-combined", "haar + pixels + landmarks"), ("box-pixels", "haar + pixels")],
+    [("box", "landmarks"), ("box-combined", "both"), ("box-pixels", "pixels")],
 )
 def test_every_front_end_answers_and_names_itself(task_file, run_here, clips, tmp_path, checkpoint, front_end):
     video = clips / "videos" / "clip00000.mp4"

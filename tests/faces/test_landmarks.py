@@ -119,7 +119,7 @@ def test_no_face_no_points(landmarker: FaceLandmarker) -> None:
     from dferkit.schema import FaceTrack
 
     track = FaceTrack(
-        track_id=0, boxes=np.tile([30.0, 30.0, 100.0, 100.0], (3, 1)), scores=np.ones(3), found=np.array([True, False, True]), front_end="x"
+        track_id=0, boxes=np.tile([30.0, 30.0, 100.0, 100.0], (3, 1)), scores=np.ones(3), found=np.array([True, False, True]), detector="x"
     )  # fmt: skip
     found = measure_geometry(blank, track, landmarker)
     assert found.landmarks is not None

@@ -23,7 +23,7 @@ def window(coverage: float, *, truncated: bool = False, different: int = FRAMES,
     clip = FaceClip(
         images=np.zeros((FRAMES, 8, 8, 3), np.uint8),
         timestamps=np.arange(FRAMES) / 8,
-        track=FaceTrack(track_id=0, boxes=np.ones((FRAMES, 4)), scores=np.ones(FRAMES), found=found, front_end="haar"),
+        track=FaceTrack(track_id=0, boxes=np.ones((FRAMES, 4)), scores=np.ones(FRAMES), found=found, detector="haar"),
         quality=FaceQuality(coverage=coverage, median_height_pixels=99, sharpness=99, brightness=99, jitter=0),
         start_seconds=0.0,
         end_seconds=2.0,

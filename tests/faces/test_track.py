@@ -62,7 +62,7 @@ def test_box_follows_between_detections() -> None:
     assert sorted(set(detector.asked)) == [0, 4, 8, 12, 15]
     assert track.found.all()
     assert track.num_people == 1
-    assert track.front_end == "scripted"
+    assert track.detector == "scripted"
     centers = track.boxes[:, :2] + track.boxes[:, 2:] / 2
     assert np.abs(centers[1:-1] - (np.array(places)[1:-1] + 30)).max() < 3
     assert np.isfinite(track.scores).sum() == 5
@@ -156,7 +156,7 @@ def test_boxes_from_a_file(tmp_path) -> None:
     (tmp_path / "b.csv").write_text("frame,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight\n" + rows)
     (track,) = track_faces(_scene(places), BoxFile(tmp_path / "b.csv"))
     assert track.found.all()
-    assert track.front_end == "boxes"
+    assert track.detector == "boxes"
 
 
 def test_one_frame() -> None:

@@ -31,7 +31,7 @@ def make_track(boxes: list[tuple[float, ...] | None], num_people: int = 1) -> Fa
         boxes=values,
         scores=np.full(len(boxes), np.nan),
         found=found,
-        front_end="test",
+        detector="test",
         num_people=num_people,
     )
 
@@ -88,7 +88,7 @@ def test_whole_frame_is_kept_whole() -> None:
     clip = warp_face(frames, track)
     assert np.abs(clip.images.astype(int) - images).max() <= 1
     assert track.found.all()
-    assert clip.track.front_end == "cropped"
+    assert clip.track.detector == "cropped"
 
 
 def test_roll_turns_counter_clockwise() -> None:

@@ -18,7 +18,7 @@ def noise() -> FaceClip:
         images=images,
         timestamps=np.arange(FRAMES) / 8,
         track=FaceTrack(
-            track_id=0, boxes=np.ones((FRAMES, 4)), scores=np.ones(FRAMES), found=found, front_end="cropped"
+            track_id=0, boxes=np.ones((FRAMES, 4)), scores=np.ones(FRAMES), found=found, detector="cropped"
         ),
         quality=FaceQuality(coverage=1, median_height_pixels=99, sharpness=99, brightness=99, jitter=0),
         start_seconds=0,

@@ -18,7 +18,7 @@ def face(start: float, x: float, *, speed: float = 0.0, lost: slice = slice(0, 0
     return FaceClip(
         images=np.zeros((16, 8, 8, 3), np.uint8),
         timestamps=times,
-        track=FaceTrack(track_id=0, boxes=boxes, scores=np.ones(16), found=found, front_end="haar"),
+        track=FaceTrack(track_id=0, boxes=boxes, scores=np.ones(16), found=found, detector="haar"),
         quality=FaceQuality(coverage=1, median_height_pixels=40, sharpness=99, brightness=99, jitter=0),
         start_seconds=start,
         end_seconds=start + 2,

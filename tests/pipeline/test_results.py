@@ -159,8 +159,8 @@ def test_what_is_fixed_when_a_model_is_loaded_is_no_setting_of_a_call(
             ReadingSettings(**{fixed: "cropped"})
     with load(face="cropped", landmarker="none") as cropped:
         [row] = cropped.predict(sides[0], window=4.0).predictions
-    assert row.front_end.startswith("cropped")
-    assert model.predict(sides[0], window=4.0).predictions[0].front_end.startswith("haar")
+    assert (row.detector, row.front_end) == ("cropped", "pixels")
+    assert model.predict(sides[0], window=4.0).predictions[0].detector == "haar"
 
 
 def test_a_call_changes_what_it_may(model: Model, sides: tuple[Path, Path, Path]) -> None:

@@ -100,7 +100,7 @@ def test_the_index_has_a_row_for_every_clip(faces: Faces, store: Path) -> None:
     assert len(good) == 9
     for row in good:
         assert (row["num_frames"], row["num_face_frames"], float(row["coverage"])) == ("5", "5", 1.0)
-        assert row["front_end"] == "cropped"
+        assert row["detector"] == "cropped"
         assert row["message"] == "only 5 different frames. The result is weak"
         assert float(row["end_seconds"]) == 0.2
     assert (
@@ -434,7 +434,7 @@ def test_faces_are_found_in_videos(videos: Faces, tmp_path: Path, monkeypatch: p
     for record in release.records[:3]:
         clip = store.read(record.clip_id)
         assert clip.images.shape == (6, 224, 224, 3)
-        assert clip.track.front_end == "haar"
+        assert clip.track.detector == "haar"
         numbers = [int((i + 0.5) * 16 / 6) for i in range(6)]
         np.testing.assert_array_equal(store.frame_numbers(record.clip_id), numbers)
         np.testing.assert_allclose(clip.timestamps, np.array(numbers) / 8, atol=1e-6)

@@ -97,7 +97,7 @@ def face_clip(images: np.ndarray, *, found: list[bool] | None = None, fps: float
     seen = np.ones(count, bool) if found is None else np.array(found)
     times = np.arange(count) / fps
     track = FaceTrack(
-        track_id=0, boxes=np.zeros((count, 4)), scores=np.ones(count), found=seen, front_end="test", num_people=1
+        track_id=0, boxes=np.zeros((count, 4)), scores=np.ones(count), found=seen, detector="test", num_people=1
     )
     quality = FaceQuality(
         coverage=float(seen.mean()), median_height_pixels=100, sharpness=100, brightness=100, jitter=0

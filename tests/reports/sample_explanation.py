@@ -73,13 +73,13 @@ def make_explanation(number: int = 0, *, name: str = "", is_rendered: bool = Tru
     prediction = Prediction(
         input=name or f"videos/clip{number:05d}.mp4", clip_id=f"clip{number:05d}", track_id=0, window=window,
         start_seconds=2.0 * window, end_seconds=2.0 * window + 2.0, labels=BASIC, label=label,
-        probabilities=probabilities, status="ok", num_frames=NUM_FRAMES, num_face_frames=14, front_end="haar",
+        probabilities=probabilities, status="ok", num_frames=NUM_FRAMES, num_face_frames=14, detector="haar", front_end="pixels",
     )  # fmt: skip
     found = np.ones(NUM_FRAMES, dtype=bool)
     found[[2, 3]] = False
     boxes = np.tile([20.0, 20.0, 70.0, 70.0], (NUM_FRAMES, 1))
     boxes[~found] = np.nan
-    track = FaceTrack(track_id=0, boxes=boxes, scores=np.full(NUM_FRAMES, np.nan), found=found, front_end="haar")
+    track = FaceTrack(track_id=0, boxes=boxes, scores=np.full(NUM_FRAMES, np.nan), found=found, detector="haar")
     quality = FaceQuality(
         coverage=14 / 16, median_height_pixels=70.0, sharpness=61.0, brightness=124.0, jitter=0.012,
         warnings=("W_SMALL_FACE",),

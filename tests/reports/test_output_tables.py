@@ -25,7 +25,7 @@ def test_predictions_have_the_documented_columns(explanation: Explanation):
     assert list(table.columns) == [
         "input", "clip_id", "track_id", "window", "t_start", "t_end", "label", "confidence", "margin", *BASIC,
         "n_frames", "n_face_frames", "face_coverage", "status", "message", "model", "weights_sha256", "version",
-        "front_end", "abstain_reason", "calibration", "trained_on",
+        "detector", "front_end", "abstain_reason", "calibration", "trained_on",
     ]  # fmt: skip
     first, second = (table.iloc[i] for i in range(2))
     assert first[list(BASIC)].sum() == pytest.approx(1)

@@ -62,8 +62,7 @@ def explain(
         raise DataError(f"{first.input}: {first.message}")
     settings = {
         **model.settings.as_dict(),
-        "front_end": model.front_end,
-        **model.external.names,
+        **model.parts,
         "windows": windows,
         "top": top,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,7 +103,7 @@ def predict(
             if p.status == "unreadable":
                 note(f"{p.input}: {p.message}")
     else:
-        _show(predictions, model.front_end, confidence_note(model.provenance.calibration, model.provenance.trained_on))
+        _show(predictions, model.parts, confidence_note(model.provenance.calibration, model.provenance.trained_on))
     unreadable = {p.input for p in predictions if p.status == "unreadable"}
     counts = Counter(result.status for result in run.results)
     summary = (
@@ -120,7 +120,7 @@ def predict(
     raise typer.Exit(1 if unreadable or empty else 0)
 
 
-def _show(predictions: Sequence[Prediction], front_end: str, confidence: str) -> None:
+def _show(predictions: Sequence[Prediction], parts: Mapping[str, str], confidence: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -135,4 +135,4 @@ def _show(predictions: Sequence[Prediction], front_end: str, confidence: str) ->
         shown = f"{p.label} {p.confidence:.2f}" if p.label else "–"
         table.add_row(Text(p.input), span, shown, p.status, Text(p.message))
     Console().print(table)
-    note(f"Read by {front_end}. {confidence} {INTENDED_USE}")
+    note(f"Faces found by {parts['detector']}; front end: {parts['front_end']}. {confidence} {INTENDED_USE}")

@@ -45,7 +45,7 @@ def status_of_windows(statuses: Sequence[str]) -> str:
 
 def unreadable(message: str) -> ClipStatus:
     """Nothing could be decoded."""
-    return ClipStatus(status="unreadable", message=message, coverage=0.0, front_end="", end_seconds=0.0, num_people=0)
+    return ClipStatus(status="unreadable", message=message, coverage=0.0, detector="", end_seconds=0.0, num_people=0)
 
 
 def face_status(faces: WindowFaces, clip: FaceClip | None, *, detector: str, num_wanted: int) -> ClipStatus:
@@ -78,7 +78,7 @@ def face_status(faces: WindowFaces, clip: FaceClip | None, *, detector: str, num
         status=status,
         message=". ".join(notes),
         coverage=coverage,
-        front_end=detector,
+        detector=detector,
         end_seconds=faces.window.end_seconds,
         num_people=0 if status == "no_face" else faces.num_people,
     )

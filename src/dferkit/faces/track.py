@@ -71,7 +71,7 @@ def track_faces(
             boxes=_smooth(boxes, motion.is_cut),
             scores=scores,
             found=np.isfinite(boxes[:, 0]),
-            front_end=detector.name,
+            detector=detector.name,
             num_people=len(filled),
         )
         for number, (boxes, scores) in enumerate(filled)
@@ -87,7 +87,7 @@ def _whole(frames: Frames, detector: WholeFrame) -> FaceTrack:
         boxes=np.tile(_array(box), (count, 1)),
         scores=np.full(count, np.nan),
         found=np.ones(count, dtype=bool),
-        front_end=detector.name,
+        detector=detector.name,
     )
 
 

@@ -63,7 +63,7 @@ def warp_face(
         raise ConfigError(f"size {size} with margin {margin} is not usable: size is at least 8, margin -0.4 to 4")
     found = np.flatnonzero(track.found)
     if len(found) == 0:
-        raise NoFaceError(no_face_message(len(track.found), track.front_end))
+        raise NoFaceError(no_face_message(len(track.found), track.detector))
     crops = {
         int(i): crop_face(frames.images[i], track.boxes[i], size=size, margin=margin, jitter=jitter) for i in found
     }

@@ -11,7 +11,6 @@ from dferkit.errors import DataError
 from dferkit.faces.read import CLIP_FRAMES, NO_FACE_BELOW, WindowFaces
 from dferkit.faces.status import face_status, landmarks_missing
 from dferkit.judgement import Place, Thresholds, Verdict, answer_row, find_doubts, judge
-from dferkit.pipeline.head import Head
 from dferkit.pipeline.people import PeopleOfVideo
 from dferkit.pipeline.reading import Reader, Reading
 from dferkit.pipeline.results import Answer
@@ -37,10 +36,6 @@ class OneVideo:
     people: PeopleOfVideo | None
     has_neutral: bool
 
-    def front_end(self, head: Head | None = None) -> str:
-        """Who finds faces, and what a head (by default the first) reads of them."""
-        return f"{self.detector} + {(head or self.reader.heads[0]).reads}"
-
 
 def answer_window(video: OneVideo, faces: WindowFaces) -> Iterator[Answer]:
     """One answer per person whose face is there long enough, or one row with the reason why there is none."""
@@ -49,7 +44,7 @@ def answer_window(video: OneVideo, faces: WindowFaces) -> Iterator[Answer]:
     if not usable:
         best = max(faces.clips, key=lambda clip: clip.quality.coverage, default=None)
         seen = face_status(faces, best, detector=video.detector, num_wanted=CLIP_FRAMES)
-        row = answer_row(_place(video, faces), seen, video.labels, front_end=video.front_end())
+        row = answer_row(_place(video, faces), seen, video.labels, front_end=video.reader.front_end)
         yield Answer(prediction=row, faces=faces)
     for clip, person in usable:
         yield replace(_answer_person(video, faces, clip), person=person)
@@ -59,20 +54,20 @@ def _answer_person(video: OneVideo, faces: WindowFaces, clip: FaceClip) -> Answe
     seen = face_status(faces, clip, detector=video.detector, num_wanted=CLIP_FRAMES)
     place = _place(video, faces, clip)
     if video.reader.head_for(clip) is None:
-        row = answer_row(place, landmarks_missing(seen), video.labels, front_end=video.front_end())
+        row = answer_row(place, landmarks_missing(seen), video.labels, front_end=video.reader.front_end)
         return Answer(prediction=row, faces=faces)
     try:
         reading = video.reader.read(clip, video.external)
     except DataError as error:  # another tool has nothing for this window; the next one may have its rows
         failed = replace(seen, status="unreadable", message=str(error))
-        return Answer(prediction=answer_row(place, failed, video.labels, front_end=video.front_end()), faces=None)
+        return Answer(prediction=answer_row(place, failed, video.labels, front_end=video.reader.front_end), faces=None)
     probabilities = reading.head.checkpoint.probabilities(reading.output.logits[0])
     row = answer_row(
         place,
         seen,
         video.labels,
         probabilities,
-        front_end=video.front_end(reading.head),
+        front_end=reading.head.front_end,
         verdict=_judge(video, faces, reading, seen, probabilities),
     )
     return Answer(prediction=row, faces=faces, reading=reading)

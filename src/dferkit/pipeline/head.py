@@ -27,8 +27,6 @@ from dferkit.schema import (
 )
 from dferkit.tokens.batches import pad_texts
 
-_READS = {"box": "pixels", "box+landmarks": "pixels + landmarks"}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
@@ -38,9 +36,9 @@ class Head:
     encoder: VisualEncoder
 
     @property
-    def reads(self) -> str:
-        """What it looks at, for tables."""
-        return _READS.get(self.encoder.name, self.encoder.name)
+    def front_end(self) -> str:
+        """What it reads of a face, for tables."""
+        return str(self.checkpoint.about["front_end"]) or self.encoder.name
 
     def can_read(self, clip: FaceClip) -> bool:
         """The clip has what the encoder needs."""

@@ -77,12 +77,8 @@ class Model:
             weights_sha256=checkpoint.digest,
             calibration=str(about["calibration"]),
             trained_on=str(about["trained_on"]),
+            front_end=heads[0].front_end,
         )
-
-    @property
-    def front_end(self) -> str:
-        """Who finds faces and what is read of them."""
-        return f"{self.detector.name} + {self.reader.heads[0].reads}"
 
     def __enter__(self) -> Model:
         return self
@@ -161,7 +157,7 @@ class Model:
                 yield from answer_window(video, faces)
         except (VideoError, DataError) as error:
             place = Place(input=name, clip_id=f"{name}#{windows_done}.-1", window=windows_done)
-            row = answer_row(place, unreadable(str(error)), self.labels, front_end=self.front_end)
+            row = answer_row(place, unreadable(str(error)), self.labels, front_end=self.reader.front_end)
             yield Answer(prediction=row)
 
     def _reader(self, neutral: str | None) -> Reader:
@@ -202,14 +198,18 @@ class Model:
         """The model aligns words with the video: those of a caption, or the sentences that it learned."""
         return self.checkpoint.model.aligns_words
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """Detector, front end, and the tools that replace parts of it, by their keys in ``run.json``."""
+        return {"detector": self.detector.name, "front_end": self.reader.front_end, **self.external.names}
+
     def about(self) -> dict[str, object]:
         """The model in reports: its checkpoint, weights, front end and classes, and the tools that replace parts of it."""
         return {
             **self.checkpoint.about,
             "weights_sha256": self.checkpoint.digest,
-            "front_end": self.front_end,
             "labels": list(self.labels),
-            **self.external.names,
+            **self.parts,
         }
 
 

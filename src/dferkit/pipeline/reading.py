@@ -56,6 +56,11 @@ class Reader:
     box: BoxEncoder
     text_encoder: TextEncoder
 
+    @property
+    def front_end(self) -> str:
+        """What the first head reads of a face."""
+        return self.heads[0].front_end
+
     def head_for(self, clip: FaceClip) -> Head | None:
         """The first head that can read the clip; None where the landmarker saw too little of the face."""
         return next((head for head in self.heads if head.can_read(clip)), None)

@@ -10,7 +10,7 @@ from dferkit.errors import ConfigError
 from dferkit.faces import CROP_MARGIN, build_detector, front_end_key, open_landmarker
 from dferkit.schema import Release
 
-FORMAT = 1
+FORMAT = 2  # 1 called the detector "front_end"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,7 +38,7 @@ COLUMNS = (
     "num_damaged",
     "end_seconds",
     "warnings",
-    "front_end",
+    "detector",
     "digest",
 )
 

@@ -39,7 +39,9 @@ class FaceStore:
         self._folder = folder
         about = _read(folder, folder.about)
         if about.get("format") != FORMAT:
-            raise CheckpointError(f"{self.path.name}/ has store format {about.get('format')}, expected {FORMAT}")
+            raise CheckpointError(
+                f"{self.path.name}/ has store format {about.get('format')}, expected {FORMAT}: run dferkit prepare again"
+            )
         value = _read(folder, folder.release)
         if digest_json(value) != about.get("release_digest"):
             raise CheckpointError(f"{self.path.name}/release.json is not that of the store: run dferkit prepare again")

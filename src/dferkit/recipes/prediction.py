@@ -49,7 +49,7 @@ def predict_files(
     results = Results(answers=tuple(answers), provenance=model.provenance, labels=model.labels)
     if out is not None:
         seconds = {"predict": round(time.monotonic() - started, 2)}
-        about = {**settings.as_dict(), "front_end": model.front_end, **model.external.names}
+        about = {**settings.as_dict(), **model.parts}
         write_tables(
             out,
             results.predictions,

@@ -80,6 +80,7 @@ def _prediction(row: Mapping[Any, Any], labels: tuple[str, ...]) -> Prediction:
         message=text["message"],
         num_frames=int(row["n_frames"]),
         num_face_frames=int(row["n_face_frames"]),
+        detector=text["detector"],
         front_end=text["front_end"],
         abstain_reason=text["abstain_reason"],
     )

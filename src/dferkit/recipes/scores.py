@@ -32,16 +32,17 @@ def provenance_of(checkpoint: Checkpoint) -> Provenance:
         weights_sha256=checkpoint.digest,
         calibration=str(about["calibration"]),
         trained_on=str(about["trained_on"]),
+        front_end=str(about["front_end"]),
     )
 
 
-def clip_predictions(clips: ScoredClips, statuses: Mapping[str, ClipStatus]) -> list[Prediction]:
-    """One row per clip, in their order; a clip without an answer keeps its reason."""
+def clip_predictions(clips: ScoredClips, statuses: Mapping[str, ClipStatus], front_end: str) -> list[Prediction]:
+    """One row per clip, in their order; a clip without an answer keeps its reason. ``front_end``: What the model reads of a face."""
     rows = []
     for clip_id, probabilities, has_answer in zip(clips.clip_ids, clips.probabilities, clips.has_answer, strict=True):
         place, seen = Place(input=clip_id, clip_id=clip_id, track_id=0 if has_answer else -1), statuses[clip_id]
         answer = probabilities if has_answer else None
-        rows.append(answer_row(place, seen, clips.labels, answer, front_end=seen.front_end))
+        rows.append(answer_row(place, seen, clips.labels, answer, front_end=front_end))
     return rows
 
 
@@ -111,7 +112,7 @@ def write_scores(
         **({"selection": selection} if selection else {}),
         **({BASELINES: baselines} if baselines else {}),
     }
-    predictions = None if statuses is None else clip_predictions(clips, statuses)
+    predictions = None if statuses is None else clip_predictions(clips, statuses, provenance.front_end)
     write_scored(out / "predictions.csv", clips, provenance, predictions=predictions)
     write_json(out / "metrics.json", clean_json({**figures, **({"model": about} if about else {})}))
     return figures

@@ -135,7 +135,7 @@ def _quality(explanation: Explanation) -> str:
     figures = (
         f"face in {int(found.sum())} of {len(found)} frames · {quality.median_height_pixels:.0f} pixels high · "
         f"sharpness {quality.sharpness:.0f} (below 20 is blurred) · brightness {quality.brightness:.0f} of 255 · "
-        f"box jitter {100 * quality.jitter:.1f} % of the face · found by {clip.track.front_end}"
+        f"box jitter {100 * quality.jitter:.1f} % of the face · found by {clip.track.detector}"
     )
     warnings = [_WARNINGS.get(code, code) for code in quality.warnings]
     warning = f'<p class="warning">Check the video: {escape("; ".join(warnings))}.</p>' if warnings else ""

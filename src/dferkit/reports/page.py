@@ -122,7 +122,7 @@ def cell(value: Any) -> str:
 
 def about_section(about: Mapping[str, Any]) -> str:
     """How the report was made: one row per item of ``about``; nested items become tables."""
-    order = ("model", "weights_sha256", "trained_on", "calibration", "front_end", "versions", "command")
+    order = ("model", "weights_sha256", "trained_on", "calibration", "detector", "front_end", "versions", "command")
     rows = []
     keys = [*(key for key in order if key in about), *(key for key in about if key not in order)]
     for key in keys:

@@ -33,7 +33,7 @@ _BEFORE_LABELS = (
 )  # fmt: skip
 _AFTER_LABELS = (
     "n_frames", "n_face_frames", "face_coverage", "status", "message", "model", "weights_sha256", "version",
-    "front_end", "abstain_reason", "calibration", "trained_on",
+    "detector", "front_end", "abstain_reason", "calibration", "trained_on",
 )  # fmt: skip
 FRAME_COLUMNS = (
     "input", "clip_id", "window", "frame", "timestamp", "track_id", "FaceRectX", "FaceRectY", "FaceRectWidth",
@@ -50,6 +50,7 @@ class Provenance:
         weights_sha256: Digest of the weights.
         calibration: ``calibrated on …`` or ``UNCALIBRATED``.
         trained_on: The training data in words.
+        front_end: What the model reads of a face: ``pixels``, ``landmarks``, ``both``, or a foreign backbone's name.
         version: Of dferkit; empty for the running one.
     """
 
@@ -57,6 +58,7 @@ class Provenance:
     weights_sha256: str = ""
     calibration: str = "UNCALIBRATED"
     trained_on: str = ""
+    front_end: str = ""
     version: str = ""
 
     @property
@@ -143,6 +145,7 @@ def _prediction_row(prediction: Prediction, provenance: Provenance, labels: Sequ
         "model": provenance.model,
         "weights_sha256": provenance.weights_sha256,
         "version": provenance.version_or_own,
+        "detector": prediction.detector,
         "front_end": prediction.front_end,
         "abstain_reason": prediction.abstain_reason,
         "calibration": provenance.calibration,
@@ -233,7 +236,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     """Read a table that ``write_table`` wrote; guards are taken off, empty texts stay empty."""
     table = pd.read_csv(path, encoding="utf-8", keep_default_na=False, na_values=[""])
     texts = {"input", "clip_id", "label", "status", "message", "abstain_reason", "word", "phrase", "region", "source",
-             "model", "weights_sha256", "version", "front_end", "calibration", "trained_on", "method",
+             "model", "weights_sha256", "version", "detector", "front_end", "calibration", "trained_on", "method",
              "region_source"}  # fmt: skip
     for column in texts & set(table.columns):
         table[column] = [storage.unguard_cell("" if _is_missing(cell) else str(cell)) for cell in table[column]]

@@ -221,7 +221,9 @@ def extract_features(
         part = records[first : first + CLIPS_PER_SHARD]
         bytes_of = [(r.clip_id, digest_source(r.video)) for r in part]
         boxes = digest_file(config.face) if config.face.endswith(".csv") else config.face
-        key = digest_json([bytes_of, boxes, config.encoder, config.num_samples, weights, encoder, *measured])
+        key = digest_json(
+            [bytes_of, boxes, config.encoder, config.num_samples, weights, encoder, *measured, ClipStatus.__slots__]
+        )
         path = folder / f"features-{number:04d}.safetensors"
         jobs.append((part, config, str(path), key, stored_key(path) == key))
     done = sum(len(job[0]) for job in jobs if job[4])
