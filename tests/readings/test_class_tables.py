@@ -110,7 +110,7 @@ def test_emotiefflib_drops_contempt_and_says_so(tmp_path):
     assert by_name(tables.answer("a.mp4")) == pytest.approx({"anger": 0.2, "happiness": 0.8})
     kept = ClassTables(path, labels=MAFW)
     assert by_name(kept.answer("a.mp4"), MAFW) == pytest.approx({"anger": 0.1, "contempt": 0.5, "happiness": 0.4})
-    assert kept.notes == ("anxiety, helplessness, disappointment not told, taken as 0",)
+    assert kept.notes == ("anxiety, helplessness, disappointment not predicted, taken as 0",)
 
 
 def test_emotiefflib_scores_are_softmaxed_frame_by_frame(tmp_path):
@@ -169,7 +169,7 @@ def test_the_file_decides_as_a_whole_what_its_numbers_are():
 
 def test_wrong_tables_are_refused_with_one_sentence(tmp_path):
     path = write(tmp_path / "t.csv", "frame,happy,label", "0,1,x")
-    with pytest.raises(ManifestError, match="no table of classes that is known: found columns frame, happy, label"):
+    with pytest.raises(ManifestError, match="is not a known kind of class table: found columns frame, happy, label"):
         ClassTables(path)
     path = write(tmp_path / "t.csv", "anger,fear,neutral", "0.5,0.5,zero")
     with pytest.raises(ManifestError, match=r"t\.csv:2: neutral is 'zero'"):

@@ -94,7 +94,7 @@ def test_mean_over_found_frames_in_every_layout(tmp_path, names, shape):
     rows = [soft(1, 0, 1), soft(0, 1, 1), soft(0, 0, 2)]
     np.testing.assert_allclose(model.answer(clip), expected(*np.mean(rows, 0)), rtol=1e-6)
     assert model.classes == ("happiness", "sadness", "neutral")
-    assert "not told, taken as 0" in model.notes[0]
+    assert "not predicted, taken as 0" in model.notes[0]
 
 
 def test_the_order_of_channels_and_a_scale(tmp_path, names):

@@ -103,7 +103,7 @@ def test_pyfeat_by_frame_number_largest_face_and_own_video(tmp_path):
     assert values(tables.for_video("here/b.mp4", frame_seconds).at(TIMES), "AU1") == pytest.approx([0.11] * 3)
     with pytest.raises(ManifestError, match=r"fex\.csv: no row for c\.mp4 in column 'input'"):
         tables.for_video("c.mp4", frame_seconds)
-    with pytest.raises(ManifestError, match="speaks of frame 20, but the video has 5 frames"):
+    with pytest.raises(ManifestError, match="has a row for frame 20, but the video has 5 frames"):
         tables.for_video("a.mp4", frame_seconds[:5])
 
 
@@ -139,7 +139,7 @@ def test_arkit_frame_numbers_from_one_and_milliseconds(tmp_path):
     units = UnitTables(path).for_video("a.mp4").at(np.array([0.0, 0.1, 0.2]))
     assert values(units, "AU1") == pytest.approx([0.2, 0.3, 0.4])
     path = write(tmp_path / "none.csv", header.replace("frame,", ""), "0,0,0.2")
-    with pytest.raises(ManifestError, match="no column says when a row was measured"):
+    with pytest.raises(ManifestError, match="has no column of times"):
         UnitTables(path).for_video("a.mp4")
 
 
@@ -178,7 +178,7 @@ def test_a_folder_has_one_table_per_video(tmp_path):
     assert tables.name == "tables in au/"
     assert tables.for_video("x/a.mp4").source == "OpenFace table a.csv"
     with pytest.raises(
-        ManifestError, match=r"b\.csv: no table of action units that is known: found columns frame, happy"
+        ManifestError, match=r"b\.csv is not a known kind of action-unit table: found columns frame, happy"
     ):
         tables.for_video("x/b.mp4")
     with pytest.raises(ManifestError, match=r"au/ has no table for c\.mp4; expected c\.csv"):
@@ -193,7 +193,7 @@ def test_a_folder_has_one_table_per_video(tmp_path):
 def test_one_table_without_videos_is_for_one_video(tmp_path):
     path = openface(tmp_path / "au.csv", "1, 0, 0.0, 0.9, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0")
     open_units(path, ["a.mp4"])
-    with pytest.raises(ConfigError, match="does not say which of the 2 videos"):
+    with pytest.raises(ConfigError, match="no column that assigns its rows to the 2 videos"):
         open_units(path, ["a.mp4", "b.mp4"])
 
 

@@ -240,17 +240,17 @@ def test_predict_and_evaluate_take_them(clips, videos, brows, tmp_path, monkeypa
     assert command(monkeypatch, *arguments, "--baseline", f"half={tmp_path / 't.csv'}") == 0
     told = capsys.readouterr()
     assert "baseline half: UAR 0." in told.out
-    assert "class table t.csv. disgust, fear, sadness, surprise not told, taken as 0" in told.out
+    assert "class table t.csv. disgust, fear, sadness, surprise not predicted, taken as 0" in told.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("predict", "{videos}", "--units", "{brows}/a.csv"), "does not say which of the 2 videos"),
+        (("predict", "{videos}", "--units", "{brows}/a.csv"), "no column that assigns its rows to the 2 videos"),
         (("predict", "{videos}/a.mp4", "--units", "{brows}/a.csv", "--people", "all"), "a table describes one person"),
         (("predict", "{videos}/a.mp4", "--guide-labels", "x.txt"), "give --guide MODEL.onnx"),
         (("predict", "{videos}/a.mp4", "--guide", "x.onnx"), "give a file of its class names"),
-        (("predict", "{videos}/a.mp4", "--guide", "{brows}/a.csv"), "no table of classes that is known"),
+        (("predict", "{videos}/a.mp4", "--guide", "{brows}/a.csv"), "is not a known kind of class table"),
         (("explain", "{videos}/a.mp4", "--guide-labels", "x.txt"), "give --guide MODEL.onnx"),
         (("evaluate", "--data", "{clips}/clips.csv", "--baseline", "b.csv"), "expected NAME=table.csv"),
     ],

@@ -38,7 +38,7 @@ def explain(
     guide: GuideOption = None,
     guide_labels: GuideLabelsOption = None,
 ) -> None:
-    """Show why: which words of the description met which moving parts of the face, and whether the answer depends on them.
+    """Explain an answer: which words of the description were aligned with which moving parts of the face, and whether the answer depends on them.
 
     The report shows the person's face; it stays on this machine.
     """
@@ -74,7 +74,7 @@ def explain(
         )
         if shown.caption.source == PARAGRAPH:
             found = [shown.words[i] for i in main_words(shown, _NAMED) if shown.word_weights[i] > 0]
-            typer.echo(f"  learned sentences that the answer owes most to: {', '.join(found) or 'none'}")
+            typer.echo(f"  learned sentences that the answer depends on most: {', '.join(found) or 'none'}")
         else:
             typer.echo(f"  movements seen: {shown.caption.text}")
         if shown.deletion is not None:

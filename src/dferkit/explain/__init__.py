@@ -1,4 +1,4 @@
-"""Why: which words met which parts of the face, and whether that is what the model used."""
+"""Explanations: which words were aligned with which parts of the face, and tests of whether the model used them."""
 
 from dferkit.explain.evidence import (
     ALIGNMENT_COLUMNS,

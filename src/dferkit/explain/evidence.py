@@ -1,4 +1,4 @@
-"""Which word met which cell of the face, as maps and as a table."""
+"""Alignment of words and cells of the face, as maps and as a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dferkit.schema import Explanation, Phrase
 
 REGION_SOURCE = "crop fractions"
 OUTSIDE = "outside"
-WHOLE = "face"  # of an encoder that sees a frame as one
+WHOLE = "face"  # of an encoder with one token per frame
 REST = "rest"
 
 ALIGNMENT_COLUMNS = (
@@ -113,7 +113,7 @@ def transport_maps(
     word_of_piece: Int[np.ndarray, " pieces"],
     num_words: int,
 ) -> Float[np.ndarray, "words frames tokens"]:
-    """Where the mass of each word went.
+    """Where the mass of each word is.
 
     Args:
         plan: Mass from each word piece to each visual token, of one clip.
@@ -272,7 +272,7 @@ def region_shares(explanation: Explanation) -> pd.DataFrame:
 
 
 def phrase_of(explanation: Explanation, span: tuple[int, int]) -> str:
-    """Text of the phrase a word stands in; empty between phrases."""
+    """Text of the phrase that a word belongs to; empty between phrases."""
     phrase = _phrase_at(explanation.caption.phrases, span)
     return phrase.text if phrase else ""
 

@@ -1,5 +1,4 @@
-"""Does an explanation name what the model used, or is it decoration? What was named is taken away, and the answer is
-watched; random orders are the yardstick."""
+"""Tests of an explanation: cells or words that it ranks high are removed, and the fall of the answer's probability is compared with random orders."""
 
 from __future__ import annotations
 
@@ -74,7 +73,7 @@ def deletion_test(
 def word_occlusion(
     probability_without: KeepProbability, num_words: int, *, batch_size: int = 32
 ) -> Float[np.ndarray, " words"]:
-    """How much the predicted class owes to each word: its probability with all words minus that without the word,
+    """How much the predicted class depends on each word: its probability with all words minus that without the word,
     scaled so that the largest magnitude is 1 (all 0 when no word matters).
 
     Args:
@@ -85,9 +84,9 @@ def word_occlusion(
     keep = np.ones((1 + num_words, num_words), dtype=bool)
     keep[1:][np.eye(num_words, dtype=bool)] = False
     answers = _ask(probability_without, keep, batch_size)
-    owed = answers[0] - answers[1:]
-    largest = float(np.abs(owed).max())
-    return owed / largest if largest > 0 else np.zeros(num_words)
+    losses = answers[0] - answers[1:]
+    largest = float(np.abs(losses).max())
+    return losses / largest if largest > 0 else np.zeros(num_words)
 
 
 def summarise_deletion(tests: Sequence[DeletionTest], *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -136,7 +135,7 @@ def _ask(probability: KeepProbability, masks: np.ndarray, batch_size: int) -> Fl
         batch = masks[start : start + batch_size]
         part = np.asarray(probability(batch), dtype=np.float64)
         if part.shape != (len(batch),):
-            raise DataError(f"asked for the probability of {len(batch)} masks, got an answer of shape {part.shape}")
+            raise DataError(f"expected {len(batch)} probabilities, one per mask, got an array of shape {part.shape}")
         parts.append(part)
     answers = np.concatenate(parts)
     if not ((answers >= -1e-6) & (answers <= 1 + 1e-6)).all():

@@ -38,7 +38,7 @@ class OneVideo:
 
 
 def answer_window(video: OneVideo, faces: WindowFaces) -> Iterator[Answer]:
-    """One answer per person whose face is there long enough, or one row with the reason why there is none."""
+    """One answer per person with a face in enough frames, or one row with the reason why there is none."""
     persons = (0,) * len(faces.clips) if video.people is None else video.people.number(faces.clips)
     usable = [(c, p) for c, p in zip(faces.clips, persons, strict=True) if c.quality.coverage >= NO_FACE_BELOW]
     if not usable:
@@ -90,7 +90,7 @@ def _judge(
     plain = float(about.get("abstain_below", 0.0))
     thresholds = Thresholds(plain=plain, in_doubt=float(about.get("abstain_below_in_doubt", plain)))
     verdict = judge(probabilities, doubts, thresholds, seen)
-    missed = "the landmarker saw no face in most frames, so pixels alone were read"
+    missed = "the landmarker found no face in most frames, so pixels alone were read"
     before = missed if first.encoder.needs_landmarks and not reads_landmarks else ""
     texts = (before, verdict.message, video.external.note)
     return replace(verdict, message=". ".join(text for text in texts if text))

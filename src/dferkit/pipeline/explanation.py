@@ -1,4 +1,4 @@
-"""One window's answer → which words met which moving parts, how much the answer depends on each, and a deletion test of both."""
+"""One window's answer → the alignment of words with moving parts of the face, how much the answer depends on each, and a deletion test."""
 
 from __future__ import annotations
 

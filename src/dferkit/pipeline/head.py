@@ -1,4 +1,4 @@
-"""A network with the encoder that its tokens come from: what answers, and what an explanation asks again."""
+"""A network with the encoder of its tokens."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Head:
         return not self.encoder.needs_landmarks or seen_share(clip) >= LOW_COVERAGE_BELOW
 
     def caption(self, units: ActionUnits, guide: CoarsePrediction | None = None) -> Caption:
-        """CATE: the coarse description, rewritten to stress what the top-k of the guide (by default the coarse classifier) speak of."""
+        """CATE: the coarse description, rewritten to stress the movements of the guide's top-k classes (by default the coarse classifier's)."""
         coarse = describe(units)
         if guide is None:  # a video that was never trained on: no fold, and nothing to leak
             guide = self.checkpoint.coarse.guide(unit_statistics(units.intensity), fold=-1, is_out_of_fold=True)
@@ -62,7 +62,7 @@ class Head:
         """Versions of one clip as the network reads them, all with the same text."""
         versions = len(visuals)
         values, mask, sentence, phrases = pad_texts([text])
-        # Half precision and back, as training saw them.
+        # Half precision and back, as in training.
         visual = torch.stack([v.values for v in visuals]).half().float()
         summary = torch.stack([v.summary for v in visuals]).half().float()
         return TokenBatch(

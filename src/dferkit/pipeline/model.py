@@ -183,7 +183,7 @@ class Model:
         max_windows: int = 4,
         with_deletion: bool = True,
     ) -> ExplanationResult:
-        """Which words met which moving parts, for the first ``max_windows`` answered windows; without any the result has no explanations.
+        """Explanations of the first ``max_windows`` answered windows; none without an answered window.
 
         Raises:
             ConfigError: The neutral video cannot be used. DataError: The model aligns no words.

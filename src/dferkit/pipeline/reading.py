@@ -18,7 +18,7 @@ from dferkit.schema import ActionUnits, Caption, FaceClip, ModelOutput, TextToke
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What the model saw in one window of one person; ``motion`` is measured only for models that read it."""
+    """One face clip with all that was computed from it; ``motion`` is None for models that do not read measured motion."""
 
     head: Head
     clip: FaceClip
@@ -62,7 +62,7 @@ class Reader:
         return self.heads[0].front_end
 
     def head_for(self, clip: FaceClip) -> Head | None:
-        """The first head that can read the clip; None where the landmarker saw too little of the face."""
+        """The first head that can read the clip; None where the landmarker found the face in too few frames."""
         return next((head for head in self.heads if head.can_read(clip)), None)
 
     def read(self, clip: FaceClip, external: ExternalReadings | None = None) -> Reading:
@@ -76,7 +76,7 @@ class Reader:
         """
         head, external = self.head_for(clip), external or ExternalReadings()
         if head is None:
-            raise DataError("the landmarker saw no face in most frames of this clip, and the model reads landmarks")
+            raise DataError("the landmarker found no face in most frames of this clip, and the model reads landmarks")
         encoder = head.encoder
         describer = encoder if isinstance(encoder, DescribingEncoder) else self.box
         described = describer.read([clip])[0]

@@ -24,7 +24,7 @@ class Answer:
 
     Attributes:
         faces, reading: None where the video, or the face, could not be read.
-        person: Number of the person through the windows of the video, 0 where only the largest face is asked for; None without a face.
+        person: Number of the person through the windows of the video, 0 where only the largest face is answered; None without a face.
     """
 
     prediction: Prediction

@@ -1,4 +1,4 @@
-"""What other tools measured of a video → action units and class probabilities in our own terms."""
+"""What other tools measured in a video → action units and class probabilities as dferkit has them."""
 
 from dferkit.readings.class_tables import ClassTables
 from dferkit.readings.external import ExternalReadings, ExternalTools, Guide, open_classifier, open_units

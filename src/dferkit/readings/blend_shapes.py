@@ -11,7 +11,7 @@ from jaxtyping import Float
 from dferkit.facs import AU_NAMES, load_facs
 
 _SIDE = re.compile(r"(?:_L|_R|Left|Right)$")
-# Blend shapes that are used, but stand for no action unit of their own.
+# Blend shapes that are used, but correspond to no action unit of their own.
 _HELPING = ("mouthClose",)
 
 
@@ -25,9 +25,9 @@ def shape_name(column: str) -> str | None:
 def units_of_blend_shapes(
     shapes: Mapping[str, Float[np.ndarray, " rows"]],
 ) -> dict[str, Float[np.ndarray, " rows"]]:
-    """Intensity (0 to 1) of each action unit that the blend shapes speak of.
+    """Intensity (0 to 1) of each action unit that the blend shapes cover.
 
-    Left and right are averaged; where two shapes stand for one action unit (lips rolled in: upper, lower) the stronger counts. The jaw: up to half open it
+    Left and right are averaged; where two shapes correspond to one action unit (lips rolled in: upper, lower) the stronger counts. The jaw: up to half open it
     drops (AU26 = 2 · jawOpen), beyond that the mouth stretches (AU27 = 2 · jawOpen − 1, AU26 = 2 − 2 · jawOpen), since FACS scores one or the other. The lips
     part (AU25 = 2 · (jawOpen − mouthClose), at most 1) as far as the jaw opens without the lips closing over it. AU45 (a blink) is left out; long ones are AU43.
 

@@ -15,14 +15,14 @@ from dferkit.errors import DataError, ManifestError
 from dferkit.labels import ALIASES, BASIC
 from dferkit.readings.classes import KNOWN, into_labels
 from dferkit.readings.scores import as_probabilities
-from dferkit.readings.video_tables import VideoTables, columns_said, numbers, one_person, row_seconds
+from dferkit.readings.video_tables import VideoTables, first_columns, numbers, one_person, row_seconds
 from dferkit.schema import CoarsePrediction, FaceClip
 
 _PREFIXES = ("emotion.", "emotion_", "p_", "prob_", "score_")
 _CLASS = re.compile(r"([a-z]+?)_?(\d*)")
 _SPELLINGS = {**ALIASES, **{name: name for name in KNOWN}}
 _FEWEST = 3  # fewer class columns are a coincidence
-# A tool that found no face still fills its row; these tell.
+# A tool fills the row of a frame without a face, too; these columns mark it.
 _FACE_CONFIDENCE = ("face_confidence", "FaceScore", "success")
 
 
@@ -32,8 +32,8 @@ class ClassRows:
 
     Attributes:
         probabilities: Sum to 1 over the labels; NaN in a row without a face.
-        seconds: On the video's clock; None where the table has no times: then it speaks for the whole video.
-        source: Such as ``FER table fer.csv``. notes: What had to be decided.
+        seconds: On the video's clock; None where the table has no times; then its rows are those of the whole video.
+        source: Such as ``FER table fer.csv``. notes: How unclear values were read.
     """
 
     probabilities: Float[np.ndarray, "rows classes"]
@@ -64,7 +64,7 @@ class ClassTables:
     """Tables of predicted classes, one for all videos or a folder with one each.
 
     Attributes:
-        labels: Classes of the answers, in their order. notes: What was decided on reading; of a folder, in the tables read so far.
+        labels: Classes of the answers, in their order. notes: How unclear values were read; of a folder, in the tables read so far.
 
     Raises:
         ManifestError: As ``VideoTables``; or the one table has no class columns.
@@ -74,7 +74,7 @@ class ClassTables:
     def __init__(self, path: Path | str, *, labels: tuple[str, ...] = BASIC) -> None:
         self.tables, self.labels = VideoTables(path), labels
         whole = self.tables.whole
-        # The whole table decides what its numbers are, before a video's rows are picked.
+        # What the numbers are (probabilities, percent or scores) is read from the whole table, before the rows of a video are picked.
         self._whole = None if whole is None else _score(whole, self.tables.path.name, labels)
         self.notes = self._whole.notes if self._whole else ()
 
@@ -103,13 +103,13 @@ class ClassTables:
         )
 
     def answer(self, video: str) -> Float[np.ndarray, " classes"] | None:
-        """Mean over a whole video; None where the tables have no row with a face for it. As ``rows`` raises."""
+        """Mean over a whole video; None where the tables have no row with a face for it. Errors as in ``rows``."""
         return self.rows(video).mean() if self.tables.has(video) else None
 
     def for_video(
         self, video: str, frame_seconds: Float[np.ndarray, " frames"]
     ) -> Callable[[FaceClip], CoarsePrediction]:
-        """Guides of one video's clips: the mean over the rows within the clip's window. As ``rows`` raises; the guide raises DataError for a window without a row."""
+        """Guides of one video's clips: the mean over the rows within the clip's window. Errors as in ``rows``; the guide raises a DataError for a window without a row."""
         rows = self.rows(video, frame_seconds)
 
         def guide(clip: FaceClip) -> CoarsePrediction:
@@ -124,7 +124,7 @@ class ClassTables:
 
 
 def guide_of(labels: tuple[str, ...], probabilities: Float[np.ndarray, " classes"], source: str) -> CoarsePrediction:
-    """An outside answer as a guide. It is never for training: whether that classifier saw the clip is not known."""
+    """Another tool's probabilities as a guide. Never for training: that classifier may have been trained on the clip."""
     return CoarsePrediction(labels=labels, probabilities=probabilities, model=source, fold=-1, is_out_of_fold=False)
 
 
@@ -137,7 +137,7 @@ def class_table_kind(table: pd.DataFrame, where: str) -> str:
     columns = [str(name) for name in table.columns]
     if len(_class_columns(table)) < _FEWEST:
         raise ManifestError(
-            f"{where}: no table of classes that is known: found columns {columns_said(table)}; expected one column per class, such as anger, … neutral (py-feat), Anger, … (EmotiEffLib), angry0, … (FER) or emotion.angry, … (DeepFace)"
+            f"{where} is not a known kind of class table: found columns {first_columns(table)}; expected one column per class, such as anger, … neutral (py-feat), Anger, … (EmotiEffLib), angry0, … (FER) or emotion.angry, … (DeepFace)"
         )
     if "dominant_emotion" in columns or any(name.startswith("emotion.") for name in columns):
         return "DeepFace"
@@ -154,12 +154,12 @@ def _score(table: pd.DataFrame, where: str, labels: tuple[str, ...]) -> _Scored:
     values = np.stack([numbers(table, column, where) for column in columns.values()], 1)
     for column in _FACE_CONFIDENCE:
         if column in table:
-            sees = numbers(table, column, where) > 0
-            # Where no row has any confidence the tool was told not to look for faces (DeepFace: skip).
-            values[~sees] = np.nan if sees.any() or column == "success" else values[~sees]
-    probabilities, said = as_probabilities(values, where)
-    ours, decided = into_labels(probabilities, tuple(columns), labels)
-    return _Scored(table=table, probabilities=ours, kind=kind, notes=(*said, *decided))
+            has_face = numbers(table, column, where) > 0
+            # No confidence in any row: the tool was run without face detection (DeepFace: skip).
+            values[~has_face] = np.nan if has_face.any() or column == "success" else values[~has_face]
+    probabilities, read_as = as_probabilities(values, where)
+    ours, mapped = into_labels(probabilities, tuple(columns), labels)
+    return _Scored(table=table, probabilities=ours, kind=kind, notes=(*read_as, *mapped))
 
 
 def _class_columns(table: pd.DataFrame) -> dict[str, str]:
@@ -171,7 +171,7 @@ def _class_columns(table: pd.DataFrame) -> dict[str, str]:
             word = word.removeprefix(prefix)
         match = _CLASS.fullmatch(word)
         if match is not None and match[1] in _SPELLINGS:
-            # Calm stays by itself here: a tool may tell both calm and neutral.
+            # Calm stays a class of its own here: a tool may have both calm and neutral.
             name = "calm" if match[1] == "calm" else _SPELLINGS[match[1]]
             faces.setdefault(match[2], {}).setdefault(name, column)
     return max(faces.values(), key=lambda face: int(table[list(face.values())].notna().sum().sum()), default={})

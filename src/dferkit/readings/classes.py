@@ -1,4 +1,4 @@
-"""Another classifier's classes → ours."""
+"""Classes of another classifier → classes of dferkit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ KNOWN = (*MAFW, "calm")
 
 
 def class_name(text: str, where: str) -> str:
-    """Our name of a class in another's spelling (``Happy``, ``fearful``).
+    """dferkit's name of a class in another spelling (``Happy``, ``fearful``).
 
     Raises:
-        ConfigError: Not known; names the nearest.
+        ConfigError: Unknown; the message has the nearest name.
     """
     try:
         return parse_label(text, KNOWN, where=where)
@@ -28,10 +28,10 @@ def class_name(text: str, where: str) -> str:
 def into_labels(
     probabilities: Float[np.ndarray, "rows found"], found: Sequence[str], labels: Sequence[str]
 ) -> tuple[Float[np.ndarray, "rows classes"], tuple[str, ...]]:
-    """Probabilities over ``labels``, and what had to be decided.
+    """Probabilities over ``labels``, and notes on how classes were mapped.
 
     ``calm`` counts as neutral where it is no class of its own. A class that is not among ``labels`` (contempt) is left out and the others are scaled
-    to sum to 1; a row in which nothing remains has no answer (NaN). A class that the other tool does not know has probability 0.
+    to sum to 1; a row in which nothing remains has no answer (NaN). A class that the other tool does not have gets probability 0.
 
     Raises:
         ConfigError: Fewer than two classes in common.
@@ -43,13 +43,13 @@ def into_labels(
     kept = tuple(name for name in merged if name in labels)
     if len(kept) < 2:
         raise ConfigError(
-            f"the other classifier tells {', '.join(found)}; at least two of {', '.join(labels)} are needed"
+            f"the other classifier has the classes {', '.join(found)}; at least two of {', '.join(labels)} are needed"
         )
     notes = []
     if dropped := [name for name in merged if name not in labels]:
         notes.append(f"{' and '.join(dropped)} left out, the other classes scaled to sum to 1")
     if lacking := [name for name in labels if name not in merged]:
-        notes.append(f"{', '.join(lacking)} not told, taken as 0")
+        notes.append(f"{', '.join(lacking)} not predicted, taken as 0")
     shared = restrict_probabilities(np.stack(list(merged.values()), 1), tuple(merged), kept)
     out = np.zeros((len(probabilities), len(labels)))
     out[np.isnan(shared).any(1)] = np.nan

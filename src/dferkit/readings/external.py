@@ -128,7 +128,7 @@ def open_classifier(
     if path.suffix.lower() == ".onnx":
         if class_names is None:
             raise ConfigError(
-                f"{path.name} does not say what its values mean; give a file of its class names, one per line, in the model's order"
+                f"{path.name} has no class names; give a file of its class names, one per line, in the model's order"
             )
         return OnnxFrames(path, class_names, labels=labels)
     if class_names is not None:

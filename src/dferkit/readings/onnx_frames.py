@@ -1,4 +1,4 @@
-"""Any picture classifier in ONNX with a list of class names, asked frame by frame (extra ``export``)."""
+"""Any picture classifier in ONNX with a list of class names, run frame by frame (extra ``export``)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _BATCH = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnnxConfig:
-    """How a picture becomes a model's input: (level · ``scale`` − ``mean``) / ``std``, per channel. Read from ``model.json`` beside ``model.onnx``.
+    """How a picture becomes a model's input: (level · ``scale`` − ``mean``) / ``std``, per channel. Read from ``model.json`` next to ``model.onnx``.
 
     Attributes:
         scale: Applied to levels of 0 to 255; 1/255 by default. mean, std: One number, or one per channel in the model's order; by default ImageNet's for
             three channels (0.485 0.456 0.406, 0.229 0.224 0.225), 0 and 1 for one.
-        channels: ``rgb`` or ``bgr``: the order the model wants; one channel is grey.
+        channels: ``rgb`` or ``bgr``: the order of the model's channels; one channel is grey.
         size: Side in pixels where the model leaves it open.
         output: ``auto`` (probabilities if its values for some test pictures are 0 or more and sum to 1, else raw scores), ``probabilities`` or ``scores``.
     """
@@ -82,7 +82,7 @@ class OnnxConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Input:
-    """The model's one input. ``is_last``: channels stand last. ``batch``: pictures at a time, None for any number."""
+    """The model's one input. ``is_last``: channels come last. ``batch``: pictures at a time, None for any number."""
 
     name: str
     dtype: type
@@ -99,7 +99,7 @@ class OnnxFrames:
     Input: NCHW or NHWC, 1 or 3 channels, float. Output: one row of class values per picture.
 
     Attributes:
-        classes: What the model tells, in our names. labels: Classes of the answers, in their order. notes: What was decided on reading.
+        classes: Of the model, in dferkit's names. labels: Classes of the answers, in their order. notes: How unclear values were read.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -172,7 +172,7 @@ class OnnxFrames:
                 )
 
     def _kind_of_output(self, probe: np.ndarray) -> str:
-        """What the values are, decided once for the model by what it says of black, white and noise."""
+        """What the values are (probabilities, percent or scores), found once per model from its output for black, white and noise."""
         values = self._run(probe)
         if not np.isfinite(values).all():
             raise BackendError(f"{self.path.name} answers with values that are not finite; check the model")
@@ -181,7 +181,7 @@ class OnnxFrames:
         try:
             kind = kind_of_values(values, self.path.name)
         except DataError as error:
-            raise BackendError(f"{error}; or say what they are as output in {self.path.stem}.json") from error
+            raise BackendError(f"{error}; or name the kind of values as output in {self.path.stem}.json") from error
         if self.config.output == PROBABILITIES and kind != PROBABILITIES:
             raise BackendError(
                 f"{self.path.name}: output is set to probabilities, but its values do not sum to 1; set it to auto or scores"
@@ -239,7 +239,7 @@ def read_classes(path: Path | str) -> tuple[str, ...]:
     """Class names of a text file (one per line) or JSON (a list, or an object of number → name), in our spelling.
 
     Raises:
-        ConfigError: Missing, another form, a name twice, or a name that is not known.
+        ConfigError: Missing, another form, a name twice, or an unknown name.
     """
     path = Path(path)
     try:
@@ -303,9 +303,9 @@ def _read_input(session: Any, name: str, config: OnnxConfig) -> _Input:
     inputs = session.get_inputs()
     shape = list(inputs[0].shape) if inputs else []
     if len(inputs) != 1 or len(shape) != 4 or inputs[0].type not in _TYPES:
-        said = ", ".join(f"{i.name} {i.type} {list(i.shape)}" for i in inputs) or "none"
+        found = ", ".join(f"{i.name} {i.type} {list(i.shape)}" for i in inputs) or "none"
         raise BackendError(
-            f"{name} has the input {said}; expected one float input of four axes (pictures, channels, height, width)"
+            f"{name} has the input {found}; expected one float input of four axes (pictures, channels, height, width)"
         )
     batch, *rest = shape
     is_last = rest[0] not in (1, 3) and rest[2] in (1, 3)

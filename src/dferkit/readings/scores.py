@@ -17,7 +17,7 @@ _SAID = {PROBABILITIES: (), PERCENT: ("percent were taken as probabilities",), S
 
 
 def kind_of_values(values: Float[np.ndarray, "rows classes"], where: str) -> str:
-    """``probabilities`` (0 or more, sum 1), ``percent`` (sum 100) or ``scores``. All rows decide together, since one row may look like anything.
+    """``probabilities`` (0 or more, sum 1), ``percent`` (sum 100) or ``scores``. The kind is found from all rows together, since a single row can fit several kinds.
 
     Raises:
         DataError: Values from 0 to 1 that do not sum to 1: neither probabilities nor raw scores.

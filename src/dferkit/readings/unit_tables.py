@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from dferkit.errors import DataError, ManifestError
 from dferkit.facs import AU_NAMES
 from dferkit.readings.blend_shapes import count_shapes, shape_name, units_of_blend_shapes
-from dferkit.readings.video_tables import VideoTables, columns_said, numbers, one_person, row_seconds
+from dferkit.readings.video_tables import VideoTables, first_columns, numbers, one_person, row_seconds
 from dferkit.schema import ActionUnits
 
 OPENFACE, PYFEAT, LIVE_LINK, ARKIT = "OpenFace", "py-feat", "Live Link Face", "ARKit"
@@ -33,7 +33,7 @@ class UnitCurves:
 
     Attributes:
         seconds: On the video's clock. intensity: 0 to 1, columns as ``facs.AU_NAMES``; 0 for those in ``missing``; NaN in bad rows.
-        is_good: The tool says that it saw the face, and every value is there.
+        is_good: The tool reports a face in the row, and no value is missing.
         source: Such as ``OpenFace table au.csv``. missing: Action units that the tool does not measure.
     """
 
@@ -66,7 +66,7 @@ class UnitCurves:
 
 
 def _nearest(known: Float[np.ndarray, " known"], wanted: Float[np.ndarray, " wanted"]) -> np.ndarray:
-    """Number of the nearest known time (they rise) for each wanted one; the earlier of two as near."""
+    """Index of the nearest known time for each wanted time; of two equally near ones the earlier. Known times rise."""
     after = np.searchsorted(known, wanted).clip(0, len(known) - 1)
     before = (after - 1).clip(0)
     return np.where(np.abs(known[before] - wanted) <= np.abs(known[after] - wanted), before, after)
@@ -79,7 +79,7 @@ class UnitTables:
         tables: Where they lie.
 
     Raises:
-        ManifestError: As ``VideoTables``; or the one table is of no known kind.
+        ManifestError: As ``VideoTables``; or the one table is of an unknown kind.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -108,7 +108,7 @@ def unit_table_kind(table: pd.DataFrame, where: str) -> str:
     """Who wrote a table of action units, by its header.
 
     Raises:
-        ManifestError: Not known; names the columns that are there and those expected.
+        ManifestError: An unknown kind; the message has the columns that were found and those expected.
     """
     columns = [str(name) for name in table.columns]
     lower = {name.lower() for name in columns}
@@ -119,7 +119,7 @@ def unit_table_kind(table: pd.DataFrame, where: str) -> str:
     if count_shapes(columns) >= _FEWEST_SHAPES:
         return LIVE_LINK if {"timecode", "blendshapecount"} <= lower else ARKIT
     raise ManifestError(
-        f"{where}: no table of action units that is known: found columns {columns_said(table)}; expected AU01_r, … (OpenFace), AU01, … (py-feat), Timecode, BlendShapeCount, EyeBlinkLeft, … (Live Link Face) or browInnerUp, jawOpen, … (ARKit)"
+        f"{where} is not a known kind of action-unit table: found columns {first_columns(table)}; expected AU01_r, … (OpenFace), AU01, … (py-feat), Timecode, BlendShapeCount, EyeBlinkLeft, … (Live Link Face) or browInnerUp, jawOpen, … (ARKit)"
     )
 
 
@@ -159,7 +159,7 @@ def _seconds(table: pd.DataFrame, kind: str, where: str, frame_seconds: np.ndarr
     seconds = row_seconds(table, where, frame_seconds, frames_from=first)
     if seconds is None:
         raise ManifestError(
-            f"{where}: no column says when a row was measured: found {columns_said(table)}; expected timestamp (seconds), timestamp_ms or frame"
+            f"{where} has no column of times: found {first_columns(table)}; expected timestamp (seconds), timestamp_ms or frame"
         )
     return seconds
 

@@ -1,4 +1,4 @@
-"""CSV tables that other tools wrote about videos: one for all, or a folder with one per video. Cells stay text until a column is asked for."""
+"""CSV tables that other tools wrote about videos: one for all, or a folder with one per video. Cells stay text until a column is read."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class VideoTables:
         self.whole = None if self.is_folder else read_table(self.path)
 
     def check_videos(self, videos: Sequence[str]) -> None:
-        """Refuse what would give two videos the rows of one.
+        """Refuse tables in which two videos would get the same rows.
 
         Raises:
-            ConfigError: One table without a column of videos for several videos. ManifestError: Two videos meet the same rows.
+            ConfigError: One table without a column of videos for several videos. ManifestError: Two videos fit the same rows.
         """
         if self.whole is not None and _video_column(self.whole) is None:
             if len(videos) > 1:
                 raise ConfigError(
-                    f"{self.path.name} does not say which of the {len(videos)} videos a row belongs to; add a column video, or give a folder with one table per video"
+                    f"{self.path.name} has no column that assigns its rows to the {len(videos)} videos; add a column video, or give a folder with one table per video"
                 )
             return
         taken: dict[str, str] = {}
@@ -68,11 +68,11 @@ class VideoTables:
         Raises:
             ManifestError: Several fit equally well.
         """
-        speaks_of_one = self.whole is not None and _video_column(self.whole) is None
-        return speaks_of_one or self._place(video) is not None
+        is_of_one = self.whole is not None and _video_column(self.whole) is None
+        return is_of_one or self._place(video) is not None
 
     def rows(self, video: str) -> tuple[pd.DataFrame, str]:
-        """Rows of a video, and the name of the file they stand in.
+        """Rows of a video, and the name of their file.
 
         Raises:
             ManifestError: No table or no row for it, or the file is no CSV table.
@@ -92,7 +92,7 @@ class VideoTables:
         return _of_one_video(read_table(Path(place)), Path(video), Path(place).name), Path(place).name
 
     def _place(self, video: str) -> str | None:
-        """The file, or the text in the column of videos, that speaks of a video."""
+        """The file with the rows of a video, or the name of the video in the column of videos."""
         if self.is_folder:
             wanted = {Path(video).stem, Path(video).name}
             return next((str(file) for file in self._files if file.stem in wanted), None)
@@ -102,7 +102,7 @@ class VideoTables:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file as text cells; blanks around names and cells are taken off, an empty cell is missing. Row ``i`` stands in line ``i + 2``.
+    """A CSV file as text cells; blanks around names and cells are removed, an empty cell is missing. Row ``i`` is line ``i + 2`` of the file.
 
     Raises:
         ManifestError: Missing, not readable, no rows, or rows longer than the header.
@@ -123,7 +123,7 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def columns_said(table: pd.DataFrame) -> str:
+def first_columns(table: pd.DataFrame) -> str:
     """The first columns, for a message."""
     names = [str(name) for name in table.columns]
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
@@ -180,7 +180,7 @@ def row_seconds(
     frames = frames - first
     if frames.min() < 0 or frames.max() > len(frame_seconds) * _FRAMES_TOO_MANY + 1:
         raise ManifestError(
-            f"{where} speaks of frame {frames.max() + first:.0f}, but the video has {len(frame_seconds)} frames; give the table of this video"
+            f"{where} has a row for frame {frames.max() + first:.0f}, but the video has {len(frame_seconds)} frames; give the table of this video"
         )
     return np.interp(frames, np.arange(len(frame_seconds)), frame_seconds)
 
@@ -193,7 +193,7 @@ def _complete(values: np.ndarray, table: pd.DataFrame, column: str, where: str) 
 
 
 def _of_one_video(table: pd.DataFrame, video: Path, where: str) -> pd.DataFrame:
-    """Of a table that is named like the video: all rows, or those of the video where it speaks of several."""
+    """Of a table that is named like the video: all rows, or those of the video where the table has rows of several."""
     column = _video_column(table)
     if column is None or table[column].nunique() <= 1:
         return table

@@ -1,4 +1,4 @@
-"""Answers for files on disk, written as tables and, when asked, as a report."""
+"""Answers for files on disk, written as tables and, on request, as a report."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def predict_files(
 def write_explanation(
     explained: ExplanationResult, out: Path | str, *, settings: Mapping[str, Any], seconds: float
 ) -> None:
-    """The explained windows of one video: page, picture and tables. ``settings`` and ``seconds`` stand in ``run.json``."""
+    """The explained windows of one video: page, picture and tables. ``settings`` and ``seconds`` go into ``run.json``."""
     from dferkit.reports.figures import write_explanation as write_picture
     from dferkit.reports.figures import write_over_time
 
