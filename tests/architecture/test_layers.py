@@ -22,7 +22,7 @@ PACKAGE = Path(dferkit.__file__).parent
 # it stands.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("storage", "parallel"),
+    ("storage", "parallel", "devices"),
     ("schema",),
     ("labels",),
     ("facs", "model_files"),

@@ -145,8 +145,8 @@ def test_only_the_joint_space_is_trained_and_the_same_seed_gives_the_same_bytes(
 
 def test_training_starts_from_the_saved_space(tmp_path) -> None:
     torch.manual_seed(5)
-    save_joint_space(Grace(SMALL).space, tmp_path)
-    joint = load_joint_space(tmp_path)
+    save_joint_space(Grace(SMALL).space, tmp_path / "joint.safetensors")
+    joint = load_joint_space(tmp_path / "joint.safetensors")
     slow = TrainingConfig(epochs=1, batch=14, learning_rate=1e-9, weight_decay=0.0)
     model = Grace(SMALL)
     model.space.start_from(joint)
@@ -157,19 +157,19 @@ def test_training_starts_from_the_saved_space(tmp_path) -> None:
 
 def test_a_space_of_another_size_or_none_is_one_sentence(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="dferkit pretrain"):
-        load_joint_space(tmp_path)
-    save_joint_space(Grace(replace(SMALL, dim=16)).space, tmp_path)
+        load_joint_space(tmp_path / "joint.safetensors")
+    save_joint_space(Grace(replace(SMALL, dim=16)).space, tmp_path / "joint.safetensors")
     with pytest.raises(CheckpointError, match=r"does not fit .*mass\.weight|does not fit .*projection"):
-        Grace(SMALL).space.start_from(load_joint_space(tmp_path))
+        Grace(SMALL).space.start_from(load_joint_space(tmp_path / "joint.safetensors"))
 
 
 def test_a_space_with_nan_is_refused(tmp_path) -> None:
     space = Grace(SMALL).space
     with torch.no_grad():
         space.mass.weight[0, 0] = torch.nan
-    save_joint_space(space, tmp_path)
+    save_joint_space(space, tmp_path / "joint.safetensors")
     with pytest.raises(CheckpointError, match="NaN"):
-        load_joint_space(tmp_path)
+        load_joint_space(tmp_path / "joint.safetensors")
 
 
 def test_shards_of_another_version_are_one_sentence(tmp_path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, resolve_encoder
 from dferkit.cli.progress import Stages, note, plural
 
 _NAMED = 5
@@ -24,6 +25,8 @@ def bench(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for answers, figures and tables.")] = Path(
         "runs/bench"
     ),
+    front_end: FrontEndOption = None,
+    encoder: EncoderOption = None,
     clip: Annotated[str | None, typer.Option("--clip", help="CLIP folder, for the models that read CLIP.")] = None,
     clip_size: Annotated[
         str, typer.Option("--clip-size", help="upsample crops to CLIP's size, or interpolate its places to the crop's.")
@@ -58,12 +61,14 @@ def bench(
             help="Change a setting of a family of models: grace.training.epochs=5, a3lign.training.epochs=[4,3,3], baseline.training.epochs=10 (repeat).",
         ),
     ] = None,
+    device: DeviceOption = "auto",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Compare models on one data set: same clips, same protocol, one table with intervals, and what the order of frames is worth.
 
     The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on. Ends with 1 where a clip could not be read.
     """
+    from dferkit.devices import choose_device
     from dferkit.evaluation.metrics import WARNINGS
     from dferkit.models.registry import MODELS
     from dferkit.recipes.bench import BenchRun, run_bench
@@ -73,6 +78,8 @@ def bench(
     chosen = tuple(MODELS) if models == "all" else tuple(name.strip() for name in models.split(","))
     run = BenchRun(
         models=chosen,
+        encoder=resolve_encoder(front_end, encoder, data),
+        device=choose_device(device),
         clip=clip,
         clip_size=clip_size,
         videomae=videomae,

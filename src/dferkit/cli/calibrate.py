@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dferkit.cli.inputs import open_checkpoint
+from dferkit.cli.options import DeviceOption, FrontEndOption, open_checkpoint
 from dferkit.cli.progress import Stages, note
 
 _NAMES = {
@@ -26,6 +26,7 @@ def calibrate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for checkpoint/, calibration.json and reliability.png.")
     ] = Path("runs/calibrate"),
+    front_end: FrontEndOption = None,
     face: Annotated[
         str | None,
         typer.Option(
@@ -36,6 +37,7 @@ def calibrate(
         float, typer.Option("--target-accuracy", help="Share of right answers wanted among those that are given.")
     ] = 0.8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the intervals.")] = 0,
+    device: DeviceOption = "auto",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Fit how sure a checkpoint may be, and when it should abstain, on your own labelled clips.
@@ -43,14 +45,17 @@ def calibrate(
     Rows with split val are used, or all rows where there is no split; rows marked train or test never. The weights stay as they are; one temperature
     and one threshold are fitted, and judged on people that they were not fitted on.
     """
+    from dferkit.devices import choose_device
     from dferkit.recipes.calibrate import calibrate as run_calibration
     from dferkit.recipes.data import DataOptions, open_clips
 
-    loaded = open_checkpoint(checkpoint)
+    loaded = open_checkpoint(checkpoint, front_end, data)
     options = DataOptions(labels=None if data.is_dir() else loaded.labels, face=face, workers=workers)
     with Stages() as report:
         clips = open_clips(data, out / "cache", options)
-        folder, figures = run_calibration(clips, loaded, out, target_accuracy=target_accuracy, seed=seed, report=report)
+        folder, figures = run_calibration(
+            clips, loaded, out, target_accuracy=target_accuracy, seed=seed, device=choose_device(device), report=report
+        )
     _say(figures)
     typer.echo(f"{figures['checkpoint']['calibration']}: {folder}")
 

@@ -7,24 +7,21 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, resolve_encoder
 from dferkit.cli.progress import Stages, note, plural
 
 
 def encode(
     store: Annotated[Path, typer.Argument(help="Folder that dferkit prepare wrote.")],
-    encoder: Annotated[
-        str,
-        typer.Option(
-            "--encoder",
-            help="box, landmarks, box+landmarks, videomae (small, random), a VideoMAE folder, or clip:FOLDER.",
-        ),
-    ] = "box",
+    front_end: FrontEndOption = None,
+    encoder: EncoderOption = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Test views in time: other frames of each clip.")] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Each view also mirrored.")] = False,
     motion: Annotated[str, typer.Option("--motion", help="Motion weights from tokens, steady or pixels.")] = "tokens",
     shard: Annotated[
         str, typer.Option("--shard", help="i/n: this process encodes every n-th shard, from the i-th on.")
     ] = "0/1",
+    device: DeviceOption = "auto",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Write a frozen encoder's tokens beside the faces of a store, once; training and testing read them.
@@ -32,10 +29,17 @@ def encode(
     Interrupted, the same command goes on. A clip with fewer frames than views need gets fewer views.
     """
     from dferkit.cli.prepare import parse_shard
+    from dferkit.devices import choose_device
     from dferkit.tokens.features import TokenConfig
     from dferkit.tokens.stored import encode_store
 
-    config = TokenConfig(encoder=encoder, times=views, with_flip=flip, motion=motion)
+    config = TokenConfig(
+        encoder=resolve_encoder(front_end, encoder, store),
+        times=views,
+        with_flip=flip,
+        motion=motion,
+        device=choose_device(device),
+    )
     with Stages() as tell:
         folder, missing = encode_store(
             store, config, shard=parse_shard(shard), workers=workers, on_progress=lambda a, b: tell("clips", a, b)

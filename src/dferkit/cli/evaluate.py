@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.inputs import open_checkpoint, refuse_options
+from dferkit.cli.inputs import refuse_options
+from dferkit.cli.options import DeviceOption, FrontEndOption, open_checkpoint
 from dferkit.cli.progress import Stages
 from dferkit.cli.scores import say_scores
 
@@ -20,6 +21,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.csv.")] = Path(
         "runs/evaluate"
     ),
+    front_end: FrontEndOption = None,
     face: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +46,7 @@ def evaluate(
             help="Another tool's answers, scored on the same clips: NAME=table.csv or NAME=model.onnx,names.txt; repeatable.",
         ),
     ] = None,
+    device: DeviceOption = "auto",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion, calibration, groups.
@@ -57,6 +60,7 @@ def evaluate(
         of_manifest={"--face": face},
     )
     from dferkit.datasets.protocol import ProtocolConfig
+    from dferkit.devices import choose_device
     from dferkit.recipes.baselines import parse_baselines
     from dferkit.recipes.data import DataOptions
     from dferkit.recipes.evaluate import EvaluationRun
@@ -67,9 +71,10 @@ def evaluate(
         protocol=ProtocolConfig(times=views or 1, with_flip=flip),
         baselines=parse_baselines(baseline or []),
         options=DataOptions(face=face, groups=groups, workers=workers),
+        device=choose_device(device),
     )
     with Stages() as report:
-        found = run_evaluation(data, open_checkpoint(checkpoint), out, run, report)
+        found = run_evaluation(data, open_checkpoint(checkpoint, front_end, data), out, run, report)
     if found is None:
         return
     say_scores(found.figures, out)

@@ -14,7 +14,6 @@ from dferkit.errors import ConfigError
 from dferkit.storage import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
-    from dferkit.models.checkpoint import Checkpoint
     from dferkit.readings import ExternalTools
 
 LandmarkerOption = Annotated[
@@ -99,20 +98,6 @@ def _distinct_names(sizes: Mapping[Path, int]) -> list[str]:
             return names
         for i in longer:
             lengths[i] += 1
-
-
-def open_checkpoint(name: str) -> Checkpoint:
-    """A head of the box (``box`` and ``box-pixels``, ``box-landmarks``, ``box-combined``), or a checkpoint folder.
-
-    Raises:
-        CheckpointError: No such checkpoint, or a damaged one.
-    """
-    from dferkit.encoders.box import BOX_FOLDER
-    from dferkit.models.checkpoint import load_checkpoint
-    from dferkit.models.shipped import NAMES, head_folder
-
-    known = {"box": "box", **NAMES}
-    return load_checkpoint(head_folder(BOX_FOLDER, known[name]) if name in known else Path(name))
 
 
 def refuse_options(data: Path, *, of_store: Mapping[str, object], of_manifest: Mapping[str, object]) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dferkit.cli.inputs import open_checkpoint, refuse_options
+from dferkit.cli.inputs import refuse_options
+from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, open_checkpoint, resolve_encoder
 from dferkit.cli.progress import Stages, note, plural
 from dferkit.cli.scores import say_scores
 
 if TYPE_CHECKING:
     from dferkit.recipes.data import DataOptions
+    from dferkit.training.spec import TrainingSpec
 
 
 def train(
@@ -33,13 +35,8 @@ def train(
         str | None,
         typer.Option("--from", help="Adapt box or a checkpoint folder to a few dozen clips, instead of training anew."),
     ] = None,
-    encoder: Annotated[
-        str,
-        typer.Option(
-            "--encoder",
-            help="Visual encoder: box, landmarks, box+landmarks, videomae (small, random), a VideoMAE folder, or clip:FOLDER.",
-        ),
-    ] = "box",
+    front_end: FrontEndOption = None,
+    encoder: EncoderOption = None,
     face: Annotated[
         str | None,
         typer.Option(
@@ -64,6 +61,7 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Change a setting: training.epochs=50, model.aligner.epsilon=0.05 (repeat)."),
     ] = None,
+    device: DeviceOption = "auto",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Train a model on your own labelled clips, or train and test on the folds of an official data set.
@@ -85,6 +83,7 @@ def train(
         of_manifest={"--face": face},
     )
     from dferkit.datasets.protocol import ProtocolConfig
+    from dferkit.devices import choose_device
     from dferkit.errors import ConfigError
     from dferkit.recipes.data import DataOptions, ListedClips, open_clips
     from dferkit.recipes.folds import StoreRun, run_store
@@ -93,27 +92,35 @@ def train(
     from dferkit.training.spec import TrainingSpec
 
     if start is not None:
-        if recipe != "grace" or encoder != "box":
+        if recipe != "grace" or encoder is not None:
             raise ConfigError(
                 "--from keeps the model and the encoder of its checkpoint; leave out the recipe and --encoder"
             )
-        _adapt(data, start, out, DataOptions(face=face, workers=workers), seed, settings or [])
+        checkpoint = open_checkpoint(start, front_end, data)
+        spec = TrainingSpec(
+            model=checkpoint.name,
+            encoder=str(checkpoint.about["encoder"]),
+            settings=tuple(settings or ()),
+            seed=seed,
+            start=checkpoint,
+            device=choose_device(device),
+        )
+        _adapt(data, out, spec, DataOptions(face=face, workers=workers))
         return
     known = find_recipe(recipe)
     spec = TrainingSpec(
         model=known.spec.model,
-        encoder=encoder,
+        encoder=resolve_encoder(front_end, encoder or known.spec.entry.default_encoder, data),
         settings=tuple(settings or ()),
         seed=seed,
         use_votes=votes,
+        device=choose_device(device),
     )
     if data.is_dir():
         run = StoreRun(
             layout=known.layout,
             spec=spec,
-            protocol=ProtocolConfig(
-                select=select or ("val" if spec.entry.learns == "steps" else "last"), times=views or 1, with_flip=flip
-            ),
+            protocol=ProtocolConfig(select=select or known.select, times=views or 1, with_flip=flip),
             fold=fold or "all",
             groups=groups,
         )
@@ -134,23 +141,15 @@ def train(
     typer.echo(f"{plural(figures['train_clips'], 'clip')}{failed}{val}: {folder}")
 
 
-def _adapt(data: Path, start: str, out: Path, options: DataOptions, seed: int, settings: Sequence[str]) -> None:
+def _adapt(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> None:
     """Adapt a checkpoint and print what it gave."""
     from dferkit.evaluation.metrics import WARNINGS
     from dferkit.recipes.adapt import adapt
     from dferkit.recipes.data import open_clips
-    from dferkit.training.spec import TrainingSpec
 
-    checkpoint = open_checkpoint(start)
-    spec = TrainingSpec(
-        model=checkpoint.name,
-        encoder=str(checkpoint.about["encoder"]),
-        settings=tuple(settings),
-        seed=seed,
-        start=checkpoint,
-    )
+    assert spec.start is not None
     if not data.is_dir():
-        options = replace(options, labels=checkpoint.labels)
+        options = replace(options, labels=spec.start.labels)
     with Stages() as report:
         folder, figures = adapt(open_clips(data, out / "cache", options), out, spec, report)
     failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""

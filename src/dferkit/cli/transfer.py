@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, resolve_encoder
 from dferkit.cli.progress import Stages, note
 
 
@@ -16,12 +17,16 @@ def transfer(
     train: Annotated[Path | None, typer.Option("--train", help="Store to train on, all its clips.")] = None,
     checkpoint: Annotated[Path | None, typer.Option("--checkpoint", "-c", help="A trained model instead.")] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="Model: grace, vision_only, … or a recipe.")] = "grace",
-    encoder: Annotated[str, typer.Option("--encoder", help="Visual encoder, see dferkit encode.")] = "box",
-    select: Annotated[str, typer.Option("--select", help="Epoch by val or last.")] = "val",
+    front_end: FrontEndOption = None,
+    encoder: EncoderOption = None,
+    select: Annotated[
+        str | None, typer.Option("--select", help="Epoch by val (the default where there are epochs), or last.")
+    ] = None,
     views: Annotated[int, typer.Option("--views", min=1, help="Test views in time.")] = 1,
     flip: Annotated[bool, typer.Option("--flip", help="Each view also mirrored.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")] = 0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting (repeat).")] = None,
+    device: DeviceOption = "auto",
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
     """Train on one data set and test on others, on the classes that both name.
@@ -29,6 +34,7 @@ def transfer(
     Classes are matched by name. Clips of other classes are left out and counted; nothing is merged.
     """
     from dferkit.datasets.protocol import ProtocolConfig
+    from dferkit.devices import choose_device
     from dferkit.evaluation.metrics import WARNINGS
     from dferkit.recipes.folds import StoreRun
     from dferkit.recipes.folds import recipe as find_recipe
@@ -36,11 +42,17 @@ def transfer(
     from dferkit.training.spec import TrainingSpec
 
     known = find_recipe(recipe)
-    spec = TrainingSpec(model=known.spec.model, encoder=encoder, settings=tuple(settings or ()), seed=seed)
+    spec = TrainingSpec(
+        model=known.spec.model,
+        encoder=resolve_encoder(front_end, encoder or known.spec.entry.default_encoder, train),
+        settings=tuple(settings or ()),
+        seed=seed,
+        device=choose_device(device),
+    )
     run = StoreRun(
         layout=known.layout,
         spec=spec,
-        protocol=ProtocolConfig(select=select, times=views, with_flip=flip),
+        protocol=ProtocolConfig(select=select or known.select, times=views, with_flip=flip),
     )
     with Stages() as report:
         found = run_transfer(test, out, run, train=train, checkpoint=checkpoint, workers=workers, report=report)

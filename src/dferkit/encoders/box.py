@@ -32,6 +32,8 @@ class BoxEncoder:
     name = "box"
     areas: tuple[str, ...] = ()
     needs_landmarks = False
+    joint_space = "joint.safetensors"
+    device = "cpu"
 
     def __init__(self, folder: Path | str = BOX_FOLDER) -> None:
         """Load the weights.
@@ -58,6 +60,11 @@ class BoxEncoder:
         self.summary_dim, self.au_names = self.net.config.hidden, self.net.config.au_names
         self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES // TUBELET
 
+    def to(self, device: str) -> BoxEncoder:
+        """Run on another device; what is given and returned stays on the CPU."""
+        self.net, self.device = self.net.to(device), device
+        return self
+
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
         """Tokens of each clip."""
         return [reading.tokens for reading in self.read(clips)]
@@ -68,7 +75,8 @@ class BoxEncoder:
         readings: list[EncoderReading] = []
         for first in range(0, len(clips), batch_size):
             chosen = clips[first : first + batch_size]
-            output = self.net(torch.stack([_network_input(clip, self.net.config.size) for clip in chosen]))
+            video = torch.stack([_network_input(clip, self.net.config.size) for clip in chosen])
+            output = self.net(video.to(self.device)).cpu()
             for i, clip in enumerate(chosen):
                 values, summary = per_step(output, i)
                 tokens = VisualTokens(
@@ -95,7 +103,9 @@ class BoxEncoder:
     def trace(self, clip: FaceClip) -> Trace:
         """The same tokens with the way back to the pixels."""
         video = _network_input(clip, self.net.config.size)
-        return trace_pixels(lambda v: per_step(self.net(v), 0), video, steps=self.num_frames, grid=self.grid)
+        return trace_pixels(
+            lambda v: per_step(self.net(v.to(self.device)).cpu(), 0), video, steps=self.num_frames, grid=self.grid
+        )
 
 
 def per_step(output: BoxOutput, number: int) -> tuple[torch.Tensor, torch.Tensor]:

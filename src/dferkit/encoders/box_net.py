@@ -67,12 +67,16 @@ class Block(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class BoxOutput:
-    """What the network says of a batch of clips. ``hidden`` is what its own heads read."""
+    """Answer of the network for a batch of clips. ``hidden`` is what its own heads read."""
 
     tokens: Float[Tensor, "batch frames patches dim"]
     hidden: Float[Tensor, "batch frames hidden"]
     action_units: Float[Tensor, "batch frames aus"]
     logits: Float[Tensor, "batch classes"]
+
+    def cpu(self) -> BoxOutput:
+        """The same answer on the CPU."""
+        return BoxOutput(self.tokens.cpu(), self.hidden.cpu(), self.action_units.cpu(), self.logits.cpu())
 
 
 class BoxNet(nn.Module):

@@ -47,6 +47,8 @@ class ClipEncoder:
 
     areas: tuple[str, ...] = ()
     needs_landmarks = False
+    joint_space: str | None = None
+    device = "cpu"
     grid = (1, 1)
     num_frames = NUM_FRAMES
 
@@ -94,8 +96,9 @@ class ClipEncoder:
         self.text_digest = digest_json([digest_weights(model.text_model, model.text_projection), words])
 
     def to(self, device: str) -> ClipEncoder:
-        """Move the towers; ``encode_embeddings`` then takes tokens of that device, all else is for the CPU."""
+        """Run on another device; what is given and returned stays on the CPU, but for ``encode_embeddings``, which takes and gives that device's."""
         self.model.to(device)
+        self.device = device
         return self
 
     @torch.inference_mode()
@@ -127,9 +130,11 @@ class ClipEncoder:
     def features(self, frames: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:
         """Features of frames in [0, 1], of a size that the model takes."""
         pixels = (frames - self._mean) / self._std
-        output = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=self.size == "interpolate")
+        output = self.model.vision_model(
+            pixel_values=pixels.to(self.device), interpolate_pos_encoding=self.size == "interpolate"
+        )
         features: Tensor = self.model.visual_projection(output.pooler_output)
-        return features
+        return features.cpu()
 
     def _frames(self, clip: FaceClip) -> Float[Tensor, "frames 3 height width"]:
         if len(clip.images) != self.num_frames:
@@ -150,7 +155,7 @@ class ClipEncoder:
         tokenizer, rows = self.open_tokenizer(), []
         for text in texts:
             ids = tokenizer(text, add_special_tokens=False, truncation=True, max_length=self.max_tokens)["input_ids"]
-            rows.append(self.encode_ids(torch.tensor([ids])))
+            rows.append(self.encode_ids(torch.tensor([ids], device=self.device)).cpu())
         return torch.cat(rows)
 
     def open_tokenizer(self) -> Any:

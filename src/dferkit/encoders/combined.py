@@ -34,6 +34,7 @@ class CombinedEncoder:
 
     name = "box+landmarks"
     needs_landmarks = True
+    joint_space = "joint-combined.safetensors"
 
     def __init__(self, folder: Path | str = BOX_FOLDER) -> None:
         """Load both networks.
@@ -55,6 +56,11 @@ class CombinedEncoder:
         self.summary_dim = self.pixels.summary_dim + self.landmarks.summary_dim
         parts = (self.pixels.digest, self.landmarks.digest, digest_file(path))
         self.digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def to(self, device: str) -> CombinedEncoder:
+        """Run on another device; what is given and returned stays on the CPU."""
+        self.pixels, self.landmarks = self.pixels.to(device), self.landmarks.to(device)
+        return self
 
     def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> CombinedEncoder:
         """The same networks, with a known neutral face as the landmarks' zero."""

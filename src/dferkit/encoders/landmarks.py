@@ -40,6 +40,8 @@ class LandmarkEncoder:
     grid = (0, 0)
     areas = AREA_NAMES
     needs_landmarks = True
+    joint_space = "joint-landmarks.safetensors"
+    device = "cpu"
 
     def __init__(self, folder: Path | str = BOX_FOLDER) -> None:
         """Load the weights.
@@ -62,10 +64,15 @@ class LandmarkEncoder:
         self.au_names, self.num_frames = self.net.config.au_names, NUM_FRAMES // TUBELET
         self.dim, self.summary_dim = self.net.config.width, self.net.config.hidden
 
+    def to(self, device: str) -> LandmarkEncoder:
+        """Run on another device; what is given and returned stays on the CPU."""
+        self.net, self.device = self.net.to(device), device
+        return self
+
     @property
     def template(self) -> Float[np.ndarray, "points 3"]:
         """The mean face that clips are put onto."""
-        return self.net.template.numpy()
+        return self.net.template.cpu().numpy()
 
     def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> LandmarkEncoder:
         """The same network, with a known neutral face as zero."""
@@ -128,8 +135,9 @@ class LandmarkEncoder:
     def _answer(self, points: torch.Tensor, shape: HeadShape) -> BoxOutput:
         neutral = torch.zeros_like(points[:, 0]) if self.neutral is None else torch.from_numpy(self.neutral)[None]
         known = torch.tensor([self.neutral is not None])
-        output: BoxOutput = self.net(points, torch.from_numpy(shape.turn)[None], neutral.float(), known)
-        return output
+        read = (points, torch.from_numpy(shape.turn)[None], neutral.float(), known)
+        output: BoxOutput = self.net(*(part.to(self.device) for part in read))
+        return output.cpu()
 
     def _read(self, clip: FaceClip) -> EncoderReading:
         shape = self.shape(clip)

@@ -16,36 +16,43 @@ from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 
 @runtime_checkable
 class VisualEncoder(Protocol):
-    """Face clips → visual tokens.
+    """Face clips → visual tokens. A class that names this one as its base inherits the defaults: an encoder that offers tokens only.
 
     Attributes:
         name: Written into every output. digest: SHA-256 of the weights.
-        dim: Width of a token. summary_dim: Width of the encoder's own vector per token step. num_frames: Token steps in time per clip.
-        grid: Rows and columns of patches. areas: Names of the face areas that have a token after the patches.
+        dim: Width of a token. num_frames: Token steps in time per clip. grid: Rows and columns of patches.
+        summary_dim: Width of the encoder's own vector per token step; 0 where it has none.
+        areas: Names of the face areas that have a token after the patches.
         needs_landmarks: It reads ``FaceClip.geometry``.
+        joint_space: File in the bundled model's folder with a trained joint space for these tokens; None where there is none.
     """
 
     name: str
     digest: str
     dim: int
-    summary_dim: int
     num_frames: int
     grid: tuple[int, int]
-    areas: tuple[str, ...]
-    needs_landmarks: bool
+    summary_dim: int = 0
+    areas: tuple[str, ...] = ()
+    needs_landmarks: bool = False
+    joint_space: str | None = None
 
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
-        """Tokens of each clip; clips have 16 frames. Neighbours in a batch do not change each other."""
+        """Tokens of each clip, on the CPU; clips have 16 frames. Neighbours in a batch do not change each other."""
         ...
 
-    def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with the way back to the cells of the face crop."""
-        ...
+    def trace(self, clip: FaceClip) -> Trace | None:
+        """The same tokens with the way back to the cells of the face crop; None where the encoder offers none."""
+        return None
+
+    def to(self, device: str) -> VisualEncoder:
+        """The encoder on another device."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderReading:
-    """What a network that describes action units says of one clip."""
+    """Tokens and action units of one clip."""
 
     tokens: VisualTokens
     action_units: ActionUnits
@@ -53,7 +60,7 @@ class EncoderReading:
 
 @runtime_checkable
 class DescribingEncoder(VisualEncoder, Protocol):
-    """A visual encoder that tells action units as well, in one pass.
+    """A visual encoder that measures action units as well, in one pass.
 
     Attributes:
         au_names: Of the action units.

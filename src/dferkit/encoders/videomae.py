@@ -32,6 +32,9 @@ class VideoMAEEncoder:
 
     areas: tuple[str, ...] = ()
     needs_landmarks = False
+    summary_dim = 0  # no vector of its own: a model reads the mean of its weighted tokens
+    joint_space: str | None = None
+    device = "cpu"
 
     def __init__(self, source: Path | str | None = None, *, seed: int = 0) -> None:
         """Load the model.
@@ -78,7 +81,6 @@ class VideoMAEEncoder:
             self.name = f"videomae:{Path(source).name}"
         self.model = model.eval()
         config: Any = model.config  # sizes may be pairs by their type, but VideoMAE has squares
-        self.summary_dim = config.hidden_size
         self.dim, self.size = config.hidden_size, config.image_size
         side = config.image_size // config.patch_size
         self.grid, self.num_frames, self._tubelet = (
@@ -105,7 +107,7 @@ class VideoMAEEncoder:
                 result.append(
                     VisualTokens(
                         values=values,
-                        summary=values.mean(1),
+                        summary=values.new_zeros(len(values), 0),
                         grid=self.grid,
                         timestamps=stamps.reshape(-1, self._tubelet).mean(1),
                         encoder=self.name,
@@ -113,19 +115,24 @@ class VideoMAEEncoder:
                 )
         return result
 
+    def to(self, device: str) -> VideoMAEEncoder:
+        """Run on another device; what is given and returned stays on the CPU."""
+        self.model, self.device = self.model.to(device), device
+        return self
+
     def trace(self, clip: FaceClip) -> Trace:
         """The same tokens with the way back to the pixels."""
 
         def forward(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             values = self._hidden(video)[0]
-            return values, values.mean(1)
+            return values, values.new_zeros(len(values), 0)
 
         return trace_pixels(forward, self._frames(clip), steps=self.num_frames, grid=self.grid)
 
     def _hidden(self, video: torch.Tensor) -> torch.Tensor:
         """(clips, steps, patches, dim) of videos in [0, 1]."""
         mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
-        hidden = self.model(pixel_values=(video - mean) / std).last_hidden_state
+        hidden = self.model(pixel_values=((video - mean) / std).to(self.device)).last_hidden_state.cpu()
         return rearrange(hidden, "b (t p) d -> b t p d", t=self.num_frames)
 
     def _frames(self, clip: FaceClip) -> torch.Tensor:

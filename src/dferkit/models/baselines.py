@@ -186,7 +186,8 @@ class SummaryHead(Baseline):
 
     def scores(self, batch: TokenBatch) -> Tensor:
         """Of mean and maximum."""
-        steps = _visual(batch).float().mean(2) if batch.summary is None else batch.summary.float()
+        has_summary = batch.summary is not None and batch.summary.shape[-1] > 0
+        steps = batch.summary.float() if batch.summary is not None and has_summary else _visual(batch).float().mean(2)
         scores: Tensor = self.net(torch.cat([steps.mean(1), steps.amax(1)], -1))
         return scores
 

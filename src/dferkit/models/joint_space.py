@@ -1,4 +1,4 @@
-"""One space for words and patches (GRACE, E5): norms, places, projections, and how much mass a patch asks for."""
+"""One space for words and patches (GRACE, E5): norms, places, projections, and the mass that each patch receives."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ from torch import Tensor, nn
 
 from dferkit.errors import CheckpointError
 from dferkit.storage import atomic_path
-
-# The file of each encoder whose tokens the box has a joint space for.
-WEIGHTS = {
-    "box": "joint.safetensors",
-    "landmarks": "joint-landmarks.safetensors",
-    "box+landmarks": "joint-combined.safetensors",
-}
 
 
 class JointSpace(nn.Module):
@@ -65,28 +58,23 @@ class JointSpace(nn.Module):
         self.load_state_dict({name: value.float() for name, value in weights.items()})
 
 
-def save_joint_space(space: JointSpace, folder: Path | str, encoder: str = "box") -> None:
-    """Write the weights for one encoder's tokens as float16."""
-    with atomic_path(Path(folder) / WEIGHTS[encoder]) as temporary:
+def save_joint_space(space: JointSpace, path: Path | str) -> None:
+    """Write the weights as float16."""
+    with atomic_path(path) as temporary:
         save_file({name: value.half().contiguous() for name, value in space.state_dict().items()}, temporary)
 
 
-def joint_space_of(folder: Path | str, encoder: str) -> dict[str, Tensor] | None:
-    """Weights for an encoder's tokens; None for an encoder that the box has none for."""
-    return load_joint_space(folder, encoder) if encoder in WEIGHTS else None
-
-
-def load_joint_space(folder: Path | str, encoder: str = "box") -> dict[str, Tensor]:
-    """Weights of a box folder for one encoder's tokens.
+def load_joint_space(path: Path | str) -> dict[str, Tensor]:
+    """Weights of a file.
 
     Raises:
         CheckpointError: The file is missing or damaged, or holds NaN.
     """
-    remedy = "reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
+    path, remedy = Path(path), "reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
     try:
-        weights = load_file(Path(folder) / WEIGHTS[encoder])
+        weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"the box in {Path(folder).name}/ cannot be read ({error}); {remedy}") from error
+        raise CheckpointError(f"the bundled model in {path.parent.name}/ cannot be read ({error}); {remedy}") from error
     if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
-        raise CheckpointError(f"{WEIGHTS[encoder]} of the box in {Path(folder).name}/ holds NaN or infinity; {remedy}")
+        raise CheckpointError(f"{path.name} in {path.parent.name}/ holds NaN or infinity; {remedy}")
     return weights

@@ -93,6 +93,11 @@ class ModelEntry:
     explains: bool = False
     adapts: bool = True
 
+    @property
+    def default_encoder(self) -> str | None:
+        """The backbone that is read where the user names none; None for the front end."""
+        return "videomae" if self.reads == "videomae" else None
+
     def config_for(self, shape: TokenShape) -> Any:
         """The model's configuration for these data."""
         return self.change(self.config.for_shape(shape))

@@ -8,8 +8,6 @@ from pathlib import Path
 HEADS = {"box": "grace", "landmarks": "grace-landmarks", "box+landmarks": "grace-combined"}
 # What a user calls them; plain ``box`` leaves the choice to what is installed.
 NAMES = {"box-pixels": "box", "box-landmarks": "landmarks", "box-combined": "box+landmarks"}
-# Encoder → front end.
-FRONT_ENDS = {"box": "pixels", "landmarks": "landmarks", "box+landmarks": "both"}
 
 
 def head_folder(box: Path | str, encoder: str) -> Path:

@@ -61,7 +61,7 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
     motion = on_grid(of_clip, visual.grid, visual.coverage)
     target, attention = int(reading.output.logits[0].argmax()), reading.output.frame_attention
     weights = word_occlusion(lambda keep: _with_words(reading, aligned, keep, target), len(aligned.words))
-    evidence = evidence_map(maps, weights, _attribution(reading, target))
+    evidence = evidence_map(maps, weights, _attribution(reading, target, maps.shape[1:]))
     return Explanation(
         prediction=answer.prediction,
         face_clip=reading.clip,
@@ -114,8 +114,8 @@ def _with_words(reading: Reading, aligned: _AlignedWords, keep: np.ndarray, targ
     return head.checkpoint.probabilities(logits)[:, target]
 
 
-def _attribution(reading: Reading, target: int) -> np.ndarray:
-    """How much of the answer's log-probability each cell's movement accounts for, through encoder and model."""
+def _attribution(reading: Reading, target: int, cells: tuple[int, ...]) -> np.ndarray:
+    """How much of the answer's log-probability each cell's movement accounts for, through encoder and model; the same for all where the encoder has no trace."""
     text = reading.text
     with torch.enable_grad():  # copies: what inference made cannot be differentiated through
         words, mask, sentence, phrases = pad_texts([text])
@@ -129,7 +129,8 @@ def _attribution(reading: Reading, target: int) -> np.ndarray:
             output = model(replace(known, visual=values, summary=summary))
             return (output.logits / reading.head.checkpoint.temperature).log_softmax(-1)[0, target]
 
-        return owed_to_cells(reading.head.encoder.trace(reading.clip), score)
+        trace = reading.head.encoder.trace(reading.clip)
+        return np.ones(cells) if trace is None else owed_to_cells(trace, score)
 
 
 def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> DeletionTest:

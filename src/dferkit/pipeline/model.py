@@ -215,6 +215,6 @@ class Model:
 
 def _open_head(checkpoint: Checkpoint, pixels: BoxEncoder, box: Path | str) -> Head:
     name = str(checkpoint.about["encoder"])
-    encoder = pixels if name == "box" else open_visual_encoder(name, box=box)
+    encoder = open_visual_encoder(name, box=box)
     checkpoint.require({"encoder_digest": encoder.digest, "box_digest": pixels.digest})
     return Head(checkpoint=checkpoint, encoder=encoder)

@@ -65,7 +65,9 @@ def train_head(
         device=device,
         on_progress=lambda done, of, note: on_progress(f"words and tokens, {encoder}", done, of, note),
     )
-    save_joint_space(aligned.space, box, encoder)
+    path = joint_space_file(encoder, box)
+    assert path is not None
+    save_joint_space(aligned.space, path)
     settings = (f"training.epochs={config.epochs}",)
     spec = TrainingSpec(encoder=encoder, box=box, seed=config.seed, settings=settings, device=device)
     fitted = fit(data, spec, stage=f"head, {encoder}", on_progress=on_progress)

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from dferkit.datasets.protocol import choose_folds
 from dferkit.encoders.clip_model import KINDS, ClipEncoder
+from dferkit.encoders.front_end import FRONT_ENDS
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
@@ -50,7 +51,7 @@ class BenchRun:
     """
 
     models: tuple[str, ...]
-    encoder: str = "box"
+    encoder: str = FRONT_ENDS["pixels"]
     clip: str | None = None
     clip_size: str = "upsample"
     videomae: str | None = None

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from dferkit.encoders.front_end import front_end_of
 from dferkit.encoders.text import TextEncoder
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import save_checkpoint
-from dferkit.models.shipped import FRONT_ENDS, HEADS, head_folder
+from dferkit.models.shipped import HEADS, head_folder
 from dferkit.pretraining.face_shards import FaceShard
 from dferkit.pretraining.heads import HeadConfig, train_head
 from dferkit.pretraining.measure import Answers, answer_clips, au_correlation, localise, measure_answers
@@ -95,7 +96,7 @@ def build_heads(
                 "no_landmarks": 1 - len(held.rows) / len(faces.held.label),
             }
     for name in ("box", "landmarks"):
-        _draw_failures(work, faces, answers[name]["held"], FRONT_ENDS[name])
+        _draw_failures(work, faces, answers[name]["held"], front_end_of(name))
     _write_cards(box, work, card, faces, config.seed)
 
 

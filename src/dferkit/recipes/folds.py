@@ -55,6 +55,11 @@ class StoreRun:
     fold: str = "all"
     groups: Path | None = None
 
+    @property
+    def select(self) -> str:
+        """The rule for the epoch where none is asked for: a model without epochs keeps the last weights."""
+        return "val" if self.spec.entry.learns == "steps" else "last"
+
 
 # A recipe is a named data set with a model and its settings.
 RECIPES: Mapping[str, StoreRun] = MappingProxyType(

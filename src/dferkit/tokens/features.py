@@ -17,9 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.front_end import FRONT_ENDS
 from dferkit.encoders.landmarks import seen_share
-from dferkit.encoders.open import open_visual_encoder
+from dferkit.encoders.open import describer_of, open_visual_encoder
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
 from dferkit.errors import ConfigError, DataError
 from dferkit.faces import BoxFile, Detector, FaceLandmarker, build_detector, landmarker_file
@@ -48,7 +49,7 @@ class TokenConfig:
         times, with_flip: Views of a store's clips, see ``views.clip_views``.
     """
 
-    encoder: str = "box"
+    encoder: str = FRONT_ENDS["pixels"]
     box: str = str(BOX_FOLDER)
     num_samples: int = 16
     motion: str = "tokens"
@@ -80,14 +81,13 @@ def read_clip(
 
 
 def encode_clips(
-    clips: Sequence[FaceClip], box: BoxEncoder, encoder: VisualEncoder, *, num_samples: int, motion: str
+    clips: Sequence[FaceClip], describer: DescribingEncoder, encoder: VisualEncoder, *, num_samples: int, motion: str
 ) -> dict[str, Tensor]:
     """Everything a model reads of face clips, one row per clip: ``visual``, ``summary``, ``units``, ``timestamps``, ``boxes`` and, if measured, ``motion``.
 
     Args:
-        box: Describes the action units where the encoder does not. encoder: Makes the visual tokens; may be the box. motion: One of ``motion.SOURCES``.
+        describer: Measures the action units. encoder: Makes the visual tokens; may be the describer. motion: One of ``motion.SOURCES``.
     """
-    describer = describer_of(encoder, box)
     readings = describer.read(clips)
     tokens = [r.tokens for r in readings] if encoder is describer else encoder.encode(clips)
     steps, patches = encoder.num_frames, num_tokens(encoder)
@@ -104,18 +104,13 @@ def encode_clips(
     return tensors
 
 
-def describer_of(encoder: VisualEncoder, box: BoxEncoder) -> DescribingEncoder:
-    """Who measures the action units: the encoder itself where it does."""
-    return encoder if isinstance(encoder, DescribingEncoder) else box
-
-
-def refuse_motion(encoder: VisualEncoder | None, motion: str) -> None:
+def refuse_motion(encoder: VisualEncoder, motion: str) -> None:
     """Motion is measured on patches.
 
     Raises:
         ConfigError: The encoder has tokens of face areas, and motion is to be measured.
     """
-    if encoder is not None and encoder.areas and motion != "tokens":
+    if encoder.areas and motion != "tokens":
         raise ConfigError(
             f"motion_source {motion} is measured on patches; with the encoder {encoder.name} choose tokens"
         )
@@ -147,9 +142,8 @@ def _extract_shard(job: tuple[list[Record], TokenConfig, str, str]) -> int:
 def _extract(records: list[Record], config: TokenConfig, out: str, key: str) -> int:
     cv2.setNumThreads(1)
     detector = build_detector(config.face)
-    box = BoxEncoder(config.box)
-    encoder = box if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
-    describer = describer_of(encoder, box)
+    encoder = open_visual_encoder(config.encoder, box=config.box, device=config.device)
+    describer = describer_of(encoder, config.box)
     landmarker = FaceLandmarker(landmarker_file(config.landmarker)) if encoder.needs_landmarks else None
     clips: list[FaceClip] = []
     kept: list[int] = []
@@ -164,7 +158,7 @@ def _extract(records: list[Record], config: TokenConfig, out: str, key: str) -> 
             sizes.append(size)
     if landmarker is not None:
         landmarker.close()
-    tensors = encode_clips(clips, box, encoder, num_samples=config.num_samples, motion=config.motion)
+    tensors = encode_clips(clips, describer, encoder, num_samples=config.num_samples, motion=config.motion)
     tensors["frame_sizes"] = torch.tensor(sizes, dtype=torch.int64).reshape(-1, 2)
     tensors["kept"] = torch.tensor(kept, dtype=torch.int64)
     about = {
@@ -209,21 +203,18 @@ def extract_features(
     """
     config, folder, records = config or TokenConfig(), Path(folder), list(records)
     build_detector(config.face)  # wrong names and missing files are told before any work
-    weights = digest_file(Path(config.box) / "visual.safetensors")
-    opened = None if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
-    encoder = "" if opened is None else opened.digest
+    encoder = open_visual_encoder(config.encoder, box=config.box)
+    weights = [encoder.digest, describer_of(encoder, config.box).digest]
     measured = [] if config.motion == "tokens" else [config.motion]
-    refuse_motion(opened, config.motion)
-    if opened is not None and opened.needs_landmarks:
+    refuse_motion(encoder, config.motion)
+    if encoder.needs_landmarks:
         measured.append(digest_file(landmarker_file(config.landmarker)))
     jobs = []
     for number, first in enumerate(range(0, len(records), CLIPS_PER_SHARD)):
         part = records[first : first + CLIPS_PER_SHARD]
         bytes_of = [(r.clip_id, digest_source(r.video)) for r in part]
         boxes = digest_file(config.face) if config.face.endswith(".csv") else config.face
-        key = digest_json(
-            [bytes_of, boxes, config.encoder, config.num_samples, weights, encoder, *measured, ClipStatus.__slots__]
-        )
+        key = digest_json([bytes_of, boxes, config.num_samples, *weights, *measured, ClipStatus.__slots__])
         path = folder / f"features-{number:04d}.safetensors"
         jobs.append((part, config, str(path), key, stored_key(path) == key))
     done = sum(len(job[0]) for job in jobs if job[4])

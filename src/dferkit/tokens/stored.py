@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dferkit.encoders.box import BoxEncoder
 from dferkit.encoders.landmarks import require_landmarks, share_seen
-from dferkit.encoders.open import open_visual_encoder
-from dferkit.encoders.protocols import VisualEncoder, num_tokens
+from dferkit.encoders.open import describer_of, open_visual_encoder
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.faces.read import LOW_COVERAGE_BELOW
 from dferkit.faces.status import landmarks_missing
@@ -38,7 +37,6 @@ from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import (
     TokenConfig,
     dataset_of,
-    describer_of,
     digest_tensors,
     encode_clips,
     one_thread,
@@ -55,20 +53,18 @@ IN_MEMORY_BYTES = 2 * 2**30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Encoders:
-    box: BoxEncoder
     visual: VisualEncoder
+    describer: DescribingEncoder
 
     @classmethod
     def load(cls, config: TokenConfig) -> _Encoders:
-        box = BoxEncoder(config.box)
-        return cls(
-            box=box, visual=box if config.encoder == "box" else open_visual_encoder(config.encoder, box=config.box)
-        )
+        visual = open_visual_encoder(config.encoder, box=config.box, device=config.device)
+        return cls(visual=visual, describer=describer_of(visual, config.box))
 
     def key(self, config: TokenConfig) -> str:
         """What the tokens are made with; where its files lie does not matter."""
         settings = {name: getattr(config, name) for name in ("num_samples", "times", "with_flip", "motion")}
-        return digest_json({**settings, "encoder": self.visual.digest, "box": self.box.digest})
+        return digest_json({**settings, "encoder": self.visual.digest, "describer": self.describer.digest})
 
 
 def token_folder(store: Path, name: str, key: str) -> Path:
@@ -126,8 +122,8 @@ def encode_store(
     missing = [number for number in numbers if _noted_key(_file(folder, number)) != keys[number]]
     if not missing:
         # Paths stay out: the folder may be moved with its store.
-        settings = {**asdict(config), "encoder": encoders.visual.name, "box": encoders.box.name}
-        describer = describer_of(encoders.visual, encoders.box)
+        settings = {name: getattr(config, name) for name in ("num_samples", "times", "with_flip", "motion")}
+        describer = encoders.describer
         write_json(
             folder / "index.json",
             {
@@ -196,7 +192,9 @@ def _encode(store: str, number: int, config: TokenConfig, out: str, key: str) ->
 
     def flush() -> None:
         parts.append(
-            encode_clips(pending, encoders.box, encoders.visual, num_samples=config.num_samples, motion=config.motion)
+            encode_clips(
+                pending, encoders.describer, encoders.visual, num_samples=config.num_samples, motion=config.motion
+            )
         )
         pending.clear()
 

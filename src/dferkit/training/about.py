@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
+from dferkit.encoders.front_end import FRONT_ENDS, front_end_of, joint_space_file
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.errors import CheckpointError
 from dferkit.models.checkpoint import Checkpoint
-from dferkit.models.joint_space import WEIGHTS as JOINT_WEIGHTS
-from dferkit.models.shipped import FRONT_ENDS
 from dferkit.reports.tables import own_version
 from dferkit.storage import digest_file
 from dferkit.tokens.captioned import CAPTION_SOURCE, TOP_K
@@ -22,9 +21,10 @@ from dferkit.tokens.dataset import TokenDataset
 UNCALIBRATED = "UNCALIBRATED on real faces"
 
 
-def box_digests(box: Path, encoder: str = "box") -> dict[str, str]:
+def box_digests(box: Path, encoder: str = FRONT_ENDS["pixels"]) -> dict[str, str]:
     """SHA-256 of the parts that a model on an encoder's tokens is trained on top of, under the names that ``about`` of a checkpoint uses."""
-    joint = {"joint_space_digest": digest_file(box / JOINT_WEIGHTS[encoder])} if encoder in JOINT_WEIGHTS else {}
+    path = joint_space_file(encoder, box)
+    joint = {} if path is None else {"joint_space_digest": digest_file(path)}
     return {
         "box_digest": digest_file(box / WEIGHTS),
         "text_encoder_digest": digest_file(box / "text" / "model.safetensors"),
@@ -63,19 +63,19 @@ def class_shares(data: TokenDataset) -> dict[str, float]:
 
 
 def about_checkpoint(
-    name: str, *, trained_on: str, encoder: str = "box", encoder_digest: str = "", box: Path = BOX_FOLDER, **more: Any
+    name: str, *, trained_on: str, encoder: str, encoder_digest: str, box: Path = BOX_FOLDER, **more: Any
 ) -> dict[str, Any]:
     """The ``about`` of a checkpoint: digests of its parts, what it was trained on, and further facts.
 
     Args:
-        encoder_digest: Of the visual encoder, where it is not the bundled video network.
+        encoder: As ``encoders.open`` names it. encoder_digest: SHA-256 of its weights.
     """
     digests = box_digests(box, encoder)
     about: Mapping[str, Any] = {
         "name": name,
-        "front_end": FRONT_ENDS.get(encoder, ""),
+        "front_end": front_end_of(encoder),
         "encoder": encoder,
-        "encoder_digest": encoder_digest or digests["box_digest"],
+        "encoder_digest": encoder_digest,
         "text_encoder": "box",
         **digests,
         "caption": {"source": CAPTION_SOURCE, "top_k": TOP_K},

@@ -10,9 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.clip_model import KINDS
+from dferkit.encoders.front_end import FRONT_ENDS, joint_space_file
 from dferkit.errors import ConfigError
 from dferkit.models.checkpoint import Checkpoint
-from dferkit.models.joint_space import joint_space_of
+from dferkit.models.joint_space import load_joint_space
 from dferkit.models.registry import ModelEntry, find_model
 from dferkit.schema import TokenShape
 from dferkit.training.loop import ADAPTATION, TrainingConfig
@@ -50,7 +52,7 @@ class TrainingSpec:
     """
 
     model: str = "grace"
-    encoder: str = "box"
+    encoder: str = FRONT_ENDS["pixels"]
     settings: tuple[str, ...] = ()
     seed: int = 0
     start: Checkpoint | None = None
@@ -66,7 +68,8 @@ class TrainingSpec:
     @property
     def joint_space(self) -> Mapping[str, Tensor] | None:
         """Trained weights for these tokens and words; None where there are none."""
-        return joint_space_of(self.box, self.encoder)
+        path = joint_space_file(self.encoder, self.box)
+        return None if path is None else load_joint_space(path)
 
     def plan(self, shape: TokenShape | None = None) -> RunConfig:
         """Settings for these data; without them for sizes of no importance, so that a wrong setting is refused before any work.
@@ -75,6 +78,8 @@ class TrainingSpec:
             ConfigError: An unknown model or setting, a wrong value, or settings that do not go together.
         """
         entry, joint = self.entry, self.joint_space
+        if entry.reads == "clip" and self.encoder.partition(":")[0] not in KINDS.values():
+            raise ConfigError(f"{self.model} reads CLIP's features of frames: give --encoder clip:FOLDER")
         if self.start is not None:
             if not entry.adapts:
                 raise ConfigError(f"{self.model} has no weights that --from could go on from; train it anew")

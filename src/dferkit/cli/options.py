@@ -1,0 +1,77 @@
+"""Options that several verbs share, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dferkit.models.checkpoint import Checkpoint
+
+FrontEndOption = Annotated[
+    str | None,
+    typer.Option(
+        "--front-end",
+        help="What is read of a face: auto (landmarks where a landmarker is there, else pixels; the default), pixels, landmarks or both.",
+    ),
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        help="Another backbone in place of the front end: videomae (small, random), a VideoMAE folder, or clip:FOLDER.",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", help="auto (a GPU where torch sees one), cpu, cuda or cuda:N. Same bytes on cpu only."),
+]
+
+
+def resolve_encoder(front_end: str | None, encoder: str | None, data: Path | None = None) -> str:
+    """The visual encoder of a command line.
+
+    Args:
+        data: A store decides by the landmarks that are stored in it.
+
+    Raises:
+        ConfigError: Both options are given, or an unknown front end. BackendError: Landmarks cannot be read.
+    """
+    from dferkit.encoders.front_end import choose_encoder
+
+    return choose_encoder(front_end, encoder, has_landmarks=stored_landmarks(data))
+
+
+def stored_landmarks(data: Path | None) -> bool | None:
+    """Whether a store holds landmarks; None for what is no store."""
+    from dferkit.preparation import FaceStore
+
+    if data is None or not (data / "store.json").is_file():
+        return None
+    store = FaceStore.open(data)
+    first = next((r.clip_id for r in store.release.records if store.num_frames(r.clip_id)), None)
+    return first is not None and store.landmarks(first) is not None
+
+
+def open_checkpoint(name: str, front_end: str | None = None, data: Path | None = None) -> Checkpoint:
+    """The bundled model, called ``box``, with the head of a front end (``box-pixels``, ``box-landmarks`` and ``box-combined`` name one); or a checkpoint folder.
+
+    Raises:
+        CheckpointError: No such checkpoint, or a damaged one. ConfigError: A checkpoint with another front end.
+    """
+    from dferkit.encoders.box import BOX_FOLDER
+    from dferkit.errors import ConfigError
+    from dferkit.models.checkpoint import load_checkpoint
+    from dferkit.models.shipped import NAMES, head_folder
+
+    if name == "box":
+        return load_checkpoint(head_folder(BOX_FOLDER, resolve_encoder(front_end, None, data)))
+    checkpoint = load_checkpoint(head_folder(BOX_FOLDER, NAMES[name]) if name in NAMES else Path(name))
+    own = checkpoint.about["front_end"]
+    if front_end not in (None, "auto", own):
+        raise ConfigError(
+            f"--front-end {front_end}: the checkpoint was trained on {own}; leave it out, or give another checkpoint"
+        )
+    return checkpoint
