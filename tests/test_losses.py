@@ -101,6 +101,10 @@ def test_contrastive_temperature_can_be_learned_and_is_floored():
     assert temperature.grad.abs() > 0
     torch.testing.assert_close(contrastive(text, visual, temperature=1e-6), contrastive(text, visual, temperature=0.01))
     assert contrastive(text[:1], visual[:1]) == 0
+    # Below the floor the gradient is that of the floor: texts that do not fit their videos ask for a higher temperature.
+    below = torch.tensor(0.001, requires_grad=True)
+    contrastive(text, -text, temperature=below).backward()
+    assert below.grad < 0, "a step against the gradient raises it"
     assert contrastive(text.bfloat16(), visual.bfloat16()).dtype == torch.float32
 
 

@@ -97,7 +97,7 @@ def contrastive(
     identity.
 
     Args:
-        temperature: τ; a scalar tensor when it is learned. Held at 0.01 or above.
+        temperature: τ; a scalar tensor when it is learned. Values below 0.01 count as 0.01.
         same_group: Class or caption number of each clip.
 
     Raises:
@@ -108,7 +108,9 @@ def contrastive(
     dtype = torch.promote_types(text_pooled.dtype, torch.float32)
     text = F.normalize(text_pooled.to(dtype), dim=1, eps=1e-6)
     visual = F.normalize(visual_pooled.to(dtype), dim=1, eps=1e-6)
-    scale = torch.as_tensor(temperature, dtype=dtype, device=text.device).clamp_min(_LOWEST_TEMPERATURE)
+    scale = torch.as_tensor(temperature, dtype=dtype, device=text.device)
+    # The floor holds the value and lets the gradient through: a learned temperature below it can rise again.
+    scale = scale + (scale.clamp_min(_LOWEST_TEMPERATURE) - scale).detach()
     with torch.autocast(text.device.type, enabled=False):
         similarity = text @ visual.T / scale
     if same_group is None:

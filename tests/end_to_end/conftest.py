@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from dferkit.cli.main import main
+from dferkit.encoders.box import BOX_FOLDER
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -62,3 +67,24 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     render_benchmark(BenchmarkConfig(clips=84, seed=77), folder, workers=2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CLIP with random weights and the tokenizer of the bundled text encoder."""
+    path = tmp_path_factory.mktemp("clip")
+    vocabulary = json.loads((BOX_FOLDER / "text" / "tokenizer.json").read_text())["model"]["vocab"]
+    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = CLIPConfig(
+        text_config=CLIPTextConfig(
+            **tower, vocab_size=len(vocabulary), max_position_embeddings=77, bos_token_id=vocabulary["[CLS]"], eos_token_id=vocabulary["[SEP]"],
+            pad_token_id=vocabulary["[PAD]"],
+        ).to_dict(),
+        vision_config=CLIPVisionConfig(**tower, image_size=48, patch_size=16).to_dict(),
+        projection_dim=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(path)
+    shutil.copy(BOX_FOLDER / "text" / "tokenizer.json", path)
+    (path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    return path

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.clip_model import ClipEncoder
@@ -35,27 +34,6 @@ from dferkit.training.spec import TrainingSpec
 Run = Callable[..., CompletedProcess[str]]
 SMALL = ("grace.training.epochs=1", "a3lign.training.epochs=[1,1,1]", "a3lign.model.num_sentences=2", "a3lign.model.num_tokens=3", "baseline.training.epochs=2")  # fmt: skip
 QUICK = tuple(part for setting in SMALL for part in ("--set", setting))
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small CLIP that knows nothing, with the tokenizer of the box."""
-    path = tmp_path_factory.mktemp("clip")
-    vocabulary = json.loads((BOX_FOLDER / "text" / "tokenizer.json").read_text())["model"]["vocab"]
-    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = CLIPConfig(
-        text_config=CLIPTextConfig(
-            **tower, vocab_size=len(vocabulary), max_position_embeddings=77, bos_token_id=vocabulary["[CLS]"], eos_token_id=vocabulary["[SEP]"],
-            pad_token_id=vocabulary["[PAD]"],
-        ).to_dict(),
-        vision_config=CLIPVisionConfig(**tower, image_size=48, patch_size=16).to_dict(),
-        projection_dim=32,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(path)
-    shutil.copy(BOX_FOLDER / "text" / "tokenizer.json", path)
-    (path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_an_accuracy_out_of_reach_is_said() -> None:
         subjects=None,
     )
     figures, _ = measure_calibration(wrong, target_accuracy=0.9)
-    assert figures["abstention"]["threshold"] == 0.95
+    assert figures["abstention"]["threshold"] > 1, "above every confidence"
     assert not figures["abstention"]["is_reached"]
     assert figures["abstention"]["out_of_fold"]["num_answered"] == 0
     assert np.isnan(figures["abstention"]["out_of_fold"]["accuracy"]["value"])

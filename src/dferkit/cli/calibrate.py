@@ -75,9 +75,12 @@ def _say(figures: Mapping[str, Any]) -> None:
     abstention = figures["abstention"]
     held = abstention["out_of_fold"]
     right = f"{_interval(held['accuracy'])} of them right" if held["num_answered"] else "none of them answered"
-    typer.echo(
-        f"abstains below {abstention['threshold']:.2f}; out of fold {_interval(held['coverage'])} of the clips get an answer, {right} (wanted {abstention['target_accuracy']:.2f})"
-    )
+    if abstention["is_reached"]:
+        typer.echo(
+            f"abstains below {abstention['threshold']:.2f}; out of fold {_interval(held['coverage'])} of the clips get an answer, {right} (wanted {abstention['target_accuracy']:.2f})"
+        )
+    else:
+        typer.echo(f"abstains on every clip: no threshold gives {abstention['target_accuracy']:.0%} right answers")
     typer.echo(figures["verdict"])
     for warning in figures["warnings"]:
         note(f"warning: {warning}")

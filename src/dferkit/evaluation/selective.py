@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import checked_probabilities
 
 # Share of right answers that an abstention threshold asks for, without doubts and with one (``judgement``).
 TARGET_ACCURACY, ACCURACY_IN_DOUBT = 0.8, 0.9
+ABSTAIN_ALWAYS = 1.01
+"""A threshold above every confidence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,29 +36,6 @@ class RiskCoverage:
     coverage: Float64[np.ndarray, " steps"]
     risk: Float64[np.ndarray, " steps"]
     area: float
-
-    def accuracy_at(self, coverage: float) -> float:
-        """Share of right answers at the first step that covers at least this share of the clips.
-
-        Raises:
-            ConfigError: ``coverage`` not above 0 or above 1.
-        """
-        if not 0 < coverage <= 1:
-            raise ConfigError(f"coverage is {coverage}, but must be above 0 and at most 1")
-        # 0.3 of 10 clips are 3, although 0.3 as a float is above 3 / 10.
-        step = int(np.searchsorted(self.coverage, coverage - 1e-12))
-        return float(1 - self.risk[step])
-
-    def coverage_at(self, accuracy: float) -> float:
-        """Largest coverage with at least this share of right answers; 0 when there is none.
-
-        Raises:
-            ConfigError: ``accuracy`` not between 0 and 1.
-        """
-        if not 0 <= accuracy <= 1:
-            raise ConfigError(f"accuracy is {accuracy}, but must be between 0 and 1")
-        good = np.flatnonzero(1 - self.risk >= accuracy - 1e-12)
-        return float(self.coverage[good[-1]]) if len(good) else 0.0
 
 
 def risk_coverage(probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]) -> RiskCoverage:
@@ -85,10 +63,14 @@ def abstention_threshold(
     *,
     accuracy: float = TARGET_ACCURACY,
 ) -> tuple[float, float]:
-    """Smallest confidence from which on answers are right at least this often, and the share of clips that get one."""
+    """Smallest confidence from which on answers are right at least this often, and the share of clips that get one.
+
+    Returns:
+        ``ABSTAIN_ALWAYS`` and 0 where no confidence up to 0.94 is enough.
+    """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == target
     for threshold in np.arange(0.15, 0.95, 0.01):
         kept = confidence >= threshold
         if kept.any() and right[kept].mean() >= accuracy:
             return round(float(threshold), 2), float(kept.mean())
-    return 0.95, float((confidence >= 0.95).mean())
+    return ABSTAIN_ALWAYS, 0.0

@@ -23,7 +23,7 @@ from dferkit.evaluation.calibration import (
     fit_temperature,
 )
 from dferkit.evaluation.metrics import NUM_RESAMPLES
-from dferkit.evaluation.selective import ACCURACY_IN_DOUBT, abstention_threshold
+from dferkit.evaluation.selective import ABSTAIN_ALWAYS, ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import assign_folds
@@ -41,7 +41,6 @@ from dferkit.training.score import score
 LEAST_CLIPS = 20
 FEW_CLIPS = 100
 TARGET_ACCURACY = 0.8
-_UNREACHED = 0.95  # what abstention_threshold gives when no confidence is enough
 _FOLDS = 5
 
 
@@ -267,7 +266,7 @@ def _abstention(
     return {
         "target_accuracy": target_accuracy,
         "threshold": threshold,
-        "is_reached": threshold < _UNREACHED,
+        "is_reached": threshold < ABSTAIN_ALWAYS,
         "coverage": coverage,
         "out_of_fold": {
             "num_answered": int(answered.sum()),
@@ -301,6 +300,6 @@ def _warnings(clips: LabelledLogits, figures: Mapping[str, Any], people: Sequenc
     if not figures["abstention"]["is_reached"]:
         wanted = figures["abstention"]["target_accuracy"]
         found.append(
-            f"no threshold gives {wanted:.0%} right answers on these clips: it stands at {_UNREACHED}, and nearly every answer will be an abstention"
+            f"no threshold gives {wanted:.0%} right answers on these clips: the calibrated checkpoint abstains on every clip; give a lower --target-accuracy, or more clips"
         )
     return found
