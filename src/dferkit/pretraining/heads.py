@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dferkit.encoders.front_end import joint_space_file
 from dferkit.encoders.text import TextEncoder
 from dferkit.evaluation.calibration import at_temperature, fit_temperature
 from dferkit.evaluation.selective import ACCURACY_IN_DOUBT, abstention_threshold
