@@ -1,4 +1,4 @@
-"""The box's video network as a frozen encoder: tokens and action units of face clips in one pass."""
+"""The video network of the bundled model (called *box*) as a frozen encoder: tokens and action units of face clips in one pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from dferkit.encoders.attribution import Trace, trace_pixels
 from dferkit.encoders.box_net import BoxNet, BoxNetConfig, BoxOutput
-from dferkit.encoders.protocols import EncoderReading
+from dferkit.encoders.protocols import DescribingEncoder, EncoderReading
 from dferkit.errors import CheckpointError
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 from dferkit.storage import atomic_path, digest_file, write_json
@@ -26,12 +26,10 @@ NUM_FRAMES = 16
 TUBELET = 2  # frames per token step, as in VideoMAE
 
 
-class BoxEncoder:
-    """Frozen video network of a box folder; the packaged one by default. Implements ``DescribingEncoder``."""
+class BoxEncoder(DescribingEncoder):
+    """Frozen video network of the bundled model; of the packaged one by default."""
 
     name = "box"
-    areas: tuple[str, ...] = ()
-    needs_landmarks = False
     joint_space = "joint.safetensors"
     device = "cpu"
 
@@ -47,7 +45,7 @@ class BoxEncoder:
             weights = load_file(folder / WEIGHTS)
         except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(
-                f"the box in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
+                f"the bundled model in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
             ) from error
         settings["au_names"], settings["labels"] = tuple(settings["au_names"]), tuple(settings["labels"])
         self.net = BoxNet(BoxNetConfig(**settings))
@@ -61,7 +59,7 @@ class BoxEncoder:
         self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES // TUBELET
 
     def to(self, device: str) -> BoxEncoder:
-        """Run on another device; what is given and returned stays on the CPU."""
+        """``VisualEncoder.to``."""
         self.net, self.device = self.net.to(device), device
         return self
 
@@ -101,7 +99,7 @@ class BoxEncoder:
         return readings
 
     def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with the way back to the pixels."""
+        """The same tokens with their gradient path to the pixels."""
         video = _network_input(clip, self.net.config.size)
         return trace_pixels(
             lambda v: per_step(self.net(v.to(self.device)).cpu(), 0), video, steps=self.num_frames, grid=self.grid

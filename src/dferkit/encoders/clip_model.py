@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import digest_weights, find_model_folder, told_missing
+from dferkit.encoders.model_folder import digest_weights, find_model_folder, unreadable_model
+from dferkit.encoders.protocols import VisualEncoder
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_file, digest_json
@@ -32,27 +33,24 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 _OPENAI_VOCABULARY = 49408
 
 
-class ClipEncoder:
-    """Frozen CLIP: one token per frame. Implements ``VisualEncoder``.
+class ClipEncoder(VisualEncoder):
+    """Frozen CLIP: one token per frame.
 
     Args of the constructor:
         source: Folder with config.json and safetensors, or a name in the user's hub cache (never downloaded).
-        size: ``upsample`` (a crop of 112 pixels is enlarged to what CLIP was trained on) or ``interpolate`` (CLIP's places are
-            interpolated to the crop, which is cut to a multiple of the patch).
+        size: ``upsample`` (a crop of 112 pixels is enlarged to what CLIP was trained on) or ``interpolate`` (CLIP's positions
+            are interpolated to the crop, which is cut to a multiple of the patch).
 
     Attributes:
         digest: Of all that the tokens of a clip depend on. text_digest: Of all that a text's features depend on but for the tokenizer.
         dim: Width of the common space. token_width: Of the text tower's token embeddings. max_tokens: Longest sentence, without start and end.
     """
 
-    areas: tuple[str, ...] = ()
-    needs_landmarks = False
-    joint_space: str | None = None
     device = "cpu"
     grid = (1, 1)
     num_frames = NUM_FRAMES
 
-    def __init__(self, source: Path | str, *, size: str = "upsample") -> None:
+    def __init__(self, source: Path | str = "", *, size: str = "upsample") -> None:
         """Load the model.
 
         Raises:
@@ -76,7 +74,7 @@ class ClipEncoder:
             )
             model, report = loaded
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise told_missing(source, "clip", error) from error
+            raise unreadable_model(source, "clip", error) from error
         if unfilled := sorted(report["missing_keys"]):
             raise CheckpointError(
                 f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"
@@ -96,7 +94,7 @@ class ClipEncoder:
         self.text_digest = digest_json([digest_weights(model.text_model, model.text_projection), words])
 
     def to(self, device: str) -> ClipEncoder:
-        """Run on another device; what is given and returned stays on the CPU, but for ``encode_embeddings``, which takes and gives that device's."""
+        """``VisualEncoder.to``; only ``encode_ids`` and ``encode_embeddings`` take and return tensors of that device."""
         self.model.to(device)
         self.device = device
         return self
@@ -119,7 +117,7 @@ class ClipEncoder:
         return result
 
     def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with the way back to the pixels of each frame."""
+        """The same tokens with their gradient path to the pixels of each frame."""
 
         def forward(video: Tensor) -> tuple[Tensor, Tensor]:
             values = self.features(video[0])
@@ -190,14 +188,14 @@ class ClipEncoder:
     ) -> Float[Tensor, "sentences dim"]:
         """Text features of sentences given as token embeddings; start and end are put around them.
 
-        Gradients reach the embeddings, never CLIP. The activations are computed twice and not kept. The feature is taken where the end token
-        stands; there are no token ids to look for it by.
+        Gradients reach the embeddings, never CLIP. The activations are computed twice and not kept. The feature is that of the last position,
+        the end token.
 
         Args:
-            use_bfloat16: Half the memory and, where the processor has it, the time.
+            use_bfloat16: Half the memory, and half the time where the processor supports it.
 
         Raises:
-            ConfigError: More tokens than CLIP has places for, or another width.
+            ConfigError: More tokens than CLIP has positions for, or another width.
         """
         if tokens.shape[1] > self.max_tokens or tokens.shape[2] != self.token_width:
             raise ConfigError(
@@ -219,17 +217,17 @@ class ClipEncoder:
         ends = table(torch.tensor([self._start, self._end], device=tokens.device))
         start, end = (one.expand(len(tokens), 1, -1) for one in ends)
         whole = torch.cat([start, tokens, end], 1)
-        # Ids only say how long the sequence is: their embeddings are replaced, and the causal mask makes padding to 77 needless.
+        # The ids give only the length of the sequence: their embeddings are replaced. With the causal mask no padding to 77 is needed.
         ids = torch.full(whole.shape[:2], self._end, device=tokens.device)
-        with _instead(table, whole):
+        with _replace_embeddings(table, whole):
             hidden = self.model.text_model(input_ids=ids).last_hidden_state
         feature: Tensor = self.model.text_projection(hidden[:, -1])
         return feature
 
 
 @contextmanager
-def _instead(table: torch.nn.Module, embeddings: Tensor) -> Iterator[None]:
-    """While it lasts, the embedding table answers with these embeddings."""
+def _replace_embeddings(table: torch.nn.Module, embeddings: Tensor) -> Iterator[None]:
+    """Inside this context the embedding table returns these embeddings for any ids."""
     handle = table.register_forward_hook(lambda module, inputs, output: embeddings)
     try:
         yield
@@ -238,14 +236,14 @@ def _instead(table: torch.nn.Module, embeddings: Tensor) -> Iterator[None]:
 
 
 def _ends(config: Any) -> tuple[int, int]:
-    """Ids of the start and end tokens; OpenAI's files name wrong ones."""
+    """Ids of the start and end tokens; those in OpenAI's configuration files are wrong."""
     if config.vocab_size == _OPENAI_VOCABULARY:
         return _OPENAI_VOCABULARY - 2, _OPENAI_VOCABULARY - 1
     return int(config.bos_token_id), int(config.eos_token_id)
 
 
 def _files(source: str, *names: str) -> dict[str, Path]:
-    """Those of a model's files that are there, by name."""
+    """The files of a model that exist, by name."""
     from transformers.utils import cached_file
 
     found = {

@@ -17,7 +17,7 @@ from dferkit.encoders.attribution import Trace
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.face_shape import HeadShape
 from dferkit.encoders.landmarks import LandmarkEncoder
-from dferkit.encoders.protocols import EncoderReading
+from dferkit.encoders.protocols import EncoderReading, LandmarkReader
 from dferkit.errors import CheckpointError
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_file, write_json
@@ -25,8 +25,8 @@ from dferkit.storage import digest_file, write_json
 SETTINGS = "combined.json"
 
 
-class CombinedEncoder:
-    """Both networks of a box folder. Implements ``LandmarkReader``.
+class CombinedEncoder(LandmarkReader):
+    """Both networks of the bundled model.
 
     Attributes:
         pixel_share: (AUs,) how much of an action unit's intensity is taken from the video network, 0 to 1; the rest from the landmarks.
@@ -48,7 +48,7 @@ class CombinedEncoder:
             share = json.loads(path.read_text(encoding="utf-8"))["pixel_share"]
         except (OSError, ValueError, LookupError) as error:
             raise CheckpointError(
-                f"{SETTINGS} of the box in {path.parent.name}/ cannot be read ({error}); reinstall dferkit"
+                f"{SETTINGS} of the bundled model in {path.parent.name}/ cannot be read ({error}); reinstall dferkit"
             ) from error
         self.pixel_share = np.asarray(share, np.float32)
         self.grid, self.areas = self.pixels.grid, self.landmarks.areas
@@ -58,7 +58,7 @@ class CombinedEncoder:
         self.digest = hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def to(self, device: str) -> CombinedEncoder:
-        """Run on another device; what is given and returned stays on the CPU."""
+        """``VisualEncoder.to``."""
         self.pixels, self.landmarks = self.pixels.to(device), self.landmarks.to(device)
         return self
 
@@ -84,12 +84,12 @@ class CombinedEncoder:
         """Tokens and action units of each clip.
 
         Raises:
-            DataError: A clip was not measured by a landmarker, or it saw no face.
+            DataError: A clip has no landmarks, or the landmarker found no face in it.
         """
         return [self._join(a, b) for a, b in zip(self.pixels.read(clips), self.landmarks.read(clips), strict=True)]
 
     def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with the way back to pixels and landmarks."""
+        """The same tokens with their gradient path to pixels and landmarks."""
         a, b = self.pixels.trace(clip), self.landmarks.trace(clip)
         return Trace(
             values=torch.cat([a.values, b.values], 1),

@@ -1,22 +1,73 @@
-"""What is read of a face, one choice for every verb: pixels, landmarks or both."""
+"""What is read of a face: pixels, landmarks or both. One choice, ``--front-end``, for every verb.
+
+``choose_front_end`` turns a name into a ``FrontEnd``: the encoder and, where it reads landmarks, the landmarker. ``choose_encoder`` also takes
+``--encoder``, a foreign backbone in place of the front end. What an encoder offers is read from its attributes, never from its name.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from dferkit.encoders.open import ENCODERS
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.open import BUNDLED
 from dferkit.errors import BackendError, ConfigError
 from dferkit.faces import landmarker_file, open_landmarker
 from dferkit.labels import nearest_name
 
-# Front end → the encoder of the bundled model that reads it.
 FRONT_ENDS = {"pixels": "box", "landmarks": "landmarks", "both": "box+landmarks"}
+"""Front end → its encoder in the bundled model."""
 CHOICES = ("auto", *FRONT_ENDS)
 
 
-def front_end_of(encoder: str) -> str:
-    """Front end of an encoder, for tables: of a foreign backbone its name."""
-    return next((front_end for front_end, spec in FRONT_ENDS.items() if spec == encoder), encoder)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrontEnd:
+    """A chosen front end.
+
+    Attributes:
+        name: ``pixels``, ``landmarks`` or ``both``. landmarker: Task file with which landmarks are read; None where none are, or where they are stored.
+    """
+
+    name: str
+    landmarker: Path | None = None
+
+    @property
+    def encoder(self) -> str:
+        """Its encoder, as ``encoders.open`` names it."""
+        return FRONT_ENDS[self.name]
+
+
+def choose_front_end(
+    name: str | None = None, *, landmarker: str = "auto", has_landmarks: bool | None = None
+) -> FrontEnd:
+    """The front end of a name.
+
+    Args:
+        name: ``auto`` (the default) is landmarks where they can be read, else pixels. landmarker: ``auto``, ``none`` or a task file.
+        has_landmarks: Of faces in a store: whether it holds their landmarks, then no landmarker is used. None for videos.
+
+    Raises:
+        ConfigError: An unknown front end. BackendError: Landmarks are asked for and cannot be read.
+    """
+    name = name or "auto"
+    if name not in CHOICES:
+        raise ConfigError(
+            f"unknown front end {name!r}; did you mean {nearest_name(name, CHOICES)!r}? Known: {', '.join(CHOICES)}"
+        )
+    if has_landmarks is None and name == "auto":
+        path = _usable_landmarker(landmarker)
+        return FrontEnd(name="pixels" if path is None else "landmarks", landmarker=path)
+    if name == "auto":
+        return FrontEnd(name="landmarks" if has_landmarks else "pixels")
+    if not BUNDLED[FRONT_ENDS[name]].needs_landmarks or has_landmarks:
+        return FrontEnd(name=name)
+    if has_landmarks is not None:
+        raise BackendError(
+            f"--front-end {name}: these faces are stored without landmarks; run dferkit prepare again with a landmarker"
+        )
+    if landmarker == "none":
+        raise BackendError(f"--front-end {name} reads landmarks, but the landmarker is none; leave --landmarker out")
+    return FrontEnd(name=name, landmarker=landmarker_file(landmarker))
 
 
 def choose_encoder(
@@ -29,44 +80,37 @@ def choose_encoder(
     """The visual encoder that ``--front-end`` and ``--encoder`` ask for, as ``encoders.open`` names it.
 
     Args:
-        front_end: ``auto`` (the default): landmarks where a landmarker can be used, else pixels. encoder: A foreign backbone, in its place.
-        has_landmarks: Of faces that are stored already: whether landmarks are stored with them. None for videos.
+        front_end, landmarker, has_landmarks: As in ``choose_front_end``. encoder: A foreign backbone in place of the front end.
 
     Raises:
-        ConfigError: Both are given, or an unknown front end. BackendError: Landmarks are asked for and cannot be read.
+        ConfigError: Both are given, a front end is unknown or given as an encoder. BackendError: Landmarks are asked for and cannot be read.
     """
-    if encoder is not None:
-        if front_end not in (None, "auto"):
-            raise ConfigError(f"--front-end {front_end} and --encoder {encoder} exclude each other; give one of them")
-        return encoder
-    name = front_end or "auto"
-    if name not in CHOICES:
+    if encoder is None:
+        return choose_front_end(front_end, landmarker=landmarker, has_landmarks=has_landmarks).encoder
+    if encoder in BUNDLED:
         raise ConfigError(
-            f"unknown front end {name!r}; did you mean {nearest_name(name, CHOICES)!r}? Known: {', '.join(CHOICES)}"
+            f"--encoder {encoder} is the bundled model; give --front-end {front_end_of(encoder)} instead (--encoder is for other backbones)"
         )
-    if name == "auto":
-        usable = can_read_landmarks(landmarker) if has_landmarks is None else has_landmarks
-        return FRONT_ENDS["landmarks" if usable else "pixels"]
-    if ENCODERS[FRONT_ENDS[name]].needs_landmarks:
-        if has_landmarks is None:
-            landmarker_file(landmarker)
-        elif not has_landmarks:
-            raise BackendError(
-                f"--front-end {name}: these faces are stored without landmarks; run dferkit prepare again with --front-end {name}"
-            )
-    return FRONT_ENDS[name]
+    if front_end is not None:
+        raise ConfigError(f"--front-end {front_end} and --encoder {encoder} exclude each other; give one of them")
+    return encoder
 
 
-def can_read_landmarks(landmarker: str = "auto") -> bool:
-    """A landmarker is there and can be opened."""
+def _usable_landmarker(landmarker: str) -> Path | None:
+    """The task file, where it and MediaPipe are there."""
     found = open_landmarker(landmarker)
     if found is None:
-        return False
-    found.close()
-    return True
+        return None
+    with found:
+        return found.path
 
 
-def joint_space_file(encoder: str, box: Path | str) -> Path | None:
-    """Trained joint space of an encoder's tokens and the bundled text encoder; None where there is none."""
-    name = getattr(ENCODERS.get(encoder), "joint_space", None)
+def front_end_of(encoder: str) -> str:
+    """Front end of an encoder, for tables: of a foreign backbone its name."""
+    return next((front_end for front_end, spec in FRONT_ENDS.items() if spec == encoder), encoder)
+
+
+def joint_space_file(encoder: str, box: Path | str = BOX_FOLDER) -> Path | None:
+    """File of the trained joint space for an encoder's tokens and the bundled text encoder; None where there is none. Opens nothing."""
+    name = BUNDLED[encoder].joint_space if encoder in BUNDLED else None
     return None if name is None else Path(box) / name

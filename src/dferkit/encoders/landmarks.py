@@ -1,4 +1,4 @@
-"""The box's landmark network as a frozen encoder: tokens of face areas and action units of clips that were measured by a landmarker."""
+"""The landmark network of the bundled model as a frozen encoder: tokens of face areas and action units of clips that a landmarker measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dferkit.encoders.box import BOX_FOLDER, NUM_FRAMES, TUBELET, per_step
 from dferkit.encoders.box_net import BoxOutput
 from dferkit.encoders.face_shape import AREA_NAMES, HeadShape, head_shape, outlines, to_frame
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
-from dferkit.encoders.protocols import EncoderReading
+from dferkit.encoders.protocols import EncoderReading, LandmarkReader
 from dferkit.errors import CheckpointError, DataError
 from dferkit.faces import CROP_MARGIN, nearest_found
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
@@ -29,8 +29,8 @@ WEIGHTS, SETTINGS = "landmarks.safetensors", "landmarks.json"
 DRAWN_GRID = (8, 8)  # cells of a face crop that areas are drawn on
 
 
-class LandmarkEncoder:
-    """Frozen landmark network of a box folder. Implements ``LandmarkReader``.
+class LandmarkEncoder(LandmarkReader):
+    """Frozen landmark network of the bundled model.
 
     Attributes:
         neutral: (478, 3) the person's neutral face in head coordinates, where the user named one; None: each clip's own mean is its zero.
@@ -65,7 +65,7 @@ class LandmarkEncoder:
         self.dim, self.summary_dim = self.net.config.width, self.net.config.hidden
 
     def to(self, device: str) -> LandmarkEncoder:
-        """Run on another device; what is given and returned stays on the CPU."""
+        """``VisualEncoder.to``."""
         self.net, self.device = self.net.to(device), device
         return self
 
@@ -114,7 +114,7 @@ class LandmarkEncoder:
         return replace(clip, geometry=replace(clip.geometry, landmarks=to_frame(still, shape, self.template)))
 
     def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with the way back to the landmarks, each in the cell where it lies.
+        """The same tokens with their gradient path to the landmarks, each in the cell where it lies.
 
         Raises:
             DataError: The clip was not measured by a landmarker, or it saw no face.
@@ -122,7 +122,7 @@ class LandmarkEncoder:
         shape, cells = self.shape(clip), (self.num_frames, *DRAWN_GRID)
         with torch.enable_grad():
             points = torch.from_numpy(shape.points)[None].requires_grad_()
-            values, summary = per_step(self._answer(points, shape), 0)
+            values, summary = per_step(self._forward(points, shape), 0)
 
         def to_cells(gradient: torch.Tensor) -> np.ndarray:
             owed = (gradient[0].numpy() * (shape.points - shape.points.mean(0))).sum(-1, dtype=np.float64)
@@ -132,7 +132,7 @@ class LandmarkEncoder:
 
         return Trace(values=values, summary=summary, inputs=((points, to_cells),))
 
-    def _answer(self, points: torch.Tensor, shape: HeadShape) -> BoxOutput:
+    def _forward(self, points: torch.Tensor, shape: HeadShape) -> BoxOutput:
         neutral = torch.zeros_like(points[:, 0]) if self.neutral is None else torch.from_numpy(self.neutral)[None]
         known = torch.tensor([self.neutral is not None])
         read = (points, torch.from_numpy(shape.turn)[None], neutral.float(), known)
@@ -141,7 +141,7 @@ class LandmarkEncoder:
 
     def _read(self, clip: FaceClip) -> EncoderReading:
         shape = self.shape(clip)
-        output = self._answer(torch.from_numpy(shape.points)[None], shape)
+        output = self._forward(torch.from_numpy(shape.points)[None], shape)
         values, summary = per_step(output, 0)
         covered = outlines(points_on_crop(landmarks_of(clip), clip.track.boxes), self.net.config.members, DRAWN_GRID)
         tokens = VisualTokens(

@@ -1,4 +1,4 @@
-"""Where a model of transformers lies: a folder, one of that name in DFERKIT_MODELS, or the user's hub cache. Nothing is downloaded."""
+"""Folder of a transformers model: the one given, one of that name in DFERKIT_MODELS, or the user's hub cache. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ def find_model_folder(source: Path | str, kind: str) -> str:
         kind: Its ``model_type``: ``clip`` or ``videomae``.
 
     Raises:
-        CheckpointError: A folder that holds no such model, or a path where there is none.
+        CheckpointError: No name, a folder that holds no such model, or a path where there is none.
     """
+    if not str(source):
+        raise CheckpointError(
+            f"no {_NAMES[kind]} model is named; give {kind}:FOLDER, or {kind}: and a name in your hub cache"
+        )
     path, models = Path(source).expanduser(), os.environ.get(FOLDER_VARIABLE)
     is_hub_name = not path.is_absolute() and not str(source).startswith(".") and str(source).count("/") <= 1
     # Not for publisher/model: another publisher's model may have that name.
@@ -36,7 +40,7 @@ def find_model_folder(source: Path | str, kind: str) -> str:
     if not path.is_dir():
         if not is_hub_name:
             raise CheckpointError(
-                f"no folder {source}, and none named {path.name} in {FOLDER_VARIABLE}: put the {_NAMES[kind]} model there, or give its new place"
+                f"no folder {source}, and none named {path.name} in {FOLDER_VARIABLE}: put the {_NAMES[kind]} model there, or give its folder"
             )
         return str(source)
     config = path / "config.json"
@@ -53,8 +57,8 @@ def find_model_folder(source: Path | str, kind: str) -> str:
     return str(path)
 
 
-def told_missing(source: Path | str, kind: str, error: Exception) -> CheckpointError:
-    """One sentence for a model that could not be loaded."""
+def unreadable_model(source: Path | str, kind: str, error: Exception) -> CheckpointError:
+    """The error for a model that could not be loaded, in one sentence."""
     if Path(source).is_dir():
         return CheckpointError(
             f"the {_NAMES[kind]} model in {Path(source).name}/ is damaged or incomplete ({str(error).splitlines()[0]}); copy it again"

@@ -1,44 +1,52 @@
-"""A visual encoder by name: one table."""
+"""A visual encoder by name, from one table.
+
+A new encoder is a class with the base ``VisualEncoder`` in a file of this folder, and one line in ``BACKBONES``; ``docs/how-to/add-an-encoder.md``
+shows both. What an encoder offers is read from its attributes, never from its name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
-from dferkit.encoders.clip_model import KINDS, ClipEncoder
+from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.landmarks import LandmarkEncoder
-from dferkit.encoders.protocols import VisualEncoder
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder
 from dferkit.encoders.videomae import VideoMAEEncoder
 
-# Name → class that is opened from the folder of the bundled model. A new encoder without weights of its own is one line here.
-ENCODERS: dict[str, Any] = {"box": BoxEncoder, "landmarks": LandmarkEncoder, "box+landmarks": CombinedEncoder}
-# Name before a colon → how the model behind it (a folder, or a name in the hub cache) is opened.
-BACKBONES: dict[str, Callable[[str], VisualEncoder]] = {
-    **{kind: lambda source, size=size: ClipEncoder(source, size=size) for size, kind in KINDS.items()},  # type: ignore[misc]
+BUNDLED: dict[str, type[BoxEncoder] | type[LandmarkEncoder] | type[CombinedEncoder]] = {
+    "box": BoxEncoder,
+    "landmarks": LandmarkEncoder,
+    "box+landmarks": CombinedEncoder,
+}
+"""Name → encoder in the folder of the bundled model; ``front_end`` gives these the names that users choose by."""
+BACKBONES: dict[str, Callable[..., VisualEncoder]] = {
+    "clip": ClipEncoder,
+    "clip-interpolate": lambda source="": ClipEncoder(source, size="interpolate"),
     "videomae": VideoMAEEncoder,
 }
+"""Name → how it is opened: with what stands after ``name:`` (a folder, or a name in the hub cache), or with nothing for the name alone."""
 
 
 def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER, device: str = "cpu") -> VisualEncoder:
-    """``box``, ``landmarks``, ``box+landmarks`` or another name of ``ENCODERS``; ``clip:`` or ``clip-interpolate:`` and a CLIP folder or hub-cache
-    name; ``videomae`` (a small random one) or a VideoMAE one.
+    """An encoder by its name in ``BUNDLED`` or ``BACKBONES``; any other text is a folder or hub-cache name of a VideoMAE.
+
+    Args:
+        spec: ``box``, ``videomae`` (small and random), ``clip:FOLDER``, ``path/to/videomae``. box: Folder of the bundled model.
 
     Raises:
         CheckpointError: The model cannot be loaded.
     """
-    kind, colon, source = spec.partition(":")
-    if spec in ENCODERS:
-        encoder: VisualEncoder = ENCODERS[spec](box)
-    elif colon and kind in BACKBONES:
-        encoder = BACKBONES[kind](source)
-    else:
-        encoder = VideoMAEEncoder(None if spec == "videomae" else spec)
-    return encoder.to(device)
+    name, colon, source = spec.partition(":")
+    if spec in BUNDLED:
+        return BUNDLED[spec](box).to(device)
+    if name in BACKBONES:
+        return (BACKBONES[name](source) if colon else BACKBONES[name]()).to(device)
+    return VideoMAEEncoder(spec).to(device)
 
 
-def describer_of(encoder: VisualEncoder, box: Path | str = BOX_FOLDER) -> Any:
-    """Who measures the action units: the encoder itself where it does, else the bundled video network."""
-    return encoder if hasattr(encoder, "read") and hasattr(encoder, "au_names") else BoxEncoder(box)
+def describer_of(encoder: VisualEncoder, box: Path | str = BOX_FOLDER) -> DescribingEncoder:
+    """The encoder that measures the action units: this one where it does, else the bundled video network."""
+    return encoder if isinstance(encoder, DescribingEncoder) else BoxEncoder(box)

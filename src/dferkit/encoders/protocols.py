@@ -1,4 +1,4 @@
-"""What a visual encoder is."""
+"""What a visual encoder offers, and the optional parts with their defaults."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 
 @runtime_checkable
 class VisualEncoder(Protocol):
-    """Face clips → visual tokens. A class that names this one as its base inherits the defaults: an encoder that offers tokens only.
+    """Face clips → visual tokens. A class with this base inherits the defaults: it offers tokens of patches and nothing else.
 
     Attributes:
-        name: Written into every output. digest: SHA-256 of the weights.
+        name: Written into every output. digest: SHA-256 of all that the tokens depend on, the weights above all.
         dim: Width of a token. num_frames: Token steps in time per clip. grid: Rows and columns of patches.
-        summary_dim: Width of the encoder's own vector per token step; 0 where it has none.
+        summary_dim: Width of the encoder's own vector per token step; 0 where it has none, then a model reads its tokens instead.
         areas: Names of the face areas that have a token after the patches.
         needs_landmarks: It reads ``FaceClip.geometry``.
-        joint_space: File in the bundled model's folder with a trained joint space for these tokens; None where there is none.
+        joint_space: File in the bundled model's folder with a trained joint space for these tokens and words; None where there is none.
     """
 
     name: str
@@ -42,11 +42,11 @@ class VisualEncoder(Protocol):
         ...
 
     def trace(self, clip: FaceClip) -> Trace | None:
-        """The same tokens with the way back to the cells of the face crop; None where the encoder offers none."""
+        """The same tokens with their gradient path to the cells of the face crop; None where the encoder offers no such path."""
         return None
 
     def to(self, device: str) -> VisualEncoder:
-        """The encoder on another device."""
+        """Compute on a torch device from now on. Inputs and outputs stay on the CPU."""
         return self
 
 
@@ -75,7 +75,7 @@ class DescribingEncoder(VisualEncoder, Protocol):
 
 @runtime_checkable
 class LandmarkReader(DescribingEncoder, Protocol):
-    """A describing encoder that reads landmarks, alone or beside pixels."""
+    """A describing encoder that reads landmarks, alone or together with pixels."""
 
     def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> LandmarkReader:
         """The same encoder, with a known neutral face as zero."""

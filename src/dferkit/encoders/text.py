@@ -20,15 +20,15 @@ from torch.nn import functional
 from dferkit.errors import CheckpointError, DataError
 from dferkit.schema import Caption, TextTokens
 
-# Token vectors and, where the model has one, a vector of its own for the whole text.
+# Token ids and mask → token vectors and, where the model has one, a vector of its own for the whole text.
 _Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
 
 class TextEncoder:
     """A frozen text model with its tokenizer.
 
-    BERT models (the one in the box, MiniLM and relatives) are computed here in plain torch, because importing
-    transformers' modelling code takes longer than all else a prediction does; other models go through transformers.
+    BERT models (the bundled one, MiniLM and relatives) are computed here in plain torch, bit for bit as transformers' ``BertModel`` does, because
+    importing that takes 3 seconds of every prediction; other models go through transformers.
 
     Attributes:
         name: Name of the folder, written into ``TextTokens.encoder``.
@@ -40,6 +40,9 @@ class TextEncoder:
 
     def __init__(self, folder: Path | str, *, device: str = "cpu", batch_size: int = 64) -> None:
         """Load config, tokenizer and safetensors weights from ``folder``.
+
+        Args:
+            device: Where the network runs; inputs and outputs stay on the CPU.
 
         Raises:
             CheckpointError: The folder or a file is missing or damaged, or the weights are not safetensors.
@@ -60,7 +63,7 @@ class TextEncoder:
             config = json.loads(config_path.read_text(encoding="utf-8"))
             self._tokenizer, self._pad_id = _load_tokenizer(path, config)
             load = _load_bert if _is_plain_bert(path, config) else _load_transformers
-            self._forward, self.dim, max_positions, self.sentence_kind = load(path, config, torch.device(device))
+            self._network, self.dim, max_positions, self.sentence_kind = load(path, config, torch.device(device))
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"the text model in {path} cannot be read: {error}") from error
         self.name = path.resolve().name
@@ -70,17 +73,17 @@ class TextEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[TextTokens]:
-        """Tokens of each text, on the encoder's device, float32. Neighbours in a batch do not change each other.
+        """Tokens of each text, float32. Neighbours in a batch do not change each other.
 
         A text that is too long is cut at ``max_pieces`` with a warning; the spans show where.
 
         Raises:
-            DataError: A text has no visible sign.
+            DataError: A text has no visible character.
         """
         for number, text in enumerate(texts):
             if not text.strip():
                 raise DataError(f"text {number} is empty; a caption needs at least one word")
-        # By length, so that padding costs little; the answers go back in order.
+        # Sorted by length, so that there is little padding; the results are put back in order.
         encodings = [self._cut(self._tokenizer.encode(text), text) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: len(encodings[i][0]))
         answers: dict[int, TextTokens] = {}
@@ -92,13 +95,14 @@ class TextEncoder:
             for row, i in enumerate(chosen):
                 ids[row, : len(encodings[i][0])] = torch.tensor(encodings[i][0])
                 mask[row, : len(encodings[i][0])] = True
-            vectors, pooled = self._forward(ids.to(self.device), mask.to(self.device))
+            vectors, pooled = self._network(ids.to(self.device), mask.to(self.device))
+            vectors, pooled = vectors.float().cpu(), None if pooled is None else pooled.float().cpu()
             for row, i in enumerate(chosen):
                 _, pieces, spans, live = encodings[i]
-                values = vectors[row, torch.tensor(live, dtype=torch.long, device=self.device)].float()
+                values = vectors[row, torch.tensor(live, dtype=torch.long)]
                 answers[i] = TextTokens(
                     values=values,
-                    sentence=values.mean(dim=0) if pooled is None else pooled[row].float(),
+                    sentence=values.mean(dim=0) if pooled is None else pooled[row],
                     pieces=pieces,
                     spans=spans,
                     encoder=self.name,
@@ -106,7 +110,7 @@ class TextEncoder:
         return [answers[i] for i in range(len(texts))]
 
     def encode_captions(self, captions: Sequence[Caption]) -> list[TextTokens]:
-        """Tokens of each caption's text, which also say to what phrase a piece belongs."""
+        """Tokens of each caption's text, with the number of the phrase that each piece belongs to."""
         answers = []
         for caption, tokens in zip(captions, self.encode([c.text for c in captions]), strict=True):
             phrase_of_piece = [-1] * len(tokens.pieces)
@@ -119,7 +123,7 @@ class TextEncoder:
     def _cut(
         self, encoding: Any, text: str
     ) -> tuple[list[int], tuple[str, ...], tuple[tuple[int, int], ...], list[int]]:
-        """Ids within the model's length, then pieces, spans and places of what is not a special token."""
+        """Ids within the model's length, then pieces, spans and positions of all but the special tokens."""
         ids, special = list(encoding.ids), list(encoding.special_tokens_mask)
         excess = special.count(0) - self.max_pieces
         if excess > 0:
@@ -130,15 +134,15 @@ class TextEncoder:
             )
         kept: list[int] = []
         num_pieces = 0
-        for place, is_special in enumerate(special):
+        for position, is_special in enumerate(special):
             num_pieces += not is_special
             if is_special or num_pieces <= self.max_pieces:
-                kept.append(place)
-        places = [place for place in kept if not special[place]]
-        live = [row for row, place in enumerate(kept) if not special[place]]
-        spans = tuple((int(a), int(b)) for a, b in (encoding.offsets[place] for place in places))
+                kept.append(position)
+        live = [row for row, position in enumerate(kept) if not special[position]]
+        offsets = (encoding.offsets[kept[row]] for row in live)
+        spans = tuple((int(a), int(b)) for a, b in offsets)
         pieces = tuple(text[a:b] for a, b in spans)
-        return [ids[place] for place in kept], pieces, spans, live
+        return [ids[position] for position in kept], pieces, spans, live
 
 
 def phrase_numbers(texts: Sequence[TextTokens], width: int) -> Int[Tensor, "batch words"]:
@@ -255,7 +259,7 @@ def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.devi
     model = model.to(device).eval().requires_grad_(False)
     max_positions = int(getattr(model.config, "max_position_embeddings", 512))
     if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        max_positions -= int(model.config.pad_token_id) + 1  # their positions start after the padding's
+        max_positions -= int(model.config.pad_token_id) + 1  # their positions start after that of the padding
 
     def forward(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         output = model(input_ids=ids, attention_mask=mask.long())

@@ -13,7 +13,8 @@ from einops import rearrange
 from safetensors import SafetensorError
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import digest_weights, find_model_folder, told_missing
+from dferkit.encoders.model_folder import digest_weights, find_model_folder, unreadable_model
+from dferkit.encoders.protocols import VisualEncoder
 from dferkit.errors import CheckpointError
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_json
@@ -21,8 +22,8 @@ from dferkit.storage import digest_json
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class VideoMAEEncoder:
-    """Frozen VideoMAE. Implements ``VisualEncoder``.
+class VideoMAEEncoder(VisualEncoder):
+    """Frozen VideoMAE. It has no vector of its own per step: a model reads the mean of its weighted tokens.
 
     Args of the constructor:
         source: Folder with config.json and safetensors, a name in the user's hub cache (never downloaded), or None for a
@@ -30,10 +31,6 @@ class VideoMAEEncoder:
         seed: Of the random initialisation.
     """
 
-    areas: tuple[str, ...] = ()
-    needs_landmarks = False
-    summary_dim = 0  # no vector of its own: a model reads the mean of its weighted tokens
-    joint_space: str | None = None
     device = "cpu"
 
     def __init__(self, source: Path | str | None = None, *, seed: int = 0) -> None:
@@ -71,7 +68,7 @@ class VideoMAEEncoder:
                 )
                 model, report = loaded
             except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-                raise told_missing(source, "videomae", error) from error
+                raise unreadable_model(source, "videomae", error) from error
             unfilled = sorted(report["missing_keys"])
             if unfilled:
                 # A silently unfilled bias costs points without a word.
@@ -89,7 +86,7 @@ class VideoMAEEncoder:
             config.tubelet_size,
         )
         self._input_frames = config.num_frames
-        about = [config.hidden_act, config.layer_norm_eps, config.num_attention_heads, config.image_size, config.patch_size, config.num_frames, config.tubelet_size]  # fmt: skip
+        about = [self.summary_dim, config.hidden_act, config.layer_norm_eps, config.num_attention_heads, config.image_size, config.patch_size, config.num_frames, config.tubelet_size]  # fmt: skip
         self.digest = digest_json([digest_weights(model), about])
 
     @torch.inference_mode()
@@ -116,12 +113,12 @@ class VideoMAEEncoder:
         return result
 
     def to(self, device: str) -> VideoMAEEncoder:
-        """Run on another device; what is given and returned stays on the CPU."""
+        """``VisualEncoder.to``."""
         self.model, self.device = self.model.to(device), device
         return self
 
     def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with the way back to the pixels."""
+        """The same tokens with their gradient path to the pixels."""
 
         def forward(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             values = self._hidden(video)[0]
