@@ -1,4 +1,4 @@
-"""Is this installation usable? What ``dferkit doctor`` looks at, as values."""
+"""Checks of this installation, as values: what ``dferkit doctor`` prints."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Diagnosis:
 
 
 def diagnose(folder: Path | str = ".") -> Diagnosis:
-    """Look at everything; a check that fails becomes a finding, never an exception.
+    """Run all checks; one that fails becomes a finding, never an exception.
 
     Args:
         folder: Where results would be written.
@@ -90,7 +90,7 @@ def _safely(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except DferError as error:
         return Check(name=name, state=BROKEN, text=str(error))
-    except Exception as error:  # a diagnosis must go on: what cannot even be looked at is the finding
+    except Exception as error:  # the other checks must still run
         return Check(name=name, state=BROKEN, text=f"cannot be checked ({type(error).__name__}: {error})")
 
 
@@ -121,20 +121,37 @@ def check_versions() -> Check:
 
 
 def check_device() -> Check:
-    """Where the networks will run."""
+    """What runs where with ``--device auto``."""
     import torch
 
-    details: dict[str, Any] = {"cpu_cores": os.cpu_count(), "torch_threads": torch.get_num_threads(), "gpus": []}
+    from dferkit.alignment.request import obstacle_to_triton
+    from dferkit.devices import choose_device
+
+    device = choose_device("auto")
+    obstacle = obstacle_to_triton(torch.device(device))
+    details: dict[str, Any] = {
+        "device": device,
+        "transport": "newton" if obstacle else "triton",
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
     cores = f"{details['cpu_cores']} CPU cores, torch uses {details['torch_threads']} threads"
-    if torch.cuda.is_available():
-        details["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return Check(name="device", state=OK, text=f"{', '.join(details['gpus'])}; {cores}", details=details)
-    why = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no CUDA device"
-    return Check(name="device", state=OK, text=f"{cores}; no GPU ({why}), none is needed", details=details)
+    if device == "cpu":
+        why = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no CUDA device"
+        text = f"networks and transport (Newton solver) run on the CPU: {cores}; no GPU ({why}), none is needed"
+        return Check(name="device", state=OK, text=text, details=details)
+    transport = (
+        f"transport there too, by the Newton solver in torch, because {obstacle}"
+        if obstacle
+        else "transport there too, by the Triton kernel"
+    )
+    text = f"networks run on {device} ({', '.join(details['gpus'])}), {transport}; videos and faces on {cores}"
+    return Check(name="device", state=NOTE if obstacle else OK, text=text, details=details)
 
 
 def check_video_library() -> Check:
-    """PyAV, the FFmpeg it carries, and whether it decodes what people record."""
+    """PyAV, its FFmpeg, and whether it decodes the common codecs."""
     import av
 
     libraries = {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
@@ -160,7 +177,7 @@ def check_video_library() -> Check:
 
 
 def check_detector() -> Check:
-    """Which face detector ``--face auto`` takes, and how to get a better one."""
+    """The face detector that ``--face auto`` takes, and how to get a better one."""
     from dferkit.faces import build_detector
 
     name = build_detector("auto").name
@@ -180,14 +197,14 @@ def check_detector() -> Check:
 
 
 def check_landmarker() -> Check:
-    """Can landmarks be read, which carry over to real faces better than pixels do?"""
+    """Whether landmarks can be read."""
     from dferkit.faces import open_landmarker
     from dferkit.model_files import find_model
 
     path = find_model("face-landmarker")
     if path is None:
         text = (
-            "none, so predict reads pixels. Landmarks did better on the real faces that were tried: dferkit models get face-landmarker, set DFERKIT_MODELS to "
+            "none, so --front-end auto reads pixels. Landmarks did better on the real faces that were tried: dferkit models get face-landmarker, set DFERKIT_MODELS to "
             "its folder, and pip install 'dferkit[landmarks]'"
         )
         return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": None})
@@ -199,12 +216,12 @@ def check_landmarker() -> Check:
         text = f"{path.name} is there, but MediaPipe is not: pip install 'dferkit[landmarks]'"
         return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": path.name})
     with found:
-        text = f"{path.name}: predict reads landmarks"
+        text = f"{path.name}: --front-end auto reads landmarks"
         return Check(name="landmarker", state=OK, text=text, details={"landmarker": path.name, "key": found.key})
 
 
 def check_box(folder: Path | str | None = None) -> Check:
-    """Are the packaged weights there, whole, and made for each other?"""
+    """Whether the bundled weights are there, undamaged, and of one version."""
     from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
     from dferkit.encoders.text import TextEncoder
     from dferkit.models.checkpoint import load_checkpoint
@@ -232,7 +249,7 @@ def check_box(folder: Path | str | None = None) -> Check:
 
 
 def check_writing() -> Check:
-    """Write, replace and fail as results do: a file is there completely or not at all."""
+    """Write, replace and interrupt a write as for results: a file must be there completely or not at all."""
     from dferkit.storage import atomic_path, digest_file, write_text
 
     with tempfile.TemporaryDirectory(prefix="dferkit-") as name:
@@ -300,11 +317,11 @@ def check_decoding() -> Check:
 
 
 def check_disk(folder: Path) -> Check:
-    """Room for results; the whole demo needs about half a gigabyte."""
-    place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
-    free = shutil.disk_usage(place).free
+    """Free space for results; the whole demo needs about half a gigabyte."""
+    existing = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
+    free = shutil.disk_usage(existing).free
     text = f"{free / 1e9:.1f} GB free here"
-    if not os.access(place, os.W_OK):
+    if not os.access(existing, os.W_OK):
         return Check(
             name="disk",
             state=NOTE,
@@ -315,7 +332,7 @@ def check_disk(folder: Path) -> Check:
         return Check(
             name="disk",
             state=NOTE,
-            text=f"{text}; the demo wants {LEAST_FREE_BYTES / 1e9:.1f} GB",
+            text=f"{text}; the demo needs {LEAST_FREE_BYTES / 1e9:.1f} GB",
             details={"free_bytes": free},
         )
     return Check(name="disk", state=OK, text=text, details={"free_bytes": free})

@@ -104,7 +104,7 @@ def _solver(method: str, cost: Tensor) -> Solver:
     """The solver of a method; ``auto`` takes the fastest that this cost allows."""
     short = min(cost.shape[1:])
     if method == "auto":
-        if cost.dtype == torch.float32 and short <= _LONGEST_FUSED and not _why_not_triton(cost.device):
+        if cost.dtype == torch.float32 and short <= _LONGEST_FUSED and not obstacle_to_triton(cost.device):
             method = "triton"
         else:
             method = "newton" if short <= _LARGE else "sinkhorn"
@@ -119,7 +119,7 @@ def _solver(method: str, cost: Tensor) -> Solver:
             f"with {short}; use method auto"
         )
     is_interpreted = os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None
-    if not is_interpreted and (reason := _why_not_triton(cost.device)):
+    if not is_interpreted and (reason := obstacle_to_triton(cost.device)):
         raise BackendError(f"method triton cannot run here: {reason}; use method auto")
     from dferkit.alignment.fused import fused
 
@@ -127,7 +127,7 @@ def _solver(method: str, cost: Tensor) -> Solver:
 
 
 @functools.cache
-def _why_not_triton(device: torch.device) -> str:
+def obstacle_to_triton(device: torch.device) -> str:
     """Why the Triton solver cannot run on a device; empty where it can, which a small launch has shown."""
     if device.type != "cuda" or torch.version.cuda is None:
         return "the cost is not on an NVIDIA GPU"

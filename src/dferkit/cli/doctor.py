@@ -1,4 +1,4 @@
-"""``dferkit doctor``: is this installation usable, and what would make it better?"""
+"""``dferkit doctor``: whether this installation can be used, and what would make it better."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 
 
 def doctor(
-    folder: Annotated[
-        Path, typer.Option("--dir", help="Where results would be written; its disk is looked at.")
-    ] = Path("."),
+    folder: Annotated[Path, typer.Option("--dir", help="Where results would be written; its disk is checked.")] = Path(
+        "."
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check versions, device, face detector, packaged weights, writing and decoding.
@@ -45,7 +45,7 @@ def _show(diagnosis: object) -> None:
     for check in diagnosis.checks:
         word, style = signs[check.state]
         table.add_row(Text(word, style), Text(check.name, "bold"), Text(check.text))
-    # rich leaves colours out by itself where the output is no terminal, or NO_COLOR is set.
+    # rich leaves out colours where the output is no terminal, and where NO_COLOR is set.
     console = Console()
     console.print(table)
     broken = [check.name for check in diagnosis.checks if check.state == BROKEN]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,11 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import digest_weights, find_model_folder, unreadable_model
+from dferkit.encoders.model_folder import digest_weights, find_model_folder, load_frozen
 from dferkit.encoders.protocols import VisualEncoder
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.schema import FaceClip, VisualTokens
@@ -59,28 +59,10 @@ class ClipEncoder(VisualEncoder):
         """
         if size not in KINDS:
             raise ConfigError(f"size is {size!r}; choose {', '.join(KINDS)}")
-        from transformers import CLIPConfig
-        from transformers.utils import logging
-
-        from dferkit.encoders.conv_stem import clip_class
-
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         source = find_model_folder(source, "clip")
-        try:
-            config = CLIPConfig.from_pretrained(str(source), local_files_only=True)
-            loaded: Any = clip_class(config).from_pretrained(
-                str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-            model, report = loaded
-        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            raise unreadable_model(source, "clip", error) from error
-        if unfilled := sorted(report["missing_keys"]):
-            raise CheckpointError(
-                f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"
-            )
+        self.model = load_frozen(partial(_clip_class, source), source, "clip")
         self.name, self.folder, self.size = f"{KINDS[size]}:{Path(source).name}", Path(source), size
-        self.model: Any = model.eval().requires_grad_(False)
+        model = self.model
         text, vision = model.config.text_config, model.config.vision_config
         self.dim = self.summary_dim = model.config.projection_dim
         self.token_width, self.max_tokens = text.hidden_size, text.max_position_embeddings - 2
@@ -223,6 +205,14 @@ class ClipEncoder(VisualEncoder):
             hidden = self.model.text_model(input_ids=ids).last_hidden_state
         feature: Tensor = self.model.text_projection(hidden[:, -1])
         return feature
+
+
+def _clip_class(source: str) -> Any:
+    from transformers import CLIPConfig
+
+    from dferkit.encoders.conv_stem import clip_class
+
+    return clip_class(CLIPConfig.from_pretrained(source, local_files_only=True))
 
 
 @contextmanager

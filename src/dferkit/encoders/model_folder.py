@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from dferkit.errors import CheckpointError
@@ -57,15 +60,37 @@ def find_model_folder(source: Path | str, kind: str) -> str:
     return str(path)
 
 
-def unreadable_model(source: Path | str, kind: str, error: Exception) -> CheckpointError:
-    """The error for a model that could not be loaded, in one sentence."""
-    if Path(source).is_dir():
-        return CheckpointError(
-            f"the {_NAMES[kind]} model in {Path(source).name}/ is damaged or incomplete ({str(error).splitlines()[0]}); copy it again"
+def load_frozen(find_class: Callable[[], Any], source: str, kind: str) -> Any:
+    """The model of ``find_model_folder`` for inference.
+
+    Args:
+        find_class: Gives the transformers class; it may read the model's configuration.
+
+    Raises:
+        CheckpointError: The model is not there, is damaged, or lacks parameters.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, report = find_class().from_pretrained(
+            source, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    return CheckpointError(
-        f"no {_NAMES[kind]} model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache"
-    )
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        if Path(source).is_dir():
+            raise CheckpointError(
+                f"the {_NAMES[kind]} model in {Path(source).name}/ is damaged or incomplete ({str(error).splitlines()[0]}); copy it again"
+            ) from error
+        raise CheckpointError(
+            f"no {_NAMES[kind]} model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache"
+        ) from error
+    # transformers would give these parameters random values without an error.
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(
+            f"{Path(source).name}: {len(missing)} parameters are not in the file, such as {missing[0]}; it belongs to another version or model"
+        )
+    return model.eval().requires_grad_(False)
 
 
 def digest_weights(*parts: nn.Module) -> str:

@@ -10,12 +10,10 @@ import cv2
 import numpy as np
 import torch
 from einops import rearrange
-from safetensors import SafetensorError
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import digest_weights, find_model_folder, unreadable_model
+from dferkit.encoders.model_folder import digest_weights, find_model_folder, load_frozen
 from dferkit.encoders.protocols import VisualEncoder
-from dferkit.errors import CheckpointError
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_json
 
@@ -27,7 +25,7 @@ class VideoMAEEncoder(VisualEncoder):
 
     Args of the constructor:
         source: Folder with config.json and safetensors, a name in the user's hub cache (never downloaded), or None for a
-            small randomly initialised model of the same class (for tests and as a lower bound; it knows nothing).
+            small, randomly initialised model of the same class, for tests and as a lower bound.
         seed: Of the random initialisation.
     """
 
@@ -39,45 +37,15 @@ class VideoMAEEncoder(VisualEncoder):
         Raises:
             CheckpointError: The model is not there, is not VideoMAE, or leaves parameters unfilled.
         """
-        from transformers import VideoMAEConfig, VideoMAEModel
-        from transformers.utils import logging
+        from transformers import VideoMAEModel
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
         if source is None:
-            state = torch.get_rng_state()
-            torch.manual_seed(seed)
-            model = VideoMAEModel(
-                VideoMAEConfig(
-                    image_size=64,
-                    patch_size=8,
-                    num_frames=16,
-                    hidden_size=96,
-                    num_hidden_layers=4,
-                    num_attention_heads=4,
-                    intermediate_size=192,
-                )
-            )
-            torch.set_rng_state(state)
-            self.name = "videomae-random"
+            self.name, self.model = "videomae-random", _random_model(seed)
         else:
             source = find_model_folder(source, "videomae")
-            try:
-                loaded: Any = VideoMAEModel.from_pretrained(
-                    str(source), local_files_only=True, use_safetensors=True, output_loading_info=True
-                )
-                model, report = loaded
-            except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-                raise unreadable_model(source, "videomae", error) from error
-            unfilled = sorted(report["missing_keys"])
-            if unfilled:
-                # A silently unfilled bias costs points without a word.
-                raise CheckpointError(
-                    f"{Path(source).name}: {len(unfilled)} parameters are not in the file, such as {unfilled[0]}; it belongs to another version or model"
-                )
             self.name = f"videomae:{Path(source).name}"
-        self.model = model.eval()
-        config: Any = model.config  # sizes may be pairs by their type, but VideoMAE has squares
+            self.model = load_frozen(lambda: VideoMAEModel, source, "videomae")
+        config: Any = self.model.config  # sizes may be pairs by their type, but VideoMAE has squares
         self.dim, self.size = config.hidden_size, config.image_size
         side = config.image_size // config.patch_size
         self.grid, self.num_frames, self._tubelet = (
@@ -87,7 +55,7 @@ class VideoMAEEncoder(VisualEncoder):
         )
         self._input_frames = config.num_frames
         about = [self.summary_dim, config.hidden_act, config.layer_norm_eps, config.num_attention_heads, config.image_size, config.patch_size, config.num_frames, config.tubelet_size]  # fmt: skip
-        self.digest = digest_json([digest_weights(model), about])
+        self.digest = digest_json([digest_weights(self.model), about])
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[FaceClip], *, batch_size: int = 4) -> list[VisualTokens]:
@@ -139,3 +107,20 @@ class VideoMAEEncoder(VisualEncoder):
             [cv2.resize(clip.images[i], (self.size, self.size), interpolation=interpolation) for i in chosen]
         )
         return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def _random_model(seed: int) -> Any:
+    from transformers import VideoMAEConfig, VideoMAEModel
+
+    config = VideoMAEConfig(
+        image_size=64,
+        patch_size=8,
+        num_frames=16,
+        hidden_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=192,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return VideoMAEModel(config).eval().requires_grad_(False)

@@ -19,8 +19,8 @@ from dferkit.storage import atomic_path
 class JointSpace(nn.Module):
     """Takes both kinds of tokens to a common width.
 
-    Deviation: places in time and on the face are added to the visual tokens, because the box's convolutional tokens carry none. The box
-    ships weights for this module that were trained to send the words of a movement to where the movement is; GRACE starts from them, as
+    Deviation: positions in time and on the face are added to the visual tokens, because the bundled convolutional tokens have none. The package
+    ships weights for this module that were trained to align the words of a movement with its position; GRACE starts from them, as
     published systems start from encoders that were trained on images and text together.
     """
 
@@ -39,11 +39,11 @@ class JointSpace(nn.Module):
         return self.text_projection(self.text_norm(text.float()))
 
     def visual_mass(self, placed: Float[Tensor, "batch frames patches visual_dim"]) -> Float[Tensor, "batch visual"]:
-        """Share of the words' mass that each token asks for; sums to 1 per clip. ``placed`` are normalised tokens with their places."""
+        """Share of the words' mass that each token receives; sums to 1 per clip. ``placed`` are normalised tokens with their positions added."""
         return rearrange(self.mass(placed), "b t p 1 -> b (t p)").softmax(1)
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over trained weights.
+        """Load trained weights.
 
         Raises:
             CheckpointError: They have other names or sizes.
@@ -53,7 +53,7 @@ class JointSpace(nn.Module):
             found, wanted = (tuple(w[name].shape) if name in w else "missing" for w in (weights, own))
             if found != wanted:
                 raise CheckpointError(
-                    f"the joint space does not fit these encoders ({name} is {found}, expected {wanted}); use the box that it came with"
+                    f"the joint space does not fit these encoders ({name} is {found}, expected {wanted}); use the bundled model that it belongs to"
                 )
         self.load_state_dict({name: value.float() for name, value in weights.items()})
 

@@ -1,0 +1,91 @@
+"""The table of encoders, and what an encoder offers where it declares nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from made_faces import NUM_FRAMES, clip_of, head, seen
+
+from dferkit.encoders.box import BoxEncoder
+from dferkit.encoders.front_end import joint_space_file
+from dferkit.encoders.open import BACKBONES, BUNDLED, describer_of, open_visual_encoder
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
+from dferkit.encoders.videomae import VideoMAEEncoder
+from dferkit.errors import CheckpointError
+from dferkit.schema import FaceClip, VisualTokens
+
+
+class FrameBrightness(VisualEncoder):
+    """One token per frame: its brightness."""
+
+    name, digest, dim, num_frames, grid = "brightness", "1", 1, NUM_FRAMES, (1, 1)
+
+    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+        """Mean of the pixels of each frame."""
+        return [
+            VisualTokens(
+                values=torch.from_numpy(clip.images.mean((1, 2, 3), dtype=np.float32)).reshape(-1, 1, 1),
+                summary=torch.zeros(len(clip.images), 0),
+                grid=self.grid,
+                timestamps=clip.timestamps,
+                encoder=self.name,
+            )
+            for clip in clips
+        ]
+
+
+@pytest.fixture
+def clip() -> FaceClip:
+    rng = np.random.default_rng(0)
+    return clip_of(seen(np.repeat(head(rng)[None], NUM_FRAMES, 0), rng))
+
+
+def test_one_line_in_the_table_is_enough(monkeypatch: pytest.MonkeyPatch, clip: FaceClip) -> None:
+    monkeypatch.setitem(BACKBONES, "brightness", FrameBrightness)
+    encoder = open_visual_encoder("brightness")
+    assert encoder.encode([clip])[0].values.unique().tolist() == [128.0]
+    assert (encoder.summary_dim, encoder.areas, encoder.needs_landmarks, num_tokens(encoder)) == (0, (), False, 1)
+    assert encoder.trace(clip) is None
+    assert joint_space_file("brightness") is None
+    assert isinstance(describer_of(encoder), BoxEncoder)
+
+
+def test_the_bundled_encoders_describe_and_have_a_joint_space() -> None:
+    for name in BUNDLED:
+        encoder = open_visual_encoder(name)
+        assert isinstance(encoder, DescribingEncoder)
+        assert describer_of(encoder) is encoder
+        path = joint_space_file(name)
+        assert path is not None
+        assert path.is_file()
+
+
+def test_videomae_has_no_vector_of_its_own(clip: FaceClip) -> None:
+    encoder = VideoMAEEncoder()
+    assert not isinstance(encoder, DescribingEncoder)
+    tokens = encoder.encode([clip])[0]
+    assert tokens.summary.shape == (encoder.num_frames, encoder.summary_dim) == (8, 0)
+    trace = encoder.trace(clip)
+    torch.testing.assert_close(trace.values, tokens.values, atol=1e-5, rtol=1e-5)
+    assert trace.summary.shape == tokens.summary.shape
+
+
+@pytest.mark.parametrize("spec", ["clip", "clip:", "clip-interpolate", "videomae:"])
+def test_a_backbone_without_its_folder_is_one_sentence(spec: str) -> None:
+    with pytest.raises(CheckpointError, match=r"no (CLIP|VideoMAE) model is named; give (clip|videomae):FOLDER"):
+        open_visual_encoder(spec)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*BUNDLED, "videomae"])
+def test_a_gpu_gives_the_same_tokens_but_for_rounding(name: str, clip: FaceClip) -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    here, there = (open_visual_encoder(name, device=device) for device in ("cpu", "cuda:0"))
+    expected, found = (encoder.encode([clip])[0] for encoder in (here, there))
+    assert found.values.device.type == found.summary.device.type == "cpu"
+    torch.testing.assert_close(found.values, expected.values, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.summary, expected.summary, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(there.trace(clip).values, here.trace(clip).values, atol=1e-3, rtol=1e-3)
