@@ -105,7 +105,7 @@ def test_a_neutral_clip_is_taken_as_the_zero(task_file, run_here, clips, tmp_pat
 
 def test_training_and_testing_on_landmarks(task_file, run_here, clips, tmp_path):
     done = run_here(
-        "train", "--data", clips / "clips.csv", "--encoder", "landmarks", "--out", tmp_path / "run", "--set", "training.epochs=2"
+        "train", "--data", clips / "clips.csv", "--front-end", "landmarks", "--out", tmp_path / "run", "--set", "training.epochs=2"
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     scored = run_here(
