@@ -2,10 +2,10 @@
 
 from dferkit.datasets.assemble import Options
 from dferkit.datasets.findings import require_sound
-from dferkit.datasets.folder import choose_split, read_manifest
+from dferkit.datasets.folder import read_manifest
 from dferkit.datasets.groups import with_groups
 from dferkit.datasets.layouts import LAYOUTS, layout_name, read_release
-from dferkit.datasets.splits import check_disjoint
+from dferkit.datasets.protocol import check_disjoint, choose_split
 
 __all__ = [
     "LAYOUTS",

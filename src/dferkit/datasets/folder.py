@@ -235,10 +235,3 @@ def _record(row: dict[str, str], root: Path, labels: tuple[str, ...], where: str
         subject=row.get("subject") or None,
         attributes={name: value for name, value in row.items() if name not in _COLUMNS and value},
     )
-
-
-def choose_split(records: list[Record], split: str) -> list[Record]:
-    """Records of one split; all records when the manifest has no split column."""
-    if all(record.split is None for record in records):
-        return list(records)
-    return [record for record in records if record.split == split]

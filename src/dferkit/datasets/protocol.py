@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dferkit.errors import ConfigError, DataError
+from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.labels import nearest_name
 from dferkit.schema import Fold, Record, Release
 from dferkit.storage import natural_key
@@ -64,6 +64,30 @@ class FoldClips:
     val: tuple[str, ...]
     test: tuple[str, ...]
     val_kind: str = ""
+
+
+def choose_split(records: list[Record], split: str) -> list[Record]:
+    """Records of one split; all records when the manifest has no split column."""
+    if all(record.split is None for record in records):
+        return list(records)
+    return [record for record in records if record.split == split]
+
+
+def check_disjoint(records: list[Record]) -> None:
+    """Refuse a subject that appears in more than one split.
+
+    Raises:
+        ManifestError: A subject is in two splits; the message names up to five.
+    """
+    splits: dict[str, set[str]] = {}
+    for record in records:
+        if record.subject and record.split:
+            splits.setdefault(record.subject, set()).add(record.split)
+    shared = sorted(subject for subject, found in splits.items() if len(found) > 1)
+    if shared:
+        raise ManifestError(
+            f"{len(shared)} subjects are in more than one split, such as {', '.join(shared[:5])}; a person belongs to one split only"
+        )
 
 
 def choose_folds(release: Release, wanted: str) -> tuple[Fold, ...]:

@@ -85,6 +85,12 @@ class TokenDataset:
         return np.unique(self.clips, return_index=True)[1]
 
     @property
+    def class_shares(self) -> dict[str, float]:
+        """Share of each class among the clips."""
+        counts = np.bincount(self.target[self.first_rows], minlength=len(self.labels))
+        return {label: round(float(n / counts.sum()), 6) for label, n in zip(self.labels, counts, strict=True)}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of all that a training reads of the rows."""
         arrays = {"target": self.target.astype(np.int64), "clips": self.clips}

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
 from dferkit.encoders.front_end import FRONT_ENDS, front_end_of, joint_space_file
 from dferkit.encoders.open import open_visual_encoder
@@ -54,12 +52,6 @@ def check_tokens(checkpoint: Checkpoint, data: TokenDataset) -> None:
         raise CheckpointError(
             "the checkpoint was trained on another visual encoder's tokens; encode the clips with its own encoder"
         )
-
-
-def class_shares(data: TokenDataset) -> dict[str, float]:
-    """Share of each class among the clips."""
-    counts = np.bincount(data.target[data.first_rows], minlength=len(data.labels))
-    return {label: round(float(n / counts.sum()), 6) for label, n in zip(data.labels, counts, strict=True)}
 
 
 def about_checkpoint(

@@ -22,7 +22,7 @@ from dferkit.schema import ReportProgress
 from dferkit.storage import digest_json
 from dferkit.tokens.captioned import caption_other_clips, caption_training_clips, caption_unseen, fit_guide, with_texts
 from dferkit.tokens.dataset import TokenDataset
-from dferkit.training.about import about_checkpoint, check_tokens, class_shares
+from dferkit.training.about import about_checkpoint, check_tokens
 from dferkit.training.loop import train_steps
 from dferkit.training.phases import paragraphs_of, train_a3lign
 from dferkit.training.score import predict_logits
@@ -72,7 +72,7 @@ class Fitted:
             box=self.spec.box,
             **{
                 "encoder_digest": self.data.encoder_digest,
-                "prior": class_shares(self.data),
+                "prior": self.data.class_shares,
                 "seed": self.spec.seed,
                 "training": asdict(self.run.training),
                 **facts,
