@@ -10,8 +10,9 @@ NumPy on the data side, torch from the tokens on. All types are frozen: a step m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -424,6 +425,14 @@ class TokenShape:
     has_joint_space: bool = False
 
 
+def _moved(value: Any, device: torch.device | str) -> Any:
+    """The same value with its tensors, also those of values in it, on another device."""
+    found = {f.name: getattr(value, f.name) for f in fields(value)}
+    tensors = {name: part.to(device) for name, part in found.items() if isinstance(part, Tensor)}
+    values = {name: _moved(part, device) for name, part in found.items() if is_dataclass(part)}
+    return replace(value, **tensors, **values)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenBatch:
     """What a model reads at once; None for what the data does not hold.
@@ -451,10 +460,8 @@ class TokenBatch:
 
     def to(self, device: torch.device | str) -> TokenBatch:
         """The same batch on another device."""
-        if torch.device(device).type == "cpu":
-            return self
-        found = {f.name: getattr(self, f.name) for f in fields(self)}
-        return TokenBatch(**{name: None if v is None else v.to(device) for name, v in found.items()})
+        moved: TokenBatch = _moved(self, device)
+        return moved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -474,6 +481,11 @@ class ModelOutput:
     motion: Float[Tensor, "batch frames patches"] | None = None
     frame_attention: Float[Tensor, "batch frames"] | None = None
     contributions: Float[Tensor, "batch phrases visual classes"] | None = None
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same answer on another device."""
+        moved: Self = _moved(self, device)
+        return moved
 
     def among(self, classes: Int[Tensor, " shown"]) -> ModelOutput:
         """The answer as a choice among some classes."""

@@ -43,12 +43,45 @@ def test_what_is_said_of_wrong_landmarkers(run_here, clips, tmp_path, monkeypatc
     kind = run_here("predict", video, "--landmarker", "mediapipe")
     assert kind.returncode == 2
     assert "give auto, none, or a .task file" in kind.stderr
-    landmarks = run_here("predict", video, "--checkpoint", "box-landmarks")
-    assert landmarks.returncode == 2
-    assert "this model reads landmarks" in landmarks.stderr
+    for chosen in (("--checkpoint", "box-landmarks"), ("--front-end", "landmarks"), ("--front-end", "both")):
+        landmarks = run_here("predict", video, *chosen)
+        assert landmarks.returncode == 2
+        assert "no face landmarker" in landmarks.stderr
     zero = run_here("predict", video, "--neutral", video)
     assert zero.returncode == 2
     assert "this one reads pixels" in zero.stderr
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (("--front-end", "pixel"), "did you mean 'pixels'"),
+        (("--front-end", "both", "--checkpoint", "box-pixels"), "the checkpoint was trained on pixels"),
+        (("--front-end", "both", "--landmarker", "none"), "reads landmarks, but the landmarker is none"),
+        (("--front-end", "pixels", "--landmarker", "x.task"), "this model reads pixels"),
+        (("--device", "cuda:99"), "give auto or cpu"),
+        (("--device", "tpu"), "give auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_what_is_said_of_front_ends_and_devices_that_cannot_be(run_here, clips, monkeypatch, verb, chosen, sentence):
+    monkeypatch.delenv("DFERKIT_MODELS", raising=False)
+    done = run_here(verb, clips / "videos" / "clip00000.mp4", *chosen)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+
+
+def test_pixels_are_the_same_chosen_or_found(run_here, clips, tmp_path, monkeypatch):
+    monkeypatch.delenv("DFERKIT_MODELS", raising=False)
+    tables = []
+    for number, chosen in enumerate(
+        [(), ("--front-end", "auto"), ("--front-end", "pixels"), ("--checkpoint", "box-pixels", "--device", "cpu")]
+    ):
+        out = tmp_path / str(number)
+        done = run_here("predict", clips / "videos" / "clip00002.mp4", "--face", "haar", "--out", out, *chosen)
+        assert done.returncode == 0, done.stderr
+        tables.append((out / "predictions.csv").read_bytes())
+    assert len(set(tables)) == 1
 
 
 def test_a_file_that_is_no_landmarker(task_file, run_here, clips, tmp_path):
@@ -60,19 +93,24 @@ def test_a_file_that_is_no_landmarker(task_file, run_here, clips, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "front_end"),
-    [("box", "landmarks"), ("box-combined", "both"), ("box-pixels", "pixels")],
+    ("chosen", "front_end"),
+    [
+        (("--checkpoint", "box"), "landmarks"),
+        (("--checkpoint", "box-combined"), "both"),
+        (("--front-end", "both"), "both"),
+        (("--front-end", "pixels"), "pixels"),
+    ],
 )
-def test_every_front_end_answers_and_names_itself(task_file, run_here, clips, tmp_path, checkpoint, front_end):
+def test_every_front_end_answers_and_names_itself(task_file, run_here, clips, tmp_path, chosen, front_end):
     video = clips / "videos" / "clip00000.mp4"
-    done = run_here("predict", video, "--out", tmp_path, "--face", "haar", "--checkpoint", checkpoint, "--report")
+    done = run_here("predict", video, "--out", tmp_path, "--face", "haar", *chosen, "--report")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert table.loc[0, "front_end"] == front_end
     assert table[list(BASIC)].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-3)
     assert "UNCALIBRATED on real faces" in table.loc[0, "calibration"]
     alignments = pd.read_csv(tmp_path / "alignments.csv")
-    wanted = "crop fractions" if checkpoint == "box-pixels" else "landmarks"
+    wanted = "crop fractions" if front_end == "pixels" else "landmarks"
     assert set(alignments["region_source"]) == {wanted}
     assert np.allclose(alignments.groupby(["clip_id", "word_index"])["weight"].sum(), 1, atol=1e-6)
     assert (tmp_path / "report.html").stat().st_size > 10_000

@@ -16,6 +16,7 @@ from dferkit.cli.inputs import (
     UnitsOption,
     open_tools,
 )
+from dferkit.cli.options import DeviceOption, FrontEndOption
 from dferkit.cli.progress import plural
 
 _NAMED = 3
@@ -32,11 +33,13 @@ def explain(
     face: Annotated[
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",
+    front_end: FrontEndOption = None,
     landmarker: LandmarkerOption = "auto",
     neutral: NeutralOption = None,
     units: UnitsOption = None,
     guide: GuideOption = None,
     guide_labels: GuideLabelsOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Explain an answer: which words of the description were aligned with which moving parts of the face, and whether the answer depends on them.
 
@@ -53,7 +56,15 @@ def explain(
     started = time.monotonic()
     external = open_tools(units, guide, guide_labels, [str(video)])
     chosen = ReadingSettings(neutral=None if neutral is None else str(neutral))
-    with load(checkpoint, face=face, landmarker=landmarker, settings=chosen, external=external) as model:
+    with load(
+        checkpoint,
+        front_end=front_end,
+        face=face,
+        landmarker=landmarker,
+        device=device,
+        settings=chosen,
+        external=external,
+    ) as model:
         explained = model.explain(video, top_k=top, max_windows=windows)
     first = explained.result.predictions[0]
     if not explained.explanations:

@@ -61,17 +61,6 @@ def open_checkpoint(name: str, front_end: str | None = None, data: Path | None =
     Raises:
         CheckpointError: No such checkpoint, or a damaged one. ConfigError: A checkpoint with another front end.
     """
-    from dferkit.encoders.box import BOX_FOLDER
-    from dferkit.errors import ConfigError
-    from dferkit.models.checkpoint import load_checkpoint
-    from dferkit.models.shipped import NAMES, head_folder
+    from dferkit.pipeline.loading import open_checkpoint as find
 
-    if name == "box":
-        return load_checkpoint(head_folder(BOX_FOLDER, resolve_encoder(front_end, None, data)))
-    checkpoint = load_checkpoint(head_folder(BOX_FOLDER, NAMES[name]) if name in NAMES else Path(name))
-    own = checkpoint.about["front_end"]
-    if front_end not in (None, "auto", own):
-        raise ConfigError(
-            f"--front-end {front_end}: the checkpoint was trained on {own}; leave it out, or give another checkpoint"
-        )
-    return checkpoint
+    return find(name, front_end, has_landmarks=stored_landmarks(data))[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,9 +19,11 @@ from dferkit.cli.inputs import (
     expand_inputs,
     open_tools,
 )
+from dferkit.cli.options import DeviceOption, FrontEndOption
 from dferkit.cli.progress import Stages, note, plural
 
 if TYPE_CHECKING:
+    from dferkit.pipeline import Model, Results
     from dferkit.schema import Prediction
 
 
@@ -47,11 +49,13 @@ def predict(
     face: Annotated[
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",
+    front_end: FrontEndOption = None,
     landmarker: LandmarkerOption = "auto",
     neutral: NeutralOption = None,
     units: UnitsOption = None,
     guide: GuideOption = None,
     guide_labels: GuideLabelsOption = None,
+    device: DeviceOption = "auto",
     report: Annotated[bool, typer.Option("--report", help="Also write report.html, which shows faces.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no table on the screen; only what could not be read.")
@@ -65,7 +69,6 @@ def predict(
     from dferkit.pipeline import ReadingSettings, load
     from dferkit.readings import ClassTables
     from dferkit.recipes.prediction import predict_files
-    from dferkit.reports.notice import confidence_note
 
     if report and out is None:
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
@@ -81,7 +84,15 @@ def predict(
     external = open_tools(units, guide, guide_labels, videos)
     if people == "all" and (external.units is not None or isinstance(external.guide, ClassTables)):
         raise ConfigError("a table describes one person; use --people largest with --units and with a table as --guide")
-    model = load(checkpoint, face=face, landmarker=landmarker, settings=settings, external=external)
+    model = load(
+        checkpoint,
+        front_end=front_end,
+        face=face,
+        landmarker=landmarker,
+        device=device,
+        settings=settings,
+        external=external,
+    )
     started = time.monotonic()
     for sentence in empty:
         note(sentence)
@@ -97,35 +108,35 @@ def predict(
             command="dferkit predict",
             on_progress=lambda a, b: stages("videos", a, b),
         )
-    predictions = run.predictions
     if quiet:
-        for p in predictions:
+        for p in run.predictions:
             if p.status == "unreadable":
                 note(f"{p.input}: {p.message}")
     else:
-        _show(predictions, model.parts, confidence_note(model.provenance.calibration, model.provenance.trained_on))
-    unreadable = {p.input for p in predictions if p.status == "unreadable"}
-    counts = Counter(result.status for result in run.results)
-    summary = (
-        f"{plural(len(files), 'file')}: "
-        + ", ".join(f"{n} {status}" for status, n in counts.most_common())
-        + f" · {time.monotonic() - started:.0f} s"
-    )
-    if not quiet:
-        for part, source in model.external.names.items():
-            note(f"{part.replace('_', ' ')} {source}")
-        note(summary + (f" · {out}" if out else ""))
-    if all(p.status == "unreadable" for p in predictions):
+        _show(run.predictions)
+        _summarise(run, model, out, time.monotonic() - started)
+    if all(p.status == "unreadable" for p in run.predictions):
         raise typer.Exit(3)
-    raise typer.Exit(1 if unreadable or empty else 0)
+    raise typer.Exit(1 if empty or any(p.status == "unreadable" for p in run.predictions) else 0)
 
 
-def _show(predictions: Sequence[Prediction], parts: Mapping[str, str], confidence: str) -> None:
+def _summarise(run: Results, model: Model, out: Path | None, seconds: float) -> None:
+    """How faces were read, how far to trust the probabilities, and what became of the files."""
+    from dferkit.reports.notice import INTENDED_USE, confidence_note
+
+    confidence = confidence_note(model.provenance.calibration, model.provenance.trained_on)
+    parts, counts = model.parts, Counter(result.status for result in run.results)
+    note(f"Faces found by {parts['detector']}; front end: {parts['front_end']}. {confidence} {INTENDED_USE}")
+    for part, tool in model.external.names.items():
+        note(f"{part.replace('_', ' ')} {tool}")
+    statuses = ", ".join(f"{n} {status}" for status, n in counts.most_common())
+    note(f"{plural(counts.total(), 'file')}: {statuses} · {seconds:.0f} s" + (f" · {out}" if out else ""))
+
+
+def _show(predictions: Sequence[Prediction]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-    from dferkit.reports.notice import INTENDED_USE
 
     table = Table(box=None, pad_edge=False)
     for column in ("input", "time", "apparent expression", "status", "note"):
@@ -135,4 +146,3 @@ def _show(predictions: Sequence[Prediction], parts: Mapping[str, str], confidenc
         shown = f"{p.label} {p.confidence:.2f}" if p.label else "–"
         table.add_row(Text(p.input), span, shown, p.status, Text(p.message))
     Console().print(table)
-    note(f"Faces found by {parts['detector']}; front end: {parts['front_end']}. {confidence} {INTENDED_USE}")

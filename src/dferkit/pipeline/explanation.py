@@ -109,9 +109,9 @@ def _with_words(reading: Reading, aligned: _AlignedWords, keep: np.ndarray, targ
     pieces = torch.from_numpy(np.where(aligned.of_piece >= 0, keep[:, np.maximum(aligned.of_piece, 0)], True))
     head = reading.head
     with torch.inference_mode():
-        batch = head.batch([reading.visual], reading.text, reading.motion)
-        logits = head.checkpoint.model.scores_without_words(batch, target, pieces)
-    return head.checkpoint.probabilities(logits)[:, target]
+        batch = head.batch([reading.visual], reading.text, reading.motion).to(head.device)
+        logits = head.checkpoint.model.scores_without_words(batch, target, pieces.to(head.device))
+    return head.checkpoint.probabilities(logits.cpu())[:, target]
 
 
 def _attribution(reading: Reading, target: int, cells: tuple[int, ...]) -> np.ndarray:
@@ -125,9 +125,9 @@ def _attribution(reading: Reading, target: int, cells: tuple[int, ...]) -> np.nd
         )
 
         def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
-            model = reading.head.checkpoint.model
-            output = model(replace(known, visual=values, summary=summary))
-            return (output.logits / reading.head.checkpoint.temperature).log_softmax(-1)[0, target]
+            head = reading.head
+            output = head.checkpoint.model(replace(known, visual=values, summary=summary).to(head.device))
+            return (output.logits.cpu() / head.checkpoint.temperature).log_softmax(-1)[0, target]
 
         trace = reading.head.encoder.trace(reading.clip)
         return np.ones(cells) if trace is None else owed_to_cells(trace, score)

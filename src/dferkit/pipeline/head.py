@@ -30,15 +30,20 @@ from dferkit.tokens.batches import pad_texts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """A checkpoint with the encoder that its tokens come from."""
+    """A checkpoint with the encoder of its tokens.
+
+    Attributes:
+        device: Where the network runs; what goes in and comes out is on the CPU.
+    """
 
     checkpoint: Checkpoint
     encoder: VisualEncoder
+    device: str = "cpu"
 
     @property
     def front_end(self) -> str:
         """What it reads of a face, for tables."""
-        return str(self.checkpoint.about["front_end"]) or self.encoder.name
+        return str(self.checkpoint.about["front_end"])
 
     def can_read(self, clip: FaceClip) -> bool:
         """The clip has what the encoder needs."""
@@ -78,8 +83,8 @@ class Head:
     @torch.inference_mode()
     def forward(self, visuals: Sequence[VisualTokens], text: TextTokens, motion: torch.Tensor | None) -> ModelOutput:
         """The network on several versions of a clip."""
-        output: ModelOutput = self.checkpoint.model(self.batch(visuals, text, motion))
-        return output
+        output: ModelOutput = self.checkpoint.model(self.batch(visuals, text, motion).to(self.device))
+        return output.to("cpu")
 
     def probability(self, output: ModelOutput, target: int) -> np.ndarray:
         """Probability of one class in each version of a clip (versions,)."""

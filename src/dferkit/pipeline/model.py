@@ -44,10 +44,10 @@ class Model:
         self,
         checkpoint: Checkpoint,
         *,
-        box: Path | str = BOX_FOLDER,
         face: str = "auto",
         landmarker: FaceLandmarker | None = None,
         fallback: Checkpoint | None = None,
+        device: str = "cpu",
         settings: ReadingSettings | None = None,
         external: ExternalTools | None = None,
     ) -> None:
@@ -55,20 +55,20 @@ class Model:
 
         Args:
             face: Detector name or CSV of boxes. landmarker: For a checkpoint that reads landmarks.
-            fallback: A checkpoint that answers where the landmarker finds no face.
+            fallback: A checkpoint that answers where the landmarker finds no face. device: Of torch, where the networks run.
 
         Raises:
-            CheckpointError: A checkpoint was trained with another encoder or box. BackendError: It needs a landmarker, and there is none.
+            CheckpointError: A checkpoint was trained with another encoder or bundled model. BackendError: It needs a landmarker, and there is none.
         """
         self.checkpoint, self.labels, self.landmarker = checkpoint, checkpoint.labels, landmarker
         self.settings, self.external = settings or ReadingSettings(), external or ExternalTools()
-        encoder = BoxEncoder(box)
-        heads = tuple(_open_head(found, encoder, box) for found in (checkpoint, fallback) if found is not None)
+        pixels = BoxEncoder(BOX_FOLDER).to(device)
+        heads = tuple(_open_head(found, pixels, device) for found in (checkpoint, fallback) if found is not None)
         if heads[0].encoder.needs_landmarks and landmarker is None:
             raise BackendError(
                 "this model reads landmarks: give --landmarker FILE.task (dferkit models get face-landmarker), with the extra installed: pip install 'dferkit[landmarks]'"
             )
-        self.reader = Reader(heads=heads, box=encoder, text_encoder=TextEncoder(Path(box) / "text"))
+        self.reader = Reader(heads=heads, box=pixels, text_encoder=TextEncoder(BOX_FOLDER / "text", device=device))
         self._with_neutral: dict[str, Reader] = {}
         self.detector = build_detector(face)
         about = checkpoint.about
@@ -213,8 +213,8 @@ class Model:
         }
 
 
-def _open_head(checkpoint: Checkpoint, pixels: BoxEncoder, box: Path | str) -> Head:
-    name = str(checkpoint.about["encoder"])
-    encoder = open_visual_encoder(name, box=box)
+def _open_head(checkpoint: Checkpoint, pixels: BoxEncoder, device: str) -> Head:
+    encoder = open_visual_encoder(str(checkpoint.about["encoder"]), device=device)
     checkpoint.require({"encoder_digest": encoder.digest, "box_digest": pixels.digest})
-    return Head(checkpoint=checkpoint, encoder=encoder)
+    checkpoint.model.to(device)
+    return Head(checkpoint=checkpoint, encoder=encoder, device=device)
