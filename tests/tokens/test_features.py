@@ -6,6 +6,7 @@ One bad file stops nothing, and what is cached is what would be made again.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,12 @@ import torch
 from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BoxEncoder, save_box_net
 from dferkit.encoders.box_net import BoxNet
+from dferkit.encoders.open import BACKBONES
+from dferkit.encoders.protocols import EncoderReading
 from dferkit.errors import BackendError, ConfigError, DataError
 from dferkit.faces import build_detector
 from dferkit.motion import motion_weights, steady_faces
-from dferkit.schema import Record
+from dferkit.schema import FaceClip, Record
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
 from dferkit.tokens import features
 from dferkit.tokens.dataset import TokenDataset
@@ -74,6 +77,38 @@ def test_shapes_and_order(rendered: list[Record], config: TokenConfig, tmp_path:
     part = found.take([3, 0])
     assert part.records == (rendered[3], rendered[0])
     torch.testing.assert_close(part.visual[0], found.visual[3])
+
+
+class BackwardsEncoder(BoxEncoder):
+    """The video network with its action units in the reverse order, and one fewer."""
+
+    def __init__(self, folder: Path | str) -> None:
+        super().__init__(folder)
+        self.name, self.au_names = "backwards", self.net.config.au_names[:0:-1]
+
+    def read(self, clips: Sequence[FaceClip], *, batch_size: int = 16) -> list[EncoderReading]:
+        return [
+            replace(
+                reading,
+                action_units=replace(
+                    reading.action_units, names=self.au_names, intensity=reading.action_units.intensity[:, :0:-1].copy()
+                ),
+            )
+            for reading in super().read(clips, batch_size=batch_size)
+        ]
+
+
+def test_action_units_keep_the_names_of_the_encoder_that_measured_them(
+    rendered: list[Record], config: TokenConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "backwards", BackwardsEncoder)
+    own = extract_features(rendered[:2], tmp_path / "own", config, workers=1)
+    spec = replace(config, encoder=f"backwards:{config.box}")
+    other = extract_features(rendered[:2], tmp_path / "other", spec, workers=1)
+    assert (own.describer, other.describer) == ("box", "backwards")
+    assert len(other.au_names) == other.units.shape[2] == len(own.au_names) - 1
+    for column, name in enumerate(other.au_names):
+        np.testing.assert_array_equal(other.units[:, :, column], own.units[:, :, own.au_names.index(name)])
 
 
 def test_measured_motion_is_kept_beside_the_tokens(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
