@@ -18,9 +18,9 @@ import torch
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.faces import landmarker_file
 from dferkit.labels import BASIC
-from dferkit.pretraining.face_shards import FaceShard, read_shards
 from dferkit.pretraining.landmarks import LANDMARK_TRAINING, predict_shapes, pretrain_landmarks, shape_set
 from dferkit.pretraining.render import render_shards
+from dferkit.pretraining.rendered_faces import RenderedFaces, read_shards
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, fingerprint
 
@@ -31,7 +31,7 @@ def config(clips: int, seed: int, settings: str) -> BenchmarkConfig:
     return BenchmarkConfig(clips=clips, profile="varied", namespace="pretrain", seed=seed, settings=settings, size=SIZE)
 
 
-def score(logits: torch.Tensor, data: FaceShard) -> float:
+def score(logits: torch.Tensor, data: RenderedFaces) -> float:
     return float(uar(confusion_matrix(data.label, logits.numpy().argmax(1), len(BASIC))))
 
 

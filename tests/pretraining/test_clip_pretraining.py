@@ -15,7 +15,7 @@ from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.labels import BASIC
 from dferkit.pretraining.clip import ClipPretrainingConfig, _contrast, describe_frame, new_clip, pretrain_clip
-from dferkit.pretraining.face_shards import CROP_SIZE, FaceShard
+from dferkit.pretraining.rendered_faces import CROP_SIZE, RenderedFaces
 from dferkit.storage import read_json
 
 SHORT = ClipPretrainingConfig(
@@ -24,10 +24,10 @@ SHORT = ClipPretrainingConfig(
 
 
 @pytest.fixture(scope="module")
-def data() -> FaceShard:
+def data() -> RenderedFaces:
     rng, clips, frames = np.random.default_rng(0), 36, 6
     empty = np.zeros((clips, frames, 1), np.float32)
-    return FaceShard(
+    return RenderedFaces(
         crops=rng.integers(0, 255, (clips, frames, CROP_SIZE, CROP_SIZE, 3)).astype(np.uint8),
         au=rng.random((clips, frames, len(AU_NAMES))).astype(np.float16),
         label=np.arange(clips) % len(BASIC),
@@ -56,7 +56,7 @@ def test_frames_with_one_text_share_their_target() -> None:
     assert float(loss) == pytest.approx(2 / 3 * np.log(2), abs=1e-5)
 
 
-def test_an_interruption_changes_nothing_and_the_result_is_a_clip(data: FaceShard, tmp_path: Path) -> None:
+def test_an_interruption_changes_nothing_and_the_result_is_a_clip(data: RenderedFaces, tmp_path: Path) -> None:
     whole = pretrain_clip(data, tmp_path / "a", tmp_path / "work-a", SHORT)
 
     class StopError(Exception):
@@ -85,7 +85,7 @@ def test_an_interruption_changes_nothing_and_the_result_is_a_clip(data: FaceShar
 
 
 def test_the_contrastive_scale_stays_in_range_and_keeps_its_gradient(
-    data: FaceShard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: RenderedFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scale that starts above the limit of 100 is brought back to it, and the next step can move it."""
 

@@ -14,12 +14,12 @@ from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace
 from dferkit.models.joint_space import load_joint_space, save_joint_space
-from dferkit.pretraining.face_shards import read_shards
 from dferkit.pretraining.joint import (
     JointPretrainingConfig,
     pretrain_joint_space,
     where_words_belong,
 )
+from dferkit.pretraining.rendered_faces import read_shards
 from dferkit.pretraining.rendered_tokens import RenderedTokens
 from dferkit.schema import Caption, Phrase, TextTokens
 from dferkit.training.loop import TrainingConfig, train_steps
@@ -129,6 +129,12 @@ def test_words_learn_to_find_their_cells_on_clips_never_seen(mass: str) -> None:
     assert inside(model) > (0.7 if mass == "learned" else 0.075)
     if mass == "uniform":
         assert inside(model) > 1.5 * untrained
+
+
+def test_clips_whose_captions_describe_nothing_true_are_refused() -> None:
+    clips, captions = known_clips(4, 0)
+    with pytest.raises(DataError, match="no caption describes a movement that occurs"):
+        pretrain_joint_space(SMALL, replace(clips, true_units=np.zeros_like(clips.true_units)), captions)
 
 
 def test_only_the_joint_space_is_trained_and_the_same_seed_gives_the_same_bytes() -> None:

@@ -12,7 +12,6 @@ import torch
 from dferkit.encoders.face_shape import RIGID
 from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES
-from dferkit.pretraining.face_shards import PROFILES, FaceShard
 from dferkit.pretraining.landmarks import (
     LANDMARK_TRAINING,
     _Batches,
@@ -21,12 +20,13 @@ from dferkit.pretraining.landmarks import (
     pretrain_landmarks,
     shape_set,
 )
+from dferkit.pretraining.rendered_faces import PROFILES, RenderedFaces
 
 FRAMES, SHOWN = 8, 4
 SHORT = replace(LANDMARK_TRAINING, steps=160, cycles=((160, 3e-3),), batch=24, threads=1, save_every=80)
 
 
-def planted(clips: int, seed: int) -> FaceShard:
+def planted(clips: int, seed: int) -> RenderedFaces:
     """People of different shapes whose landmarks move with four action units; class = the unit that shows."""
     rng = np.random.default_rng(seed)
     head = np.random.default_rng(99).standard_normal((478, 3)) * (1.0, 1.2, 0.5)
@@ -43,7 +43,7 @@ def planted(clips: int, seed: int) -> FaceShard:
         np.stack([head + shapes[s] for s in subject])[:, None] + course[:, :, None, None] * movements[label][:, None]
     )
     landmarks = (landmarks + rng.standard_normal(landmarks.shape) * 0.005) * 60 + 100
-    return FaceShard(
+    return RenderedFaces(
         crops=np.zeros((clips, FRAMES, 2, 2, 3), np.uint8),
         au=au,
         label=label,
@@ -57,11 +57,11 @@ def planted(clips: int, seed: int) -> FaceShard:
 
 
 @pytest.fixture(scope="module")
-def data() -> FaceShard:
+def data() -> RenderedFaces:
     return planted(360, 0)
 
 
-def test_planted_movements_are_learned_for_unseen_people(data: FaceShard, tmp_path: Path) -> None:
+def test_planted_movements_are_learned_for_unseen_people(data: RenderedFaces, tmp_path: Path) -> None:
     net = pretrain_landmarks(data, tmp_path / "run", SHORT)
     shapes, rows = shape_set(planted(80, 5), net.template.numpy())
     output = predict_shapes(net, shapes, np.arange(len(rows)))
@@ -71,7 +71,7 @@ def test_planted_movements_are_learned_for_unseen_people(data: FaceShard, tmp_pa
     assert np.corrcoef(predicted, wanted)[0, 1] > 0.85
 
 
-def test_a_stopped_run_resumes_to_the_same_weights(data: FaceShard, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_weights(data: RenderedFaces, tmp_path: Path) -> None:
     data = data.take(np.arange(72))
     whole = pretrain_landmarks(data, tmp_path / "whole", replace(SHORT, steps=12, save_every=6))
 
@@ -90,12 +90,12 @@ def test_a_stopped_run_resumes_to_the_same_weights(data: FaceShard, tmp_path: Pa
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_batches_move_the_resting_face_and_keep_the_zero(data: FaceShard) -> None:
+def test_batches_move_the_resting_face_and_keep_the_zero(data: RenderedFaces) -> None:
     """Points and neutral face are moved alike, and truth is that of the chosen clips."""
     train, _ = data.split_subjects()
     net = new_network(data, train)
     shapes, rows = shape_set(data, net.template.numpy())
-    assert len(rows) == len(data.label)
+    assert len(rows) == len(data)
     batches = _Batches(data, shapes, train, SHORT, net.template.numpy())
     first, again, other = batches.make(3), batches.make(3), batches.make(4)
     for a, b in zip(first.inputs, again.inputs, strict=True):
@@ -109,14 +109,14 @@ def test_batches_move_the_resting_face_and_keep_the_zero(data: FaceShard) -> Non
     assert spread > 0.015, "people differ by more than the rest of the noise"
 
 
-def test_clips_without_landmarks_are_left_out(data: FaceShard) -> None:
+def test_clips_without_landmarks_are_left_out(data: RenderedFaces) -> None:
     blind = replace(
-        data, landmarks=np.where(np.arange(len(data.label))[:, None, None, None] % 5 == 0, np.nan, data.landmarks)
+        data, landmarks=np.where(np.arange(len(data))[:, None, None, None] % 5 == 0, np.nan, data.landmarks)
     )
     train, _ = data.split_subjects()
     _, rows = shape_set(blind, new_network(data, train).template.numpy())
     assert (rows % 5 != 0).all()
-    assert len(rows) == len(data.label) - -(-len(data.label) // 5)
+    assert len(rows) == len(data) - -(-len(data) // 5)
 
 
 @pytest.mark.parametrize(

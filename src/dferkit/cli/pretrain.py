@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.options import DeviceOption
 from dferkit.cli.progress import Stages
 
 
@@ -59,22 +60,24 @@ def pretrain(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes and threads; all cores by default.")
     ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train the bundled model again, or a small CLIP: render faces, train every part, measure it and write its card.
 
     The bundled model takes about four hours on two cores and 8 GB of disk, the CLIP about an hour and 4 GB. After an interruption the same
     command resumes.
     """
+    from dferkit.devices import choose_device
     from dferkit.errors import ConfigError
 
     if what is What.BOX:
-        _pretrain_box(out, seed, steps, start, landmarker, workers)
+        _pretrain_box(out, seed, steps, start, landmarker, workers, choose_device(device))
         return
     if start is not Start.NONE:
         raise ConfigError("--start goes with --what box only; the small CLIP starts from the convolutions of the box")
     if landmarker != "auto":
         raise ConfigError("--landmarker goes with --what box only; the small CLIP reads no landmarks")
-    _pretrain_clip(out, seed, steps, workers)
+    _pretrain_clip(out, seed, steps, workers, choose_device(device))
 
 
 def _pretrain_box(out: Path, seed: int, steps: int | None, start: Start, landmarker: str, workers: int | None) -> None:
@@ -84,17 +87,17 @@ def _pretrain_box(out: Path, seed: int, steps: int | None, start: Start, landmar
 
     config = PretrainConfig(seed=seed, visual_steps=steps or DEFAULT_STEPS[start.value], start=start.value)
     with Stages() as report:
-        box = run(out, config, landmarker=landmarker_file(landmarker), workers=workers, on_progress=report)
+        box = run(out, config, landmarker=landmarker_file(landmarker), workers=workers, device=device, on_progress=report)
     typer.echo(f"the model is in {box}; its scores are in {box / 'CARD.md'}")
 
 
-def _pretrain_clip(out: Path, seed: int, steps: int | None, workers: int | None) -> None:
+def _pretrain_clip(out: Path, seed: int, steps: int | None, workers: int | None, device: str) -> None:
     from dferkit.pretraining.clip import ClipPretrainingConfig
     from dferkit.recipes.pretrain import PretrainConfig, pretrain_small_clip
 
     default = ClipPretrainingConfig()
     clip = replace(default, seed=seed, steps=steps or default.steps, threads=workers or os.cpu_count() or 1)
     with Stages() as report:
-        folder, figures = pretrain_small_clip(out, PretrainConfig(seed=seed), clip, workers=workers, on_progress=report)
+        folder, figures = pretrain_small_clip(out, PretrainConfig(seed=seed), clip, workers=workers, device=device, on_progress=report)
     scores = ", ".join(f"{name.removeprefix('probe_')} {value:.3f}" for name, value in figures.items())
     typer.echo(f"the small CLIP is in {folder}; UAR of a linear probe on its frame features: {scores}")

@@ -21,6 +21,7 @@ from dferkit.evaluation.metrics import (
     negative_log_likelihood,
 )
 from dferkit.evaluation.summary import NUM_BINS
+from dferkit.readings.scores import softmax
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
 _MOST_STEPS, _TOLERANCE = 200, 1e-13
@@ -50,9 +51,7 @@ def at_temperature(
     logits: Float[np.ndarray, "*rest classes"], temperature: float
 ) -> Float64[np.ndarray, "*rest classes"]:
     """Probabilities: softmax of logits / temperature over the last axis, as ``Checkpoint.probabilities`` gives them."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
+    return softmax(np.asarray(logits, dtype=np.float64) / temperature)
 
 
 def fit_temperature(logits: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]) -> Temperature:

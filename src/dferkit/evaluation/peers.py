@@ -18,6 +18,7 @@ import numpy as np
 from dferkit.errors import ConfigError, ManifestError
 from dferkit.evaluation.prediction_file import LEAKY_MARK, PredictionFile
 from dferkit.labels import CLASS_ORDERS, MAFW_COMPOUND, class_order, parse_label
+from dferkit.readings.scores import softmax
 from dferkit.storage import unguard_cell
 
 CLIP_COLUMNS = ("clip_id", "clip", "id", "video_id", "video", "video_name", "name", "path", "filename", "file", "input")
@@ -327,8 +328,7 @@ def _probabilities(
         raise ManifestError(
             f"{name}: values from 0 to 1 that do not sum to 1 are neither probabilities nor logits; write probabilities of all classes, or logits"
         )
-    exponents = np.exp(values - values.max(1, keepdims=True))
-    return exponents / exponents.sum(1, keepdims=True), ("values are logits and were softmaxed",)
+    return softmax(values), ("values are logits and were softmaxed",)
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -27,7 +27,6 @@ from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.facs import AU_NAMES, load_facs
 from dferkit.labels import BASIC
 from dferkit.models.coarse import fit_coarse, unit_statistics
-from dferkit.pretraining.face_shards import NETWORK_SIZE, PROFILES, FaceShard
 from dferkit.pretraining.loop import (
     Progress,
     Resumable,
@@ -38,6 +37,7 @@ from dferkit.pretraining.loop import (
     minimise,
     seed_step,
 )
+from dferkit.pretraining.rendered_faces import NETWORK_SIZE, PROFILES, RenderedFaces
 from dferkit.pretraining.video import augment, network_input
 from dferkit.storage import digest_arrays, read_json, write_json
 from dferkit.training.loop import rate_of_cycle
@@ -133,7 +133,7 @@ def new_clip(config: ClipPretrainingConfig, folder: Path) -> Any:
 
 
 def pretrain_clip(
-    data: FaceShard,
+    data: RenderedFaces,
     folder: Path,
     work: Path,
     config: ClipPretrainingConfig | None = None,
@@ -191,7 +191,7 @@ def _limit_scale(clip: Any) -> None:
 
 
 def _frames(
-    data: FaceShard, chosen: np.ndarray, config: ClipPretrainingConfig, rng: np.random.Generator
+    data: RenderedFaces, chosen: np.ndarray, config: ClipPretrainingConfig, rng: np.random.Generator
 ) -> tuple[Float[Tensor, "clips frames 3 size size"], Float[Tensor, "clips frames aus"]]:
     """Some frames of some clips, augmented alike within a clip, in [-0.5, 0.5]."""
     videos, units = [], []
@@ -249,7 +249,7 @@ def _contrast(images: Tensor, words: Tensor, texts: list[str], scale: Tensor) ->
     return -0.5 * ((share * logits.log_softmax(1)).sum(1).mean() + (share * logits.T.log_softmax(1)).sum(1).mean())
 
 
-def probe(clip: Any, data: FaceShard, train: np.ndarray, held: np.ndarray) -> dict[str, float]:
+def probe(clip: Any, data: RenderedFaces, train: np.ndarray, held: np.ndarray) -> dict[str, float]:
     """UAR of a linear model on mean, maximum, minimum and spread over time of the frame features, minus the clip's own mean."""
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dferkit.errors import DataError
 from dferkit.evaluation.claims import SHOWN
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace, GraceConfig
@@ -61,6 +62,9 @@ def pretrain_joint_space(
 
     Returns:
         The model, on the CPU; only ``model.space`` was trained.
+
+    Raises:
+        DataError: No caption describes a movement that occurs.
     """
     config = config or JointPretrainingConfig()
     torch.manual_seed(config.seed)
@@ -72,6 +76,8 @@ def pretrain_joint_space(
         )
     ]
     usable = np.array([i for i, target in enumerate(targets) if bool(target.any())])
+    if not len(usable):
+        raise DataError("no caption describes a movement that occurs in its clip; train the networks for more steps")
     steps = max(len(usable) // config.batch, 1)
 
     def loss(step: int) -> Tensor:

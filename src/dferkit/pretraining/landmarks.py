@@ -13,7 +13,6 @@ from torch import Tensor
 from dferkit.encoders.box_net import BoxOutput
 from dferkit.encoders.face_shape import fit_template, head_shape, members, mirror_order
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
-from dferkit.pretraining.face_shards import FaceShard
 from dferkit.pretraining.loop import Progress
 from dferkit.pretraining.network import (
     NetworkBatch,
@@ -24,6 +23,7 @@ from dferkit.pretraining.network import (
     score_network,
     train_network,
 )
+from dferkit.pretraining.rendered_faces import RenderedFaces
 
 LANDMARK_TRAINING = NetworkTrainingConfig(
     steps=3000, cycles=((3000, 2e-3),), batch=64, weight_decay=0.2, use_bfloat16=False, average_decay=0.995
@@ -52,7 +52,7 @@ class ShapeSet:
     rest: np.ndarray
 
 
-def shape_set(data: FaceShard, template: np.ndarray) -> tuple[ShapeSet, np.ndarray]:
+def shape_set(data: RenderedFaces, template: np.ndarray) -> tuple[ShapeSet, np.ndarray]:
     """Clips with landmarks in head coordinates, and their numbers."""
     measured = np.flatnonzero(np.isfinite(data.landmarks[..., 0, 0]).any(1))
     points = np.empty((len(measured), *data.landmarks.shape[1:]), np.float32)
@@ -67,7 +67,7 @@ def shape_set(data: FaceShard, template: np.ndarray) -> tuple[ShapeSet, np.ndarr
     return ShapeSet(points=points, turn=turn, rest=rest), measured
 
 
-def new_network(data: FaceShard, train: np.ndarray) -> LandmarkNet:
+def new_network(data: RenderedFaces, train: np.ndarray) -> LandmarkNet:
     """An untrained network with the template and the spreads of the training faces."""
     some = train[:: max(len(train) // 2000, 1)]
     template = fit_template(data.landmarks[some, ::5].reshape(-1, *data.landmarks.shape[2:]))
@@ -113,7 +113,7 @@ def predict_shapes(net: LandmarkNet, shapes: ShapeSet, clips: np.ndarray, *, bat
 
 
 def pretrain_landmarks(
-    data: FaceShard,
+    data: RenderedFaces,
     folder: Path | str,
     config: NetworkTrainingConfig = LANDMARK_TRAINING,
     *,
@@ -145,7 +145,7 @@ class _Batches:
 
     def __init__(
         self,
-        data: FaceShard,
+        data: RenderedFaces,
         shapes: ShapeSet,
         train: np.ndarray,
         config: NetworkTrainingConfig,

@@ -15,7 +15,7 @@ from dferkit.evaluation.metrics import evaluate_predictions, expected_calibratio
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import CoarseClassifier, fit_coarse, unit_statistics
-from dferkit.pretraining.face_shards import PROFILES, FaceShard
+from dferkit.pretraining.rendered_faces import PROFILES, RenderedFaces
 from dferkit.pretraining.rendered_tokens import RenderedTokens
 from dferkit.synthetic.benchmark import BenchmarkConfig, draw_clip, plan_clips
 from dferkit.synthetic.identity import SKIN_TONES
@@ -36,7 +36,7 @@ def answer_clips(head: Checkpoint, clips: RenderedTokens, text_encoder: TextEnco
 
 
 def measure_answers(
-    faces: Mapping[str, FaceShard], answers: Mapping[str, Answers], is_test: Bool[np.ndarray, " held"]
+    faces: Mapping[str, RenderedFaces], answers: Mapping[str, Answers], is_test: Bool[np.ndarray, " held"]
 ) -> dict[str, Any]:
     """Scores on the benchmark's two profiles, on held-back looks, and there by rendered skin tone.
 
@@ -58,7 +58,7 @@ def measure_answers(
     return result
 
 
-def _scores(data: FaceShard, answers: Answers) -> dict[str, Any]:
+def _scores(data: RenderedFaces, answers: Answers) -> dict[str, Any]:
     """``data``: Clips of one profile."""
     scores = evaluate_predictions(BASIC, data.label, answers, subjects=data.subject.astype(str))
     ceiling = _ceiling(PROFILES[data.profile[0]]).probabilities(unit_statistics(data.au.astype(float)))
@@ -86,11 +86,11 @@ def _ceiling(profile: str) -> CoarseClassifier:
 
 
 def au_correlation(clips: RenderedTokens) -> dict[str, float]:
-    """Correlation of predicted and true intensity, over all frames, for each action unit that occurs."""
+    """Correlation of predicted and true intensity, over all frames, for each action unit that occurs; 0 for one whose prediction is constant."""
     predicted = clips.data.units.reshape(-1, clips.data.units.shape[-1])
     truth = clips.true_units.reshape(predicted.shape)
     return {
-        name: float(np.corrcoef(truth[:, i], predicted[:, i])[0, 1])
+        name: float(np.corrcoef(truth[:, i], predicted[:, i])[0, 1]) if np.ptp(predicted[:, i]) else 0.0
         for i, name in enumerate(clips.data.au_names)
         if truth[:, i].std() > 0.02
     }

@@ -18,7 +18,6 @@ from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import confusion_matrix, uar
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
-from dferkit.pretraining.face_shards import PROFILES, FaceShard
 from dferkit.pretraining.loop import (
     Progress,
     Resumable,
@@ -29,6 +28,7 @@ from dferkit.pretraining.loop import (
     minimise,
     seed_step,
 )
+from dferkit.pretraining.rendered_faces import PROFILES, RenderedFaces
 from dferkit.training.loop import rate_of_cycle
 
 _REPORT_EVERY = 20
@@ -130,7 +130,7 @@ def join_outputs(parts: Sequence[BoxOutput]) -> BoxOutput:
     )
 
 
-def score_network(output: BoxOutput, data: FaceShard) -> dict[str, float]:
+def score_network(output: BoxOutput, data: RenderedFaces) -> dict[str, float]:
     """UAR by profile, and the mean correlation of the action units that occur."""
     truth = data.au.astype(np.float32).reshape(-1, len(AU_NAMES))
     predicted = output.action_units.numpy().reshape(-1, len(AU_NAMES))

@@ -14,7 +14,7 @@ from dferkit.faces import FaceLandmarker, HaarDetector, measure_geometry, track_
 from dferkit.faces.landmarks import NUM_POINTS
 from dferkit.labels import BASIC
 from dferkit.parallel import run_parallel
-from dferkit.pretraining.face_shards import CROP_SIZE, PROFILES, WIDE_MARGIN, shard_name
+from dferkit.pretraining.rendered_faces import CROP_SIZE, PROFILES, WIDE_MARGIN, shard_name
 from dferkit.schema import DecodeReport, FaceTrack, Frames
 from dferkit.storage import atomic_path
 from dferkit.synthetic.benchmark import (

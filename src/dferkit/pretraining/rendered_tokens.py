@@ -18,9 +18,9 @@ from dferkit.encoders.face_shape import outlines
 from dferkit.encoders.landmarks import DRAWN_GRID, LandmarkEncoder, points_on_crop
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
-from dferkit.pretraining.face_shards import FaceShard
 from dferkit.pretraining.landmarks import predict_shapes, shape_set
 from dferkit.pretraining.network import join_outputs
+from dferkit.pretraining.rendered_faces import RenderedFaces
 from dferkit.pretraining.video import predict_clips
 from dferkit.schema import Record
 from dferkit.tokens.dataset import TokenDataset
@@ -56,7 +56,7 @@ class RenderedTokens:
 
 
 def encode_front_ends(
-    data: FaceShard, box: Path, *, fit_mixture: bool = False, device: str = "cpu"
+    data: RenderedFaces, box: Path, *, fit_mixture: bool = False, device: str = "cpu"
 ) -> dict[str, RenderedTokens]:
     """Tokens of every front end, by encoder name.
 
@@ -72,15 +72,15 @@ def encode_front_ends(
     return {"box": pixels, "landmarks": landmarks, "box+landmarks": combine(pixels, landmarks, CombinedEncoder(box))}
 
 
-def encode_pixels(data: FaceShard, box: BoxEncoder, *, device: str = "cpu") -> RenderedTokens:
+def encode_pixels(data: RenderedFaces, box: BoxEncoder, *, device: str = "cpu") -> RenderedTokens:
     """The tokens and action units that ``BoxEncoder.read`` gives for the crops in use."""
     net = box.net.to(device)
-    parts = [predict_clips(net, data.crops[i : i + _AT_ONCE]) for i in range(0, len(data.label), _AT_ONCE)]
+    parts = [predict_clips(net, data.crops[i : i + _AT_ONCE]) for i in range(0, len(data), _AT_ONCE)]
     heat = data.heat.reshape(*data.heat.shape[:2], -1).astype(np.float32)
-    return _rendered_tokens(data, np.arange(len(data.label)), join_outputs(parts), heat, box)
+    return _rendered_tokens(data, np.arange(len(data)), join_outputs(parts), heat, box)
 
 
-def encode_landmarks(data: FaceShard, encoder: LandmarkEncoder, *, device: str = "cpu") -> RenderedTokens:
+def encode_landmarks(data: RenderedFaces, encoder: LandmarkEncoder, *, device: str = "cpu") -> RenderedTokens:
     """The tokens and action units that ``LandmarkEncoder.read`` gives, for the clips in which the landmarker found a face."""
     shapes, rows = shape_set(data, encoder.template)
     output = predict_shapes(encoder.net.to(device), shapes, np.arange(len(rows)))
@@ -107,7 +107,7 @@ def combine(pixels: RenderedTokens, landmarks: RenderedTokens, encoder: Combined
 
 
 def _rendered_tokens(
-    data: FaceShard,
+    data: RenderedFaces,
     rows: Int[np.ndarray, " clips"],
     output: BoxOutput,
     heat: Float[np.ndarray, "clips aus patches"],
@@ -126,8 +126,8 @@ def _rendered_tokens(
         visual=_per_step(output.tokens),
         summary=_per_step(output.hidden),
         units=output.action_units.clamp(0, 1).numpy().astype(np.float32),
-        timestamps=np.tile(np.arange(data.au.shape[1]) / _FPS, (len(data.label), 1)),
-        view=np.zeros(len(data.label), np.int64),
+        timestamps=np.tile(np.arange(data.au.shape[1]) / _FPS, (len(data), 1)),
+        view=np.zeros(len(data), np.int64),
         au_names=AU_NAMES,
         grid=encoder.grid,
         areas=encoder.areas,
@@ -142,10 +142,10 @@ def _per_step(values: Tensor) -> Tensor:
     return reduce(values, "b (t k) ... -> b t ...", "mean", k=TUBELET).half()
 
 
-def _area_heat(data: FaceShard, encoder: LandmarkEncoder) -> Float[np.ndarray, "clips aus areas"]:
+def _area_heat(data: RenderedFaces, encoder: LandmarkEncoder) -> Float[np.ndarray, "clips aus areas"]:
     """How far each action unit moves the cells under each area; the largest is 1."""
-    heat = np.empty((len(data.label), data.heat.shape[1], len(encoder.areas)), np.float32)
-    for i in range(len(data.label)):
+    heat = np.empty((len(data), data.heat.shape[1], len(encoder.areas)), np.float32)
+    for i in range(len(data)):
         places = points_on_crop(data.landmarks[i], data.boxes[i])[::5]
         covered = outlines(places, encoder.net.config.members, DRAWN_GRID).mean(0)
         heat[i] = data.heat[i].reshape(data.heat.shape[1], -1).astype(np.float32) @ covered.T

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from dferkit.encoders.box_net import BoxNet, BoxOutput
-from dferkit.pretraining.face_shards import CROP_SIZE, NETWORK_SIZE, USED_SIZE, FaceShard
 from dferkit.pretraining.loop import Progress
 from dferkit.pretraining.network import (
     NetworkBatch,
@@ -22,6 +21,7 @@ from dferkit.pretraining.network import (
     score_network,
     train_network,
 )
+from dferkit.pretraining.rendered_faces import CROP_SIZE, NETWORK_SIZE, USED_SIZE, RenderedFaces
 
 VISUAL_TRAINING = NetworkTrainingConfig(
     steps=13700,
@@ -105,7 +105,7 @@ def predict_clips(net: BoxNet, crops: np.ndarray, *, batch: int = 32) -> BoxOutp
 
 
 def pretrain_visual(
-    data: FaceShard,
+    data: RenderedFaces,
     folder: Path | str,
     config: NetworkTrainingConfig = VISUAL_TRAINING,
     *,
@@ -132,7 +132,7 @@ def pretrain_visual(
     return train_network(task, folder, config, device=device, on_progress=on_progress)
 
 
-def _batch(data: FaceShard, train: np.ndarray, config: NetworkTrainingConfig, step: int) -> NetworkBatch:
+def _batch(data: RenderedFaces, train: np.ndarray, config: NetworkTrainingConfig, step: int) -> NetworkBatch:
     """Clips of one step, with augmentations fixed by (seed, step)."""
     if step < config.easy_steps:
         train = train[data.of_profile("posed")[train]]

@@ -53,7 +53,7 @@ def as_probabilities(
     return out, _SAID[kind]
 
 
-def softmax(values: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
-    """Soft-max of each row."""
-    exponentials = np.exp(values - values.max(1, keepdims=True))
-    return exponentials / exponentials.sum(1, keepdims=True)
+def softmax(values: Float[np.ndarray, "*rest classes"]) -> Float[np.ndarray, "*rest classes"]:
+    """Softmax over the last axis."""
+    exponentials = np.exp(values - values.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)

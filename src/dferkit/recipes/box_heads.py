@@ -14,9 +14,9 @@ from dferkit.encoders.text import TextEncoder
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import save_checkpoint
 from dferkit.models.shipped import HEADS, head_folder
-from dferkit.pretraining.face_shards import FaceShard
 from dferkit.pretraining.heads import HeadConfig, train_head
 from dferkit.pretraining.measure import Answers, answer_clips, au_correlation, localise, measure_answers
+from dferkit.pretraining.rendered_faces import RenderedFaces
 from dferkit.pretraining.rendered_tokens import RenderedTokens, encode_front_ends
 from dferkit.reports.card import write_card
 from dferkit.reports.gallery import write_gallery
@@ -38,13 +38,13 @@ class HeadFaces:
         measure, measure_large: For measuring; the same clips in frames of two sizes.
     """
 
-    train: FaceShard
-    held: FaceShard
-    measure: FaceShard
-    measure_large: FaceShard
+    train: RenderedFaces
+    held: RenderedFaces
+    measure: RenderedFaces
+    measure_large: RenderedFaces
 
     @property
-    def unseen(self) -> dict[str, FaceShard]:
+    def unseen(self) -> dict[str, RenderedFaces]:
         """Clips that no part is trained on."""
         return {"held": self.held, "measure": self.measure, "measure_large": self.measure_large}
 
@@ -93,7 +93,7 @@ def build_heads(
                     "threshold_in_doubt": head.about["abstain_below_in_doubt"],
                     "coverage": head.about["answered_share"],
                 },
-                "no_landmarks": 1 - len(held.rows) / len(faces.held.label),
+                "no_landmarks": 1 - len(held.rows) / len(faces.held),
             }
     for name in ("box", "landmarks"):
         _draw_failures(work, faces, answers[name]["held"], front_end_of(name))
@@ -129,10 +129,10 @@ def _write_cards(box: Path, work: Path, front_ends: dict[str, Any], faces: HeadF
             "generator": fingerprint(),
             "seed": seed,
             "clips": {
-                "heads": len(faces.train.label),
+                "heads": len(faces.train),
                 "calibration": int(faces.is_calibration.sum()),
                 "held": int((~faces.is_calibration).sum()),
-                "measure": len(faces.measure.label),
+                "measure": len(faces.measure),
             },
         },
     )

@@ -11,12 +11,12 @@ from dferkit.encoders.landmarks import WEIGHTS as LANDMARK_WEIGHTS
 from dferkit.encoders.landmarks import save_landmark_net
 from dferkit.errors import ConfigError
 from dferkit.pretraining.clip import ClipPretrainingConfig, pretrain_clip
-from dferkit.pretraining.face_shards import FaceShard, read_shards
 from dferkit.pretraining.heads import HeadConfig
 from dferkit.pretraining.landmarks import LANDMARK_TRAINING, pretrain_landmarks
 from dferkit.pretraining.loop import Progress, check_counts, check_range
 from dferkit.pretraining.network import NetworkTrainingConfig
 from dferkit.pretraining.render import render_shards
+from dferkit.pretraining.rendered_faces import RenderedFaces, read_shards
 from dferkit.pretraining.text import TextPretrainingConfig, pretrain_text_encoder
 from dferkit.pretraining.video import FINE_TUNING, VISUAL_TRAINING, pretrain_visual
 from dferkit.recipes.box_heads import HeadFaces, build_heads
@@ -134,7 +134,7 @@ def pretrain(
     report = on_progress or _ignore
     work, box = out / "work", out / "box"
 
-    def rendered(name: str) -> FaceShard:
+    def rendered(name: str) -> RenderedFaces:
         progress = _stage(report, f"faces, {name}")
         paths = render_shards(
             work / name,
@@ -207,7 +207,7 @@ def _stage(report: ReportProgress, stage: str) -> Progress:
 
 
 def _train_networks(
-    data: FaceShard, out: Path, config: PretrainConfig, workers: int, device: str, report: ReportProgress
+    data: RenderedFaces, out: Path, config: PretrainConfig, workers: int, device: str, report: ReportProgress
 ) -> None:
     work, box = out / "work", out / "box"
     visual = VISUAL_TRAINING if config.start == "none" else FINE_TUNING
@@ -218,14 +218,14 @@ def _train_networks(
             data, work / "landmarks", landmarks, device=device, on_progress=_stage(report, "landmark network")
         )
         save_landmark_net(net, box)
-        _record(work, "landmarks", landmarks, len(data.label))
+        _record(work, "landmarks", landmarks, len(data))
     if not (box / WEIGHTS).is_file():
         start = BoxEncoder(BOX_FOLDER).net if config.start == "box" else None
         video = pretrain_visual(
             data, work / "visual", visual, start=start, device=device, on_progress=_stage(report, "video network")
         )
         save_box_net(video, box)
-        _record(work, "visual", visual, len(data.label), start=config.start)
+        _record(work, "visual", visual, len(data), start=config.start)
 
 
 def _record(work: Path, name: str, config: NetworkTrainingConfig, clips: int, **more: str) -> None:

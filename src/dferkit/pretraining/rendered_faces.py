@@ -24,7 +24,7 @@ _PEOPLE_PER_PART = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FaceShard:
+class RenderedFaces:
     """Training clips of one shard or of several.
 
     Attributes:
@@ -46,9 +46,12 @@ class FaceShard:
     landmarks: np.ndarray
     boxes: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> FaceShard:
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, chosen: np.ndarray) -> RenderedFaces:
         """Some clips."""
-        return FaceShard(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+        return RenderedFaces(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
     def of_profile(self, name: str) -> Bool[np.ndarray, " clips"]:
         """True for the clips of one profile."""
@@ -60,13 +63,13 @@ class FaceShard:
         return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def read_shards(paths: Sequence[Path]) -> FaceShard:
+def read_shards(paths: Sequence[Path]) -> RenderedFaces:
     """Read all shards as one into memory (about 420 kB a clip).
 
     Raises:
         DataError: A shard was written by another version.
     """
-    wanted = {field.name for field in fields(FaceShard)}
+    wanted = {field.name for field in fields(RenderedFaces)}
     columns: dict[str, list[np.ndarray]] = {}
     for path in paths:
         with safe_open(path, framework="numpy") as handle:
@@ -77,7 +80,7 @@ def read_shards(paths: Sequence[Path]) -> FaceShard:
             for key in sorted(wanted):
                 value = handle.get_tensor(key)
                 columns.setdefault(key, []).append(value + _first_subject(path) if key == "subject" else value)
-    return FaceShard(**{key: np.concatenate(value) for key, value in columns.items()})
+    return RenderedFaces(**{key: np.concatenate(value) for key, value in columns.items()})
 
 
 def shard_name(part: int, number: int, *, has_landmarks: bool) -> str:
