@@ -1,4 +1,4 @@
-"""What caching is worth in the training of A³lign-DFER: seconds per step of BAP, with cached features and without.
+"""Speed of training A³lign-DFER with cached features and without: seconds per step of BAP.
 
     python benchmarks/a3lign.py --clip runs/clip/clip
 

@@ -1,9 +1,10 @@
-"""The papers' claims on the box's shipped heads, on rendered clips with known truth, for every front end.
+"""The papers' claims measured on the shipped heads, for every front end, on rendered clips with known truth.
 
     python benchmarks/claims.py --landmarker face_landmarker.task --work runs/claims
 
-Do motion weights follow expression rather than nuisance? Does a phrase's transport mass lie where its action unit moves the face? Does taking away
-what was named lower the answer more than taking away anything else: where the words went alone, and the evidence that reports show?
+Do motion weights follow expression rather than nuisance? Does a phrase's transport mass lie where its action unit moves the face? Does the
+probability of the answer fall further when the named cells are removed than when others are? The cells are named by the transport of the words, and
+by the evidence that reports show.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def evidence(reading: Reading, truth: Truth, frame_size: tuple[int, int]) -> Cli
 
 
 def test_deletion(answer: Answer) -> Tested:
-    """Deletion ranked by the evidence of a report, and by the transport of the words that speak for the answer alone."""
+    """Deletion ranked by the evidence of a report, and by the transport alone of the words that raise the answer's score."""
     shown = explain_answer(answer)
     assert shown.deletion is not None
     assert answer.reading is not None

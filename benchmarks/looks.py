@@ -1,8 +1,9 @@
-"""Trained on one half of the generator's looks, tested on the other: what a network has learned of the looks instead of the face.
+"""Train the landmark network on one half of the generator's looks and test it on both halves: does it depend on the looks?
 
     python benchmarks/looks.py --landmarker face_landmarker.task --work runs/looks
 
-Every look (skin, light, camera, shape of the face, …) is in the lower half of its range in training, and in the upper half in the second test.
+Every look (skin, light, camera, shape of the face, …) is in the lower half of its range in training and in the first test, and in the upper half in
+the second test.
 """
 
 from __future__ import annotations

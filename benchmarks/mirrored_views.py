@@ -1,4 +1,4 @@
-"""What mirrored views of every clip are worth: ``bench`` on a store with and without ``--flip``, over several seeds.
+"""Scores with and without mirrored views of every clip: ``bench`` on a store with and without ``--flip``, over several seeds.
 
     dferkit pretrain --what clip --out clip_run
     python benchmarks/mirrored_views.py clip_run/clip runs/mirrored

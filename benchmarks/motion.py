@@ -90,7 +90,7 @@ def read_set(folder: Path, config: BenchmarkConfig, encoder: BoxEncoder, *, is_l
         truth = read_truth(folder, clip_id)
         if is_light:
             change = light_change(replace(config, namespace="probe"), number)
-            # Below one grey level the picture's own coding changes as much.
+            # Changes below one grey level may come from the coding of the picture.
             truth = replace(truth, flow_nuisance=np.where((truth.visible > 0) & (change.max() > 1), change, 0))
         steady = steady_faces(faces.images)
         tokens, steady_tokens = (t.values for t in encoder.encode([faces, replace(faces, images=steady)]))
@@ -136,7 +136,7 @@ def residual_pixel(clip: Clip) -> torch.Tensor:
 
 
 def place_alone(clips: Sequence[Clip]) -> torch.Tensor:
-    """A control that looks at no clip: where expressions of the training clips are, on average."""
+    """A control that reads no clip: the average position of expressions in the training clips."""
     mean = torch.stack([c.expression for c in clips]).mean((0, 1), keepdim=False)
     return (mean / mean.mean()).expand(8, 64)
 
@@ -174,42 +174,44 @@ def judge(clips: Sequence[Clip], weigh: Callable[[Clip], torch.Tensor]) -> dict[
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--clips", type=int, default=60)
-    parser.add_argument("--train-clips", type=int, default=210)
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    encoder = BoxEncoder()
-    probe, every = (
-        BenchmarkConfig(clips=options.clips, seed=PROBE_SEED),
-        BenchmarkConfig(clips=options.clips, seed=ALL_SEED),
-    )
+def read_sets(
+    folder: Path, encoder: BoxEncoder, clips: int, train_clips: int, workers: int
+) -> tuple[dict[str, list[Clip]], list[Clip]]:
+    """The probe sets by name, and the training clips."""
+    probe, every = (BenchmarkConfig(clips=clips, seed=seed) for seed in (PROBE_SEED, ALL_SEED))
     sets: dict[str, list[Clip]] = {}
     for name in PROBES:
-        render_probe(probe, options.out / name, name, workers=options.workers)
-        sets[name] = read_set(options.out / name, probe, encoder, is_light=name == "light")
-    render_benchmark(every, options.out / "all", workers=options.workers)
-    sets["all"] = read_set(options.out / "all", every, encoder)
-    training = BenchmarkConfig(clips=options.train_clips, seed=TRAIN_SEED)
-    render_benchmark(training, options.out / "train", workers=options.workers)
-    train = read_set(options.out / "train", training, encoder)
+        render_probe(probe, folder / name, name, workers=workers)
+        sets[name] = read_set(folder / name, probe, encoder, is_light=name == "light")
+    render_benchmark(every, folder / "all", workers=workers)
+    sets["all"] = read_set(folder / "all", every, encoder)
+    training = BenchmarkConfig(clips=train_clips, seed=TRAIN_SEED)
+    render_benchmark(training, folder / "train", workers=workers)
+    train = read_set(folder / "train", training, encoder)
     for name in ("head", "camera", "light", "blink", "speech"):
-        # Nuisances happen in a part of the clips only, and tremor is small: these sets hold the clips in which it matters.
+        # Nuisances occur in a part of the clips only, and tremor is small, so these sets hold the clips with a visible one.
         strongest = {"head": 0.3}.get(name, 1e-3)
         sets[f"{name}, moving"] = [
             c
             for c in sets[name]
             if c.nuisance.mean(1).max() > strongest or (name != "head" and c.nuisance.max() > strongest)
         ]
-    learned = {
+    return sets, train
+
+
+def learn(train: Sequence[Clip]) -> dict[str, tuple[LearnedMotion, str]]:
+    """Learned weightings, and the tokens that each reads."""
+    return {
         "learned": (fitted(train, "tokens", 0.2), "tokens"),
         "learned, expression only": (fitted(train, "tokens", 0.0), "tokens"),
         "learned, steady": (fitted(train, "steady_tokens", 0.2), "steady_tokens"),
     }
+
+
+def weightings_of(
+    train: Sequence[Clip], learned: dict[str, tuple[LearnedMotion, str]]
+) -> dict[str, Callable[[Clip], torch.Tensor]]:
+    """Every weighting by name."""
     place = place_alone(train)
     weightings: dict[str, Callable[[Clip], torch.Tensor]] = {
         "place alone (control)": lambda clip: place,
@@ -220,14 +222,17 @@ def main() -> None:
     }
     for name, (weighting, which) in learned.items():
         weightings[name] = lambda clip, w=weighting, t=which: w(getattr(clip, t)[None])[0]
-    rows = {name: {s: judge(clips, weigh) for s, clips in sets.items()} for name, weigh in weightings.items()}
-    one = sets["all"][0]
+    return weightings
+
+
+def time_steps(clip: Clip, encoder: BoxEncoder, learned: LearnedMotion) -> dict[str, float]:
+    """CPU milliseconds per clip of each step."""
     timed = {
-        "steady_faces": lambda: steady_faces(one.faces.images),
-        "residual_differences": lambda: residual_differences(one.steady, grid=(8, 8), num_steps=8),
-        "box tokens": lambda: encoder.encode([one.faces]),
-        "motion_weights": lambda: feature(one.tokens),
-        "learned": lambda: learned["learned"][0](one.tokens[None]),
+        "steady_faces": lambda: steady_faces(clip.faces.images),
+        "residual_differences": lambda: residual_differences(clip.steady, grid=(8, 8), num_steps=8),
+        "box tokens": lambda: encoder.encode([clip.faces]),
+        "motion_weights": lambda: feature(clip.tokens),
+        "learned": lambda: learned(clip.tokens[None]),
     }
     milliseconds = {}
     for name, run in timed.items():
@@ -236,13 +241,10 @@ def main() -> None:
         for _ in range(10):
             run()
         milliseconds[name] = (time.process_time() - start) * 100
-    found = {
-        "clips": {s: len(c) for s, c in sets.items()},
-        "train": len(train),
-        "weightings": rows,
-        "milliseconds": milliseconds,
-    }
-    write_json(options.out / "motion.json", clean_json(found))
+    return milliseconds
+
+
+def print_table(sets: dict[str, list[Clip]], rows: dict[str, dict[str, dict[str, float]]]) -> None:
     print(
         "correlation with expression / with nuisance / share of the most moving cells kept; weight on expression : on nuisance"
     )
@@ -255,6 +257,33 @@ def main() -> None:
             for r in row.values()
         ]
         print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--train-clips", type=int, default=210)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    encoder = BoxEncoder()
+    sets, train = read_sets(options.out, encoder, options.clips, options.train_clips, options.workers)
+    learned = learn(train)
+    rows = {
+        name: {s: judge(clips, weigh) for s, clips in sets.items()}
+        for name, weigh in weightings_of(train, learned).items()
+    }
+    milliseconds = time_steps(sets["all"][0], encoder, learned["learned"][0])
+    found = {
+        "clips": {s: len(c) for s, c in sets.items()},
+        "train": len(train),
+        "weightings": rows,
+        "milliseconds": milliseconds,
+    }
+    write_json(options.out / "motion.json", clean_json(found))
+    print_table(sets, rows)
     print("CPU milliseconds per clip of 16 frames:", {name: round(value, 2) for name, value in milliseconds.items()})
 
 

@@ -31,7 +31,7 @@ from dferkit.synthetic.benchmark import draw_clip, draw_identity
 from dferkit.synthetic.render import render_frames
 
 FRAMES = 64
-# Names of the functions that do a step's work, as the profiler tells them.
+# Names of the functions that do a step's work, as the profiler reports them.
 STEPS = {
     "decode pictures": ("imdecode",),
     "encode pictures": ("imencode",),

@@ -1,8 +1,8 @@
-"""How far each front end of the box falls when the recording gets worse: the whole way from frames to class, on rendered clips with known truth.
+"""Scores of each front end of the bundled model on recordings of lower quality: from frames to class, on rendered clips with known truth.
 
     python benchmarks/robustness.py --landmarker face_landmarker.task --out benchmarks/results/robustness.json
 
-Every row shows the same clips of the same people (the benchmark's posed profile, seed of its own), changed in one way.
+Every row has the same clips of the same people (the benchmark's posed profile, with another seed), changed in one way.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ SEED = 77
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One way of making a recording worse.
+    """One way to lower the quality of a recording.
 
     Attributes:
-        size: Height and width of the frames. scene: Changes what is rendered. picture: Changes a frame, uint8 RGB. jitter: Of the crop.
-        every: Only every so-manieth frame is new.
+        size: Height and width of the frames. scene: Changes the rendered scene. picture: Changes a frame, uint8 RGB. jitter: Displacement of the crop.
+        every: A new frame comes every this many frames; the others repeat it.
     """
 
     size: int = 112
@@ -52,7 +52,7 @@ class Change:
 
 
 def turned(degrees: float) -> Callable[[Scene], Scene]:
-    """The head turned further to the side it is turned to."""
+    """The head is turned further to the side."""
 
     def change(scene: Scene) -> Scene:
         pose = scene.pose.copy()
@@ -63,7 +63,7 @@ def turned(degrees: float) -> Callable[[Scene], Scene]:
 
 
 def hidden(extent: float) -> Callable[[Scene], Scene]:
-    """Something grey before the lower half of the face."""
+    """A grey object hides part of the lower half of the face."""
     thing = Occluder(centre=(2.0, -4.0), drift=(0.0, 0.0), extent=(extent, extent), angle=0.0, colour=(0.4, 0.4, 0.4))
     return lambda scene: replace(scene, occluder=thing)
 
@@ -104,14 +104,14 @@ CHANGES: dict[str, Change] = {
 
 
 def sampled(performance: Performance, every: int) -> Performance:
-    """Frames between the new ones repeat them; the truth of the class stays."""
+    """Frames between the new ones repeat the last new one; the true class is the same."""
     shown = np.arange(len(performance.au)) // every * every
     scene = replace(performance.scene, **{name: getattr(performance.scene, name)[shown] for name in PER_FRAME})
     return replace(performance, au=performance.au[shown], scene=scene)
 
 
 def answer_subject(job: tuple[int, int, str, str]) -> list[tuple[str, str, int, int, list[list[float]], float]]:
-    """Answers of all front ends for one person's clips under one change; runs in a worker."""
+    """Probabilities of all front ends for one person's clips under one change; runs in a worker."""
     subject, clips, name, landmarker_path = job
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -147,7 +147,7 @@ def answer_subject(job: tuple[int, int, str, str]) -> list[tuple[str, str, int, 
                 report=report,
             )
             tracks = track_faces(frames, detector)
-            told: list[list[float]] = []
+            answers: list[list[float]] = []
             seen = 0.0
             if tracks:
                 clip = warp_face(frames, tracks[0], jitter=change.jitter)
@@ -157,13 +157,13 @@ def answer_subject(job: tuple[int, int, str, str]) -> list[tuple[str, str, int, 
                 seen = float(np.isfinite(clip.geometry.landmarks[:, 0, 0]).mean())
                 for model in models.values():
                     reading = model.reader.read(clip)
-                    told.append(reading.head.checkpoint.probabilities(reading.output.logits[0]).tolist())
-            rows.append((name, identity.subject, plan.number, BASIC.index(plan.label), told, seen))
+                    answers.append(reading.head.checkpoint.probabilities(reading.output.logits[0]).tolist())
+            rows.append((name, identity.subject, plan.number, BASIC.index(plan.label), answers, seen))
     return rows
 
 
 def main() -> None:
-    """Measure every row and write them."""
+    """Measure every row and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=84)
     parser.add_argument("--landmarker", default="auto")
@@ -185,8 +185,8 @@ def main() -> None:
             "faces": sum(bool(r[4]) for r in rows),
         }
         for number, encoder in enumerate(HEADS):
-            told = np.array([row[4][number] if row[4] else np.full(len(BASIC), np.nan) for row in rows])
-            scores = evaluate_predictions(BASIC, true, told, subjects=people)
+            answers = np.array([row[4][number] if row[4] else np.full(len(BASIC), np.nan) for row in rows])
+            scores = evaluate_predictions(BASIC, true, answers, subjects=people)
             table[name][encoder] = {"uar": scores.uar, "uar_ci95": list(scores.uar_ci95)}
     write_json(given.out, {"clips": given.clips, "seed": SEED, "generator": fingerprint(), "rows": table})
     for name, row in table.items():

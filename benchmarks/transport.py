@@ -2,7 +2,7 @@
 """Time, memory and gradient error of ``transport_plan`` against POT, geomloss and ott-jax.
 
 Usage: python benchmarks/transport.py [--quick] [--budget SECONDS] [--add] [--out benchmarks/results/transport.json]
-Peers: pip install "dferkit[benchmark]"; one that is not installed is left out, and the table says so.
+Peers: pip install "dferkit[benchmark]"; one that is not installed is left out, and the table lists it.
 
 Times are process CPU time on one thread, median of three, all in this process; compilation is not counted. POT is
 given the sweeps after which the plain scaling loop in float64 has the wanted marginal error, rounded up to the next ten,

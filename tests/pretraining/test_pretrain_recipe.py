@@ -89,6 +89,15 @@ def test_every_stage_runs_and_the_card_describes_every_front_end(tmp_path: Path)
         pretrain(tmp_path, PretrainConfig(seed=1), landmarker="none", workers=1)
 
 
+@pytest.mark.gpu
+def test_every_stage_runs_on_a_gpu_and_leaves_its_results_on_the_cpu(tmp_path: Path) -> None:
+    write_shards(tmp_path / "work")
+    box = pretrain(tmp_path, CONFIG, landmarker="none", workers=1, device="cuda:0")
+    for name in HEADS:
+        model = load_checkpoint(head_folder(box, name)).model
+        assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

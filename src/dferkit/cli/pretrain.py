@@ -80,14 +80,18 @@ def pretrain(
     _pretrain_clip(out, seed, steps, workers, choose_device(device))
 
 
-def _pretrain_box(out: Path, seed: int, steps: int | None, start: Start, landmarker: str, workers: int | None) -> None:
+def _pretrain_box(
+    out: Path, seed: int, steps: int | None, start: Start, landmarker: str, workers: int | None, device: str
+) -> None:
     from dferkit.faces import landmarker_file
     from dferkit.recipes.pretrain import DEFAULT_STEPS, PretrainConfig
     from dferkit.recipes.pretrain import pretrain as run
 
     config = PretrainConfig(seed=seed, visual_steps=steps or DEFAULT_STEPS[start.value], start=start.value)
     with Stages() as report:
-        box = run(out, config, landmarker=landmarker_file(landmarker), workers=workers, device=device, on_progress=report)
+        box = run(
+            out, config, landmarker=landmarker_file(landmarker), workers=workers, device=device, on_progress=report
+        )
     typer.echo(f"the model is in {box}; its scores are in {box / 'CARD.md'}")
 
 
@@ -98,6 +102,8 @@ def _pretrain_clip(out: Path, seed: int, steps: int | None, workers: int | None,
     default = ClipPretrainingConfig()
     clip = replace(default, seed=seed, steps=steps or default.steps, threads=workers or os.cpu_count() or 1)
     with Stages() as report:
-        folder, figures = pretrain_small_clip(out, PretrainConfig(seed=seed), clip, workers=workers, device=device, on_progress=report)
+        folder, figures = pretrain_small_clip(
+            out, PretrainConfig(seed=seed), clip, workers=workers, device=device, on_progress=report
+        )
     scores = ", ".join(f"{name.removeprefix('probe_')} {value:.3f}" for name, value in figures.items())
     typer.echo(f"the small CLIP is in {folder}; UAR of a linear probe on its frame features: {scores}")
