@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, resolve_encoder
+from dferkit.cli.options import (
+    DeviceOption,
+    EncoderOption,
+    FaceOption,
+    FlipOption,
+    FrontEndOption,
+    ViewsOption,
+    WorkersOption,
+    resolve_encoder,
+)
 from dferkit.cli.progress import Stages, note, plural
 
 _NAMED = 5
@@ -36,10 +45,8 @@ def bench(
         typer.Option("--videomae", help="VideoMAE folder; by default a small random one, which knows nothing."),
     ] = None,
     fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
-    views: Annotated[
-        int, typer.Option("--views", min=1, help="Store: views of each clip in time; an answer is the mean over them.")
-    ] = 1,
-    flip: Annotated[bool, typer.Option("--flip", help="Store: each view also mirrored.")] = False,
+    views: ViewsOption = None,
+    flip: FlipOption = False,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -48,12 +55,7 @@ def bench(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each model with so many seeds.")] = 1,
-    face: Annotated[
-        str | None,
-        typer.Option(
-            "--face", help="clips.csv: haar (the default, also where yunet is there), yunet, or a CSV of boxes."
-        ),
-    ] = None,
+    face: FaceOption = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +64,7 @@ def bench(
         ),
     ] = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Compare models on one data set: same clips, same protocol, one table with intervals, and what the order of frames is worth.
 
@@ -84,7 +86,7 @@ def bench(
         clip_size=clip_size,
         videomae=videomae,
         fold=fold,
-        views=views,
+        views=views or 1,
         with_flip=flip,
         seeds=seeds,
         settings=tuple(settings or ()),

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from dferkit.cli.options import DeviceOption, FrontEndOption, open_checkpoint
+from dferkit.cli.options import (
+    CheckpointOption,
+    DataOption,
+    DeviceOption,
+    FaceOption,
+    FrontEndOption,
+    WorkersOption,
+    open_checkpoint,
+)
 from dferkit.cli.progress import Stages, note
 
 _NAMES = {
@@ -19,26 +27,19 @@ _NAMES = {
 
 
 def calibrate(
-    data: Annotated[
-        Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
-    ],
-    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
+    data: DataOption,
+    checkpoint: CheckpointOption = "box",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for checkpoint/, calibration.json and reliability.png.")
     ] = Path("runs/calibrate"),
     front_end: FrontEndOption = None,
-    face: Annotated[
-        str | None,
-        typer.Option(
-            "--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."
-        ),
-    ] = None,
+    face: FaceOption = None,
     target_accuracy: Annotated[
         float, typer.Option("--target-accuracy", help="Share of right answers wanted among those that are given.")
     ] = 0.8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the intervals.")] = 0,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Fit how sure a checkpoint may be, and when it should abstain, on your own labelled clips.
 

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, resolve_encoder
+from dferkit.cli.options import (
+    DeviceOption,
+    EncoderOption,
+    FlipOption,
+    FrontEndOption,
+    ViewsOption,
+    WorkersOption,
+    resolve_encoder,
+)
 from dferkit.cli.progress import Stages, note, plural
 
 
@@ -15,14 +23,14 @@ def encode(
     store: Annotated[Path, typer.Argument(help="Folder that dferkit prepare wrote.")],
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
-    views: Annotated[int, typer.Option("--views", min=1, help="Test views in time: other frames of each clip.")] = 1,
-    flip: Annotated[bool, typer.Option("--flip", help="Each view also mirrored.")] = False,
+    views: ViewsOption = None,
+    flip: FlipOption = False,
     motion: Annotated[str, typer.Option("--motion", help="Motion weights from tokens, steady or pixels.")] = "tokens",
     shard: Annotated[
         str, typer.Option("--shard", help="i/n: this process encodes every n-th shard, from the i-th on.")
     ] = "0/1",
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Write a frozen encoder's tokens beside the faces of a store, once; training and testing read them.
 
@@ -35,7 +43,7 @@ def encode(
 
     config = TokenConfig(
         encoder=resolve_encoder(front_end, encoder, store),
-        times=views,
+        times=views or 1,
         with_flip=flip,
         motion=motion,
         device=choose_device(device),

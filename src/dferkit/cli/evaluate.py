@@ -8,37 +8,37 @@ from typing import Annotated
 import typer
 
 from dferkit.cli.inputs import refuse_options
-from dferkit.cli.options import DeviceOption, FrontEndOption, open_checkpoint
+from dferkit.cli.options import (
+    CheckpointOption,
+    DataOption,
+    DeviceOption,
+    FaceOption,
+    FlipOption,
+    FrontEndOption,
+    GroupsOption,
+    ViewsOption,
+    WorkersOption,
+    open_checkpoint,
+)
 from dferkit.cli.progress import Stages
 from dferkit.cli.scores import say_scores
 
 
 def evaluate(
-    data: Annotated[
-        Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
-    ],
-    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
+    data: DataOption,
+    checkpoint: CheckpointOption = "box",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json and predictions.csv.")] = Path(
         "runs/evaluate"
     ),
     front_end: FrontEndOption = None,
-    face: Annotated[
-        str | None,
-        typer.Option(
-            "--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."
-        ),
-    ] = None,
+    face: FaceOption = None,
     fold: Annotated[
         str | None,
         typer.Option("--fold", help="Store: the fold whose test clips are scored; by default the checkpoint's own."),
     ] = None,
-    views: Annotated[
-        int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default.")
-    ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
-    groups: Annotated[
-        Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
-    ] = None,
+    views: ViewsOption = None,
+    flip: FlipOption = False,
+    groups: GroupsOption = None,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,7 +47,7 @@ def evaluate(
         ),
     ] = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion, calibration, groups.
 

@@ -28,6 +28,27 @@ DeviceOption = Annotated[
     str,
     typer.Option("--device", help="auto (a GPU where torch sees one), cpu, cuda or cuda:N. Same bytes on cpu only."),
 ]
+DataOption = Annotated[
+    Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
+]
+CheckpointOption = Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")]
+FaceOption = Annotated[
+    str | None,
+    typer.Option("--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."),
+]
+ViewsOption = Annotated[
+    int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default; an answer is their mean.")
+]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")]
+GroupsOption = Annotated[
+    Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting: training.epochs=50, model.aligner.epsilon=0.05 (repeat)."),
+]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")]
 
 
 def resolve_encoder(front_end: str | None, encoder: str | None, data: Path | None = None) -> str:

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dferkit.cli.inputs import refuse_options
-from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, open_checkpoint, resolve_encoder
+from dferkit.cli.options import (
+    DataOption,
+    DeviceOption,
+    EncoderOption,
+    FaceOption,
+    FlipOption,
+    FrontEndOption,
+    GroupsOption,
+    SeedOption,
+    SettingsOption,
+    ViewsOption,
+    WorkersOption,
+    open_checkpoint,
+    resolve_encoder,
+)
 from dferkit.cli.progress import Stages, note, plural
 from dferkit.cli.scores import say_scores
 
@@ -27,9 +41,7 @@ def train(
             "grace_dfew, grace_ferv39k, grace_mafw, grace_mafw_compound."
         ),
     ] = "grace",
-    data: Annotated[
-        Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
-    ] = Path("clips.csv"),
+    data: DataOption = Path("clips.csv"),
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints and figures.")] = Path("runs/train"),
     start: Annotated[
         str | None,
@@ -37,32 +49,20 @@ def train(
     ] = None,
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
-    face: Annotated[
-        str | None,
-        typer.Option(
-            "--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."
-        ),
-    ] = None,
+    face: FaceOption = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Store: an official fold, or all (default).")] = None,
     select: Annotated[
         str | None,
         typer.Option("--select", help="Store: epoch by val (default), last, or test-leaky (marked in every output)."),
     ] = None,
-    views: Annotated[
-        int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default.")
-    ] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")] = False,
-    groups: Annotated[
-        Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
-    ] = None,
+    views: ViewsOption = None,
+    flip: FlipOption = False,
+    groups: GroupsOption = None,
     votes: Annotated[bool, typer.Option("--votes", help="Store: train on DFEW's votes, as soft labels.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a setting: training.epochs=50, model.aligner.epsilon=0.05 (repeat)."),
-    ] = None,
+    seed: SeedOption = 0,
+    settings: SettingsOption = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Train a model on your own labelled clips, or train and test on the folds of an official data set.
 

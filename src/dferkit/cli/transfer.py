@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from dferkit.cli.options import DeviceOption, EncoderOption, FrontEndOption, resolve_encoder
+from dferkit.cli.options import (
+    DeviceOption,
+    EncoderOption,
+    FlipOption,
+    FrontEndOption,
+    SeedOption,
+    SettingsOption,
+    ViewsOption,
+    WorkersOption,
+    resolve_encoder,
+)
 from dferkit.cli.progress import Stages, note
 
 
@@ -22,12 +32,12 @@ def transfer(
     select: Annotated[
         str | None, typer.Option("--select", help="Epoch by val (the default where there are epochs), or last.")
     ] = None,
-    views: Annotated[int, typer.Option("--views", min=1, help="Test views in time.")] = 1,
-    flip: Annotated[bool, typer.Option("--flip", help="Each view also mirrored.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")] = 0,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Change a setting (repeat).")] = None,
+    views: ViewsOption = None,
+    flip: FlipOption = False,
+    seed: SeedOption = 0,
+    settings: SettingsOption = None,
     device: DeviceOption = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Train on one data set and test on others, on the classes that both name.
 
@@ -52,7 +62,7 @@ def transfer(
     run = StoreRun(
         layout=known.layout,
         spec=spec,
-        protocol=ProtocolConfig(select=select or known.select, times=views, with_flip=flip),
+        protocol=ProtocolConfig(select=select or known.select, times=views or 1, with_flip=flip),
     )
     with Stages() as report:
         found = run_transfer(test, out, run, train=train, checkpoint=checkpoint, workers=workers, report=report)
