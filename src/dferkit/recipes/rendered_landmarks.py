@@ -1,4 +1,4 @@
-"""What the face landmarker measures of rendered clips, beside their truth."""
+"""The face landmarker's measurements of rendered clips, stored beside their truth."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def measure_rendered(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write ``landmarks/CLIP.safetensors`` for every clip of a rendered folder: ``landmarks`` (frames, 478, 3) in pixels, ``blend_shapes``
-    (frames, 52) and ``head_pose`` (frames, 4, 4), NaN in frames where no face was seen. Files of the same landmarker that are there already are kept.
+    (frames, 52) and ``head_pose`` (frames, 4, 4), NaN in frames where no face was found. Existing files of the same landmarker are kept.
 
     Returns:
         The folder.
