@@ -9,7 +9,7 @@ import pytest
 import torch
 from made_faces import NUM_FRAMES, clip_of, head, seen
 
-from dferkit.encoders.attribution import owed_to_cells, trace_pixels
+from dferkit.encoders.attribution import cell_attribution, trace_pixels
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.face_shape import RIGID
@@ -31,7 +31,7 @@ def test_of_a_linear_network_it_is_exact() -> None:
     def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
         return values.sum() + 2 * summary.sum()
 
-    owed = owed_to_cells(trace_pixels(forward, video, steps=2, grid=(4, 2)), score)
+    owed = cell_attribution(trace_pixels(forward, video, steps=2, grid=(4, 2)), score)
     whole = score(*forward(video[None]))
     for step, row, column in np.ndindex(2, 4, 2):
         still = video.clone()
@@ -72,12 +72,12 @@ def test_a_trace_has_the_tokens_that_are_read(encoder: VisualEncoder, clip: Face
     trace, (tokens,) = encoder.trace(clip), encoder.encode([clip])
     torch.testing.assert_close(trace.values.detach(), tokens.values, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(trace.summary.detach(), tokens.summary, atol=1e-4, rtol=1e-4)
-    assert owed_to_cells(trace, score).shape == (8, 8, 8)
+    assert cell_attribution(trace, score).shape == (8, 8, 8)
 
 
 def test_holding_the_landmarks_of_a_cell_costs_what_they_are_worth(clip: FaceClip) -> None:
     encoder = LandmarkEncoder(BOX_FOLDER)
-    owed = owed_to_cells(encoder.trace(clip), score)
+    owed = cell_attribution(encoder.trace(clip), score)
     (whole,) = encoder.encode([clip])
     for cell in [np.unravel_index(i, owed.shape) for i in np.argsort(-np.abs(owed), axis=None)[:5]]:
         keep = np.ones(owed.shape, bool)

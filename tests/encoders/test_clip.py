@@ -12,7 +12,7 @@ import torch
 from made_faces import NUM_FRAMES, clip_of, head, seen
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from dferkit.encoders.attribution import owed_to_cells
+from dferkit.encoders.attribution import cell_attribution
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import VisualEncoder
@@ -93,7 +93,7 @@ def test_gradients_reach_the_embeddings_and_never_clip(encoder: ClipEncoder) -> 
 def test_a_trace_has_the_tokens_that_are_read(encoder: ClipEncoder, clip: FaceClip) -> None:
     trace, (tokens,) = encoder.trace(clip), encoder.encode([clip])
     torch.testing.assert_close(trace.values.detach(), tokens.values)
-    assert owed_to_cells(trace, lambda values, summary: values.sum()).shape == (NUM_FRAMES, 1, 1)
+    assert cell_attribution(trace, lambda values, summary: values.sum()).shape == (NUM_FRAMES, 1, 1)
 
 
 def test_a_sentence_does_not_depend_on_its_neighbours(encoder: ClipEncoder) -> None:

@@ -78,7 +78,7 @@ def test_frames_without_landmarks_repeat_the_nearest() -> None:
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_what_cannot_be_put_into_head_coordinates_is_refused() -> None:
     template = head(np.random.default_rng(5))
-    with pytest.raises(DataError, match="saw no face"):
+    with pytest.raises(DataError, match="found no face"):
         head_shape(np.full((3, 478, 3), np.nan), template)
     with pytest.raises(DataError, match="expected the 478"):
         head_shape(np.zeros((3, 468, 3)), template)

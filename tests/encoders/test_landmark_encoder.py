@@ -109,7 +109,7 @@ def test_what_was_not_measured_is_refused(box: Path, template: np.ndarray) -> No
     with pytest.raises(DataError, match="--landmarker"):
         encoder.encode([replace(clip, geometry=None)])
     empty = replace(clip, geometry=replace(clip.geometry, landmarks=np.full_like(clip.geometry.landmarks, np.nan)))
-    with pytest.raises(DataError, match="saw no face"):
+    with pytest.raises(DataError, match="found no face"):
         encoder.encode([empty])
     assert seen_share(empty) == seen_share(replace(clip, geometry=None)) == 0
     half = clip.geometry.landmarks.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from dferkit.encoders.open import BACKBONES, BUNDLED, describer_of, open_visual_
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
 from dferkit.encoders.videomae import VideoMAEEncoder
 from dferkit.errors import CheckpointError
-from dferkit.schema import FaceClip, VisualTokens
+from dferkit.labels import BASIC
+from dferkit.models.grace import Grace, GraceConfig
+from dferkit.schema import FaceClip, TokenBatch, TokenShape, VisualTokens
 
 
 class FrameBrightness(VisualEncoder):
@@ -71,6 +74,29 @@ def test_videomae_has_no_vector_of_its_own(clip: FaceClip) -> None:
     trace = encoder.trace(clip)
     torch.testing.assert_close(trace.values, tokens.values, atol=1e-5, rtol=1e-5)
     assert trace.summary.shape == tokens.summary.shape
+
+
+def test_spatial_motion_weights_reach_the_video_vector_of_videomae() -> None:
+    encoder = VideoMAEEncoder()
+    shape = TokenShape(
+        labels=BASIC, visual_dim=encoder.dim, num_frames=encoder.num_frames, grid=encoder.grid, summary_dim=encoder.summary_dim
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
+    values = torch.randn(2, shape.num_frames, num_tokens(encoder), shape.visual_dim, generator=generator)
+    batch = TokenBatch(
+        visual=values,
+        summary=torch.zeros(2, shape.num_frames, encoder.summary_dim),
+        text=torch.from_numpy(rng.standard_normal((2, 3, shape.text_dim), np.float32)),
+        text_mask=torch.ones(2, 3, dtype=torch.bool),
+        sentence=torch.from_numpy(rng.standard_normal((2, shape.text_dim), np.float32)),
+    )
+    config = GraceConfig.for_shape(shape)
+    still, moving = (Grace(replace(config, motion=motion)).eval() for motion in ("none", "spatial"))
+    moving.load_state_dict(still.state_dict())
+    with torch.inference_mode():
+        difference = still(batch).visual_logits - moving(batch).visual_logits
+    assert difference.abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("spec", ["clip", "clip:", "clip-interpolate", "videomae:"])

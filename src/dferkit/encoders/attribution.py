@@ -1,6 +1,6 @@
-"""How much of a score each cell's movement accounts for: gradient times distance from the clip's mean.
+"""Attribution of a score to the movement in each cell: gradient times distance from the clip's mean.
 
-It is the first-order estimate of what a deletion test does when it holds one cell still (Kindermans et al. 2016, "gradient × input", with the
+This is the first-order estimate of the change of the score when a deletion test holds one cell still (Kindermans et al. 2016, "gradient × input", with the
 clip's own mean as the baseline).
 """
 
@@ -21,11 +21,11 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """A clip's tokens with the way back to what was read.
+    """A clip's tokens with their gradient path to the encoder's inputs.
 
     Attributes:
-        values, summary: As in ``VisualTokens``, with gradients. inputs: What was read, each with a function that takes the gradient of a
-            score by it to cells (steps, rows, columns).
+        values, summary: As in ``VisualTokens``, with gradients. inputs: What the encoder read, each with a function from the gradient of a
+            score with respect to it to cells (steps, rows, columns).
     """
 
     values: Float[Tensor, "steps tokens dim"]
@@ -33,8 +33,8 @@ class Trace:
     inputs: tuple[tuple[Tensor, Callable[[Tensor], np.ndarray]], ...]
 
 
-def owed_to_cells(trace: Trace, score: Score) -> Float[np.ndarray, "steps rows columns"]:
-    """What the score would lose to first order if the cell held still; negative where its movement speaks against the score."""
+def cell_attribution(trace: Trace, score: Score) -> Float[np.ndarray, "steps rows columns"]:
+    """Loss of the score, to first order, if the cell held still; negative where its movement lowers the score."""
     with torch.enable_grad():
         gradients = torch.autograd.grad(
             score(trace.values[None], trace.summary[None]), [tensor for tensor, _ in trace.inputs]
@@ -62,8 +62,8 @@ def trace_pixels(
         values, summary = forward(read)
 
     def to_cells(gradient: Tensor) -> np.ndarray:
-        owed = gradient * (read.detach() - read.detach().mean(1, keepdim=True))
-        cells = reduce(owed[0], "(t k) c (r h) (q w) -> t r q", "sum", t=steps, r=rows, q=columns)
+        lost = gradient * (read.detach() - read.detach().mean(1, keepdim=True))
+        cells = reduce(lost[0], "(t k) c (r h) (q w) -> t r q", "sum", t=steps, r=rows, q=columns)
         return np.asarray(cells.double().numpy())
 
     return Trace(values=values, summary=summary, inputs=((read, to_cells),))

@@ -1,7 +1,7 @@
-"""The box's video network: face crops → token grid, action units per frame, class.
+"""The video network of the bundled model: face crops → token grid, action units per frame, class.
 
-About 0.7 M parameters. Two things make it learn within an hour on a laptop (measured; ``docs/explanation/box.md``): the clip's own mean
-feature is subtracted early (the person's resting face is the zero), and where things are is kept (no global pooling).
+About 0.7 M parameters. Two choices make it learn within an hour on a laptop (measured; ``docs/explanation/box.md``): the clip's own mean
+feature is subtracted early, so that features are changes from the person's usual face; and there is no global pooling, so that positions are kept.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class BoxOutput:
-    """Answer of the network for a batch of clips. ``hidden`` is what its own heads read."""
+    """Output of the network for a batch of clips. ``hidden`` is the input of its own heads."""
 
     tokens: Float[Tensor, "batch frames patches dim"]
     hidden: Float[Tensor, "batch frames hidden"]
@@ -75,7 +75,7 @@ class BoxOutput:
     logits: Float[Tensor, "batch classes"]
 
     def cpu(self) -> BoxOutput:
-        """The same answer on the CPU."""
+        """The same output on the CPU."""
         return BoxOutput(self.tokens.cpu(), self.hidden.cpu(), self.action_units.cpu(), self.logits.cpu())
 
 
@@ -100,7 +100,7 @@ class BoxNet(nn.Module):
         batch = len(video)
         maps = self.early(self.stem(rearrange(video, "b t c h w -> (b t) c h w")))
         maps = rearrange(maps, "(b t) c h w -> b t c h w", b=batch)
-        # The clip's own mean is the person's zero: without it nothing is learned in minutes.
+        # Change from the clip's own mean: without it the network learns nothing in the first minutes.
         change = maps - maps.mean(1, keepdim=True)
         maps = self.late(rearrange(torch.cat([maps, change], 2), "b t c h w -> (b t) c h w")) + self.position
         hidden = rearrange(self.per_frame(self.reduce(maps).flatten(1)), "(b t) d -> b t d", b=batch)
@@ -114,7 +114,7 @@ class BoxNet(nn.Module):
 def box_loss(output: BoxOutput, action_units: Float[Tensor, "batch frames aus"], labels: Tensor) -> Tensor:
     """Action units (squared error, visible ones count up to five times) and class (smoothed cross-entropy) together.
 
-    An absolute error would be content with zeros everywhere, because most units are still most of the time.
+    With an absolute error the network would output zeros, because most units do not move most of the time.
     """
     weight = 1 + 4 * action_units
     regression = ((output.action_units - action_units).square() * weight).mean()

@@ -1,4 +1,4 @@
-"""Pixels and landmarks together: the tokens of both networks side by side, and for each action unit the mixture that is nearest to the truth."""
+"""Pixels and landmarks together: the tokens of both networks side by side, and for each action unit the mixture that was nearest to the truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CombinedEncoder(LandmarkReader):
     """Both networks of the bundled model.
 
     Attributes:
-        pixel_share: (AUs,) how much of an action unit's intensity is taken from the video network, 0 to 1; the rest from the landmarks.
+        pixel_share: (AUs,) share of the video network in an action unit's intensity, 0 to 1; the rest is that of the landmark network.
     """
 
     name = "box+landmarks"
@@ -63,7 +63,7 @@ class CombinedEncoder(LandmarkReader):
         return self
 
     def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> CombinedEncoder:
-        """The same networks, with a known neutral face as the landmarks' zero."""
+        """The same networks, with the landmarks' movement measured from a known neutral face."""
         other = copy.copy(self)
         other.landmarks = self.landmarks.with_neutral(neutral)
         return other
@@ -118,7 +118,7 @@ def mix_units(pixels: np.ndarray, landmarks: np.ndarray, pixel_share: np.ndarray
 
 
 def fit_pixel_share(pixels: np.ndarray, landmarks: np.ndarray, truth: np.ndarray) -> Float[np.ndarray, " aus"]:
-    """Share of the video network per action unit that is nearest to the truth in the mean square, cut to 0 to 1.
+    """Share of the video network per action unit with the least mean square error, clipped to 0 to 1.
 
     Args:
         pixels, landmarks, truth: (samples, AUs) intensities.

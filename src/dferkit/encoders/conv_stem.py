@@ -1,6 +1,6 @@
 """CLIP whose patches are made by convolutions instead of one linear layer.
 
-A vision transformer that starts from pixels learns next to nothing of faces from a few thousand clips; convolutions see small movements at once
+A vision transformer on pixels learns next to nothing about faces from a few thousand clips; convolutions represent small movements from the start
 ("Early convolutions help transformers see better", arXiv 2106.14881). Folders of such a model name the widths of the stem in the vision part of
 their config.json (``conv_stem``); transformers' own classes cannot read them.
 """
@@ -19,7 +19,7 @@ STEM_WIDTHS = (24, 48, 96)
 
 
 class ConvStem(nn.Module):
-    """Pixels → patches: halved three times, then cut into patches of ``patch`` / 8 cells. The first two stages are shaped as the box's network."""
+    """Pixels → patches: halved three times, then cut into patches of ``patch`` / 8 cells. The first two stages have the shapes of the bundled video network."""
 
     def __init__(self, widths: tuple[int, int, int], dim: int, patch: int) -> None:
         super().__init__()
@@ -31,11 +31,11 @@ class ConvStem(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """transformers asks it for the type of numbers."""
+        """Read by transformers for its data type."""
         return self.patches.weight
 
     def start_from(self, box: BoxNet) -> None:
-        """Copy the first two stages of the box's network, which read single frames too."""
+        """Copy the first two stages of the bundled video network, which also read single frames."""
         self.stem.load_state_dict(box.stem.state_dict())
         self.early.load_state_dict(box.early.state_dict())
 

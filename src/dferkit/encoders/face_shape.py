@@ -1,4 +1,4 @@
-"""Landmarks in coordinates of the head: what remains when position, size and turn of the head are taken out.
+"""Landmarks in coordinates of the head: position, size and turn of the head are removed.
 
 Landmark numbers are those of MediaPipe's face mesh with irises (478 points). Left and right are the subject's own.
 """
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from dferkit.errors import DataError
 from dferkit.faces import nearest_found
 
-# Points that expressions hardly move: upper forehead, bridge of the nose, temples, corners of the eyes.
+# Points that hardly move in expressions: upper forehead, bridge of the nose, temples, corners of the eyes.
 RIGID = np.array(
     [10, 151, 9, 8, 168, 6, 197, 195, 127, 356, 34, 264, 33, 133, 362, 263, 67, 297, 109, 338, 103, 332, 54, 284, 21, 251, 162, 389, 93, 323]
 )  # fmt: skip
@@ -25,7 +25,7 @@ class Area:
     """A part of the face that is one token per step.
 
     Attributes:
-        name: ``left brow``. region: Of ``facs.yaml``. anchors: Landmarks that lie in it; every other landmark belongs to the area of its
+        name: ``left brow``. region: Of ``facs.yaml``. anchors: Landmarks inside it; every other landmark belongs to the area of its
             nearest anchor.
     """
 
@@ -71,7 +71,7 @@ class HeadShape:
         points: (frames, 478, 3); the rigid points have a mean distance of about 1 from their centre.
         turn: (frames, 3, 3) rotation from the frame to the head. scale: (frames,) head units per pixel. centre: (frames, 3) the rigid
             points' middle in the frame.
-        seen: Frames where the landmarker saw the face; the others repeat the nearest of them.
+        seen: Frames where the landmarker found the face; the others repeat the nearest of these.
     """
 
     points: Float[np.ndarray, "frames points 3"]
@@ -82,7 +82,7 @@ class HeadShape:
 
     @property
     def yaw_degrees(self) -> Float[np.ndarray, " frames"]:
-        """How far the head is turned to a side, -90 to 90."""
+        """Turn of the head to a side, -90 to 90."""
         return np.rad2deg(np.arcsin(np.clip(self.turn[:, 0, 2], -1, 1)))
 
 
@@ -99,7 +99,7 @@ def head_shape(landmarks: Float[np.ndarray, "frames points 3"], template: Float[
         raise DataError(f"found {landmarks.shape[1]} landmarks; expected the {len(template)} of MediaPipe's face mesh")
     seen = np.isfinite(landmarks).all((1, 2))
     if not seen.any():
-        raise DataError("the landmarker saw no face in any frame of this clip")
+        raise DataError("the landmarker found no face in any frame of this clip")
     filled = landmarks[nearest_found(seen)].astype(np.float64)
     target = template[RIGID].astype(np.float64)
     source = filled[:, RIGID]
@@ -123,7 +123,7 @@ def head_shape(landmarks: Float[np.ndarray, "frames points 3"], template: Float[
 def to_frame(
     points: Float[np.ndarray, "frames points 3"], shape: HeadShape, template: Float[np.ndarray, "points 3"]
 ) -> Float[np.ndarray, "frames points 3"]:
-    """Head coordinates back in pixels of the frames, where the head of ``shape`` was."""
+    """Head coordinates → pixels of the frames, with the head where ``shape`` has it."""
     middle = template[RIGID].mean(0)
     turned = np.einsum("fni,fji->fnj", points - middle, shape.turn) / shape.scale[:, None, None]
     return (turned + shape.centre[:, None]).astype(np.float32)
@@ -145,7 +145,7 @@ def _unit(face: np.ndarray) -> np.ndarray:
 
 
 def _upright(face: np.ndarray) -> np.ndarray:
-    """Turned so that the subject's left lies at positive x and the chin at positive y, as in a picture; middle plane at x = 0."""
+    """Turned so that the subject's left is at positive x and the chin at positive y, as in a picture; middle plane at x = 0."""
     right, left = np.array(PAIRS).T
     across = (face[left] - face[right]).mean(0)
     across /= np.linalg.norm(across)
@@ -157,7 +157,7 @@ def _upright(face: np.ndarray) -> np.ndarray:
 
 
 def members(template: Float[np.ndarray, "points 3"]) -> tuple[tuple[int, ...], ...]:
-    """Landmarks of each area: those that lie nearer to one of its anchors than to any other area's, on the mean face."""
+    """Landmarks of each area: those nearer to one of its anchors than to any other area's, on the mean face."""
     distance = np.stack(
         [np.linalg.norm(template[:, None] - template[list(area.anchors)], axis=-1).min(1) for area in AREAS]
     )
@@ -166,13 +166,13 @@ def members(template: Float[np.ndarray, "points 3"]) -> tuple[tuple[int, ...], .
 
 
 def mirror_order(template: Float[np.ndarray, "points 3"]) -> Int[np.ndarray, " points"]:
-    """The landmark that takes each one's place in a mirrored picture: the one-to-one choice nearest to the mirrored positions.
+    """The landmark at the position of each one in a mirrored picture: the one-to-one assignment nearest to the mirrored positions.
 
     Args:
         template: An upright face with its middle plane at x = 0.
     """
     mirrored = template * _MIRRORED
-    from scipy.optimize import linear_sum_assignment  # for pretraining only; it comes with the extra landmarks
+    from scipy.optimize import linear_sum_assignment  # for pretraining only; the extra landmarks installs it
 
     _, order = linear_sum_assignment(np.linalg.norm(mirrored[:, None] - template, axis=-1))
     return np.asarray(order)
@@ -191,7 +191,7 @@ def outlines(
         points: Landmarks as shares of the crop's side, 0 to 1 inside. grid: Rows and columns.
 
     Returns:
-        Shares of each area over the cells; each sums to 1. An area outside the crop lies in the nearest cell.
+        Shares of each area over the cells; each sums to 1. An area outside the crop is given to the nearest cell.
     """
     rows, columns = grid
     covered = np.zeros((len(points), len(of_area), rows, columns), np.float32)

@@ -1,7 +1,7 @@
-"""The box's landmark network: landmarks in head coordinates → one token per face area and step, action units per frame, class.
+"""The landmark network of the bundled model: landmarks in head coordinates → one token per face area and step, action units per frame, class.
 
-It has the shape of the video network (``box_net``): tokens that keep where things are, the person's own zero beside the absolute, a short look over
-time. Its input has no pixels, so light, skin, hair and camera cannot mislead it; what the landmarker got wrong can.
+It is built like the video network (``box_net``): tokens keep their positions, it reads changes from the clip's own mean as well as absolute values, and
+one convolution over time. Its input has no pixels, so that light, skin, hair and camera cannot mislead it; errors of the landmarker can.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dferkit.encoders.box_net import BoxOutput
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
 
-_NUM_TURN = 6  # two rows of the rotation say it all
+_NUM_TURN = 6  # two rows of a rotation determine the third
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,8 +28,8 @@ class LandmarkNetConfig:
 
     Attributes:
         members: Landmarks of each area.
-        num_own, num_change: Principal components of an area's place and of its movement that are read: what is left out is mostly the
-            landmarker's noise.
+        num_own, num_change: Principal components that are read of an area's position and of its movement: the others are mostly noise of
+            the landmarker.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -55,7 +55,7 @@ class LandmarkNetConfig:
 
 
 class LandmarkNet(nn.Module):
-    """Landmark network. ``template`` is the mean face; ``own`` and ``change`` take landmarks to each area's components, of unit spread."""
+    """Landmark network. ``template`` is the mean face; ``own`` and ``change`` project landmarks onto each area's components, of unit variance."""
 
     template: Tensor
     own: Tensor

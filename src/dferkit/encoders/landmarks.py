@@ -33,7 +33,7 @@ class LandmarkEncoder(LandmarkReader):
     """Frozen landmark network of the bundled model.
 
     Attributes:
-        neutral: (478, 3) the person's neutral face in head coordinates, where the user named one; None: each clip's own mean is its zero.
+        neutral: (478, 3) the person's neutral face in head coordinates, where the user gave one; with None, movement is measured from each clip's own mean.
     """
 
     name = "landmarks"
@@ -71,11 +71,11 @@ class LandmarkEncoder(LandmarkReader):
 
     @property
     def template(self) -> Float[np.ndarray, "points 3"]:
-        """The mean face that clips are put onto."""
+        """The mean face that clips are aligned to."""
         return self.net.template.cpu().numpy()
 
     def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> LandmarkEncoder:
-        """The same network, with a known neutral face as zero."""
+        """The same network, with movement measured from a known neutral face."""
         other = copy.copy(self)
         other.neutral = neutral
         return other
@@ -89,7 +89,7 @@ class LandmarkEncoder(LandmarkReader):
         """Tokens and action units of each clip.
 
         Raises:
-            DataError: A clip was not measured by a landmarker, or it saw no face.
+            DataError: A clip has no landmarks, or the landmarker found no face in it.
         """
         return [self._read(clip) for clip in clips]
 
@@ -117,7 +117,7 @@ class LandmarkEncoder(LandmarkReader):
         """The same tokens with their gradient path to the landmarks, each in the cell where it lies.
 
         Raises:
-            DataError: The clip was not measured by a landmarker, or it saw no face.
+            DataError: The clip has no landmarks, or the landmarker found no face in it.
         """
         shape, cells = self.shape(clip), (self.num_frames, *DRAWN_GRID)
         with torch.enable_grad():
@@ -125,9 +125,9 @@ class LandmarkEncoder(LandmarkReader):
             values, summary = per_step(self._forward(points, shape), 0)
 
         def to_cells(gradient: torch.Tensor) -> np.ndarray:
-            owed = (gradient[0].numpy() * (shape.points - shape.points.mean(0))).sum(-1, dtype=np.float64)
+            lost = (gradient[0].numpy() * (shape.points - shape.points.mean(0))).sum(-1, dtype=np.float64)
             total = np.zeros(cells)
-            np.add.at(total, _cells_of(clip, cells), owed)
+            np.add.at(total, _cells_of(clip, cells), lost)
             return total
 
         return Trace(values=values, summary=summary, inputs=((points, to_cells),))
@@ -164,11 +164,11 @@ class LandmarkEncoder(LandmarkReader):
 
 def _cells_of(clip: FaceClip, cells: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Step, row and column of the cell in which each landmark lies, for each frame; ``cells``: steps, rows, columns."""
-    places, frames = points_on_crop(landmarks_of(clip), clip.track.boxes), len(clip.timestamps)
+    points, frames = points_on_crop(landmarks_of(clip), clip.track.boxes), len(clip.timestamps)
     steps, rows, columns = cells
     step = np.minimum(np.arange(frames) * steps // frames, steps - 1)
     row, column = (
-        np.clip((places[..., axis] * count).astype(int), 0, count - 1) for axis, count in ((1, rows), (0, columns))
+        np.clip((points[..., axis] * count).astype(int), 0, count - 1) for axis, count in ((1, rows), (0, columns))
     )
     return step[:, None], row, column
 
@@ -177,10 +177,10 @@ Landmarks = Float[np.ndarray, "frames points 3"]
 
 
 def landmarks_of(clip: FaceClip) -> Landmarks:
-    """Landmarks of a measured clip, NaN in frames where the landmarker saw no face.
+    """Landmarks of a clip, NaN in frames where the landmarker found no face.
 
     Raises:
-        DataError: The clip was not measured.
+        DataError: The clip has none.
     """
     return require_landmarks(None if clip.geometry is None else clip.geometry.landmarks)
 
@@ -199,7 +199,7 @@ def require_landmarks(landmarks: Landmarks | None) -> Landmarks:
 
 
 def seen_share(clip: FaceClip) -> float:
-    """Share of the frames in which the landmarker saw the face, 0 to 1; 0 for a clip that was not measured."""
+    """Share of the frames in which the landmarker found the face, 0 to 1; 0 for a clip without landmarks."""
     if clip.geometry is None or clip.geometry.landmarks is None:
         return 0.0
     return share_seen(clip.geometry.landmarks)
@@ -213,14 +213,14 @@ def share_seen(landmarks: Landmarks) -> float:
 def points_on_crop(
     landmarks: Float[np.ndarray, "frames points 3"], boxes: Float[np.ndarray, "frames 4"]
 ) -> Float[np.ndarray, "frames points 2"]:
-    """Landmarks as shares of the face crop's side; frames that were not measured repeat the nearest one that was.
+    """Landmarks as shares of the face crop's side; frames without landmarks repeat the nearest one that has them.
 
     Raises:
-        DataError: No frame was measured.
+        DataError: No frame has landmarks.
     """
     seen = np.isfinite(landmarks[:, 0, 0]) & np.isfinite(boxes[:, 0])
     if not seen.any():
-        raise DataError("the landmarker saw no face in any frame of this clip")
+        raise DataError("the landmarker found no face in any frame of this clip")
     nearest = nearest_found(seen)
     box = boxes[nearest]
     side = box[:, 2:].max(1, keepdims=True) * (1 + 2 * CROP_MARGIN)

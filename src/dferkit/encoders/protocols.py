@@ -78,7 +78,7 @@ class LandmarkReader(DescribingEncoder, Protocol):
     """A describing encoder that reads landmarks, alone or together with pixels."""
 
     def with_neutral(self, neutral: Float[np.ndarray, "points 3"] | None) -> LandmarkReader:
-        """The same encoder, with a known neutral face as zero."""
+        """The same encoder, with movement measured from a known neutral face."""
         ...
 
     def shape(self, clip: FaceClip) -> HeadShape:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from dferkit.encoders.attribution import owed_to_cells
+from dferkit.encoders.attribution import cell_attribution
 from dferkit.encoders.face_shape import AREAS
 from dferkit.encoders.protocols import LandmarkReader
 from dferkit.errors import DataError
@@ -130,7 +130,7 @@ def _attribution(reading: Reading, target: int, cells: tuple[int, ...]) -> np.nd
             return (output.logits.cpu() / head.checkpoint.temperature).log_softmax(-1)[0, target]
 
         trace = reading.head.encoder.trace(reading.clip)
-        return np.ones(cells) if trace is None else owed_to_cells(trace, score)
+        return np.ones(cells) if trace is None else cell_attribution(trace, score)
 
 
 def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> DeletionTest:
