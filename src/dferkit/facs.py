@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dferkit.labels import ALIASES, MAFW
+from dferkit.labels import MAFW
 
 # The expression action units that the renderer draws and the captioner tells, in their one fixed order. AU45 (blink),
 # AU11 and AU13 (hardly visible) are left out.
@@ -69,11 +68,6 @@ class ClassRule:
     against: tuple[str, ...]
     adjectives: tuple[str, ...]
     is_unilateral: bool = False
-
-    @property
-    def supporting(self) -> tuple[str, ...]:
-        """Core action units, then optional ones."""
-        return (*self.core, *self.optional)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,20 +188,3 @@ def load_facs() -> Facs:
             }
         ),
     )
-
-
-@functools.cache
-def forbidden_words() -> tuple[str, ...]:
-    """Class names, their aliases and adjectives, sorted: words that a caption must not contain."""
-    adjectives = {word for rule in load_facs().classes.values() for word in rule.adjectives}
-    return tuple(sorted({*MAFW, *ALIASES, *adjectives}))
-
-
-@functools.cache
-def _forbidden_pattern() -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(re.escape(word) for word in forbidden_words()) + r")\b", re.IGNORECASE)
-
-
-def find_forbidden_words(text: str) -> tuple[str, ...]:
-    """The class words that ``text`` contains as whole words, any case, in order."""
-    return tuple(match.group().lower() for match in _forbidden_pattern().finditer(text))

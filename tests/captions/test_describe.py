@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from class_words import find_class_words
 from dferkit.captions.describe import (
     DescribeConfig,
-    as_sentence,
     describe,
     find_movements,
     join_phrases,
@@ -18,7 +18,7 @@ from dferkit.captions.describe import (
 from dferkit.captions.sample import sample_action_units, sample_caption
 from dferkit.captions.wording import WORDINGS
 from dferkit.errors import ConfigError, DataError
-from dferkit.facs import AU_NAMES, find_forbidden_words, load_facs
+from dferkit.facs import AU_NAMES, load_facs
 from dferkit.schema import ActionUnits
 
 TIMES = np.arange(16) / 8  # two seconds, a frame lasts 0.125 s
@@ -165,16 +165,6 @@ def test_speech_like_movement_gives_way() -> None:
     assert speech.salience == pytest.approx(0.7 * brow.salience)
 
 
-def test_as_sentence_keeps_the_text() -> None:
-    caption = describe(curves(AU24=block(8, 14, 0.3), AU4=block(4, 9, 0.7)), config=RAW)
-    whole = as_sentence(caption)
-    assert whole.text == caption.text
-    (phrase,) = whole.phrases
-    assert (phrase.text, phrase.action_unit, phrase.end_character) == (caption.text, "", len(caption.text))
-    assert phrase.regions == ("brow", "glabella", "mouth")
-    assert (phrase.start_seconds, phrase.end_seconds) == (0.5, 1.75)
-
-
 @pytest.mark.parametrize(
     "broken",
     [
@@ -208,7 +198,7 @@ def test_random_curves(seed: int, synonyms: bool, start: float) -> None:
     )
     caption = describe(units, generator=generator if synonyms else None)
     assert 1 <= len(caption.phrases) <= DescribeConfig().max_phrases
-    assert find_forbidden_words(caption.text) == ()
+    assert find_class_words(caption.text) == ()
     assert caption.text == "; ".join(p.text for p in caption.phrases) + "."
     for phrase in caption.phrases:
         assert caption.text[phrase.start_character : phrase.end_character] == phrase.text

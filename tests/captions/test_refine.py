@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from class_words import find_class_words
 from dferkit.captions.describe import join_phrases
 from dferkit.captions.refine import RefineConfig, refine, stress_weights
 from dferkit.captions.sample import sample_caption, sample_guide
 from dferkit.captions.wording import plain
 from dferkit.errors import ConfigError, DataError
-from dferkit.facs import find_forbidden_words, load_facs
+from dferkit.facs import load_facs
 from dferkit.labels import BASIC
 from dferkit.schema import Caption, CoarsePrediction, Phrase
 
@@ -154,7 +155,7 @@ def test_random_captions(seed: int, top_k: int, max_words: int) -> None:
     chosen = sample_guide(generator)
     fine = refine(caption, chosen, top_k=top_k, config=RefineConfig(max_words=max_words))
     assert fine == refine(caption, chosen, top_k=top_k, config=RefineConfig(max_words=max_words))
-    assert find_forbidden_words(fine.text) == ()
+    assert find_class_words(fine.text) == ()
     assert len(fine.text.split()) <= max(max_words, 16)  # a single full phrase is never cut
     told = {p.action_unit: p for p in caption.phrases}
     for p in fine.phrases:

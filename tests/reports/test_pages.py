@@ -16,7 +16,7 @@ from dferkit.explain import alignment_table
 from dferkit.labels import BASIC
 from dferkit.reports import page
 from dferkit.reports.clip_page import clip_section, deletion_section, deletion_verdict, verdict_text
-from dferkit.reports.figures import write_confusion, write_explanation, write_over_time
+from dferkit.reports.figures import write_explanation, write_over_time
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.shown import frames_to_show
 from dferkit.schema import DeletionTest, Evaluation, Explanation
@@ -320,10 +320,9 @@ def test_a_model_that_sees_a_frame_as_one_speaks_of_frames(tmp_path: Path, expla
 
 
 def test_figures_are_png_files(tmp_path: Path, explanation: Explanation):
-    write_confusion(tmp_path / "confusion.png", _evaluation(), title="grace")
     write_explanation(tmp_path / "explanation.png", explanation, faces="blur", num_words=2, num_frames=3)
     write_over_time(tmp_path / "over_time.png", explanation)
-    for name in ("confusion.png", "explanation.png", "over_time.png"):
+    for name in ("explanation.png", "over_time.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError):
         write_explanation(tmp_path / "x.png", explanation, faces="none")

@@ -6,8 +6,9 @@ import pytest
 from scored_examples import imagined_clips
 
 from dferkit.errors import DataError, ManifestError
+from dferkit.evaluation.peers import read_prediction_csv
 from dferkit.evaluation.scored import ScoredClips
-from dferkit.reports.scored_table import read_scored, scored_table, write_scored
+from dferkit.reports.scored_table import scored_table, write_scored
 from dferkit.reports.tables import Provenance, prediction_columns, prediction_table, write_table
 from dferkit.schema import Prediction
 
@@ -20,7 +21,7 @@ def test_what_was_written_is_read_to_the_last_bit(tmp_path, has_subjects):
     awkward = ("=1+1", " a ", "ü, “b”", "a\nb", "'=c", "007", "nan", "NA", *clips.clip_ids[8:])
     clips = replace(clips, clip_ids=awkward, attributes={"scene": awkward, "Skin Tone": clips.attributes["scene"]})
     write_scored(tmp_path / "predictions.csv", clips, PROVENANCE)
-    found = read_scored(tmp_path / "predictions.csv")
+    found = read_prediction_csv(tmp_path / "predictions.csv").scored()
     assert np.array_equal(found.probabilities, clips.probabilities, equal_nan=True)
     assert np.array_equal(found.true, clips.true)
     assert (found.labels, found.clip_ids, found.folds) == (clips.labels, clips.clip_ids, clips.folds)
@@ -34,7 +35,7 @@ def test_classes_of_any_name_and_a_tiny_probability(tmp_path):
         labels=("x", "B", "label 3"), clip_ids=("a", "b"), true=np.array([2, 0]), probabilities=p, folds=("", "")
     )
     write_scored(tmp_path / "p.csv", clips, PROVENANCE)
-    found = read_scored(tmp_path / "p.csv")
+    found = read_prediction_csv(tmp_path / "p.csv").scored()
     assert found.labels == clips.labels
     assert np.array_equal(found.probabilities, p, equal_nan=True)
     assert found.true.tolist() == [2, 0]
@@ -81,11 +82,11 @@ def test_files_without_truth_or_with_damage_are_refused(tmp_path):
     )  # fmt: skip
     write_table(tmp_path / "predict.csv", prediction_table([prediction], PROVENANCE))
     with pytest.raises(DataError, match="does not tell the true classes"):
-        read_scored(tmp_path / "predict.csv")
+        read_prediction_csv(tmp_path / "predict.csv").scored()
     with pytest.raises(ManifestError, match="not found"):
-        read_scored(tmp_path / "none.csv")
+        read_prediction_csv(tmp_path / "none.csv").scored()
     write_scored(tmp_path / "p.csv", clips, PROVENANCE)
     text = (tmp_path / "p.csv").read_text()
     (tmp_path / "p.csv").write_text(text.replace(repr(float(clips.probabilities[2, 3])), "?", 1))
     with pytest.raises(ManifestError, match=r"p.csv:2: '\?' is not a number"):  # rows 0 to 5 are equal
-        read_scored(tmp_path / "p.csv")
+        read_prediction_csv(tmp_path / "p.csv").scored()

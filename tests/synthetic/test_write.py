@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from class_words import find_class_words
 from dferkit.datasets import check_disjoint, read_manifest
 from dferkit.errors import DataError
 from dferkit.faces import build_detector
 from dferkit.faces.read import read_faces
-from dferkit.facs import AU_NAMES, find_forbidden_words, load_facs
+from dferkit.facs import AU_NAMES, load_facs
 from dferkit.labels import BASIC
 from dferkit.storage import digest_file, read_json
 from dferkit.synthetic import BenchmarkConfig, Nuisances, fingerprint, plan_clips, read_truth, render_benchmark
@@ -158,7 +159,7 @@ def test_truth_has_the_shapes_of_the_dictionary(rendered: Path) -> None:
         for event in truth.events:
             assert 0 <= event["start_seconds"] < event["end_seconds"] <= 2.0
             assert event["phrase"] in load_facs().action_units[event["action_unit"]].phrases
-        assert not find_forbidden_words(" ".join(truth.captions.values()))
+        assert not find_class_words(" ".join(truth.captions.values()))
 
 
 def test_dictionary_names_every_array(rendered: Path) -> None:

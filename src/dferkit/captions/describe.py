@@ -159,22 +159,6 @@ def join_phrases(phrases: Sequence[Phrase], *, source: str) -> Caption:
     return Caption(text=SEPARATOR.join(p.text for p in placed) + ".", phrases=tuple(placed), source=source)
 
 
-def as_sentence(caption: Caption) -> Caption:
-    """The same text as one phrase, for a comparison of phrase with sentence granularity."""
-    regions = tuple(dict.fromkeys(region for phrase in caption.phrases for region in phrase.regions))
-    whole = Phrase(
-        text=caption.text,
-        action_unit="",
-        regions=regions,
-        start_seconds=min((p.start_seconds for p in caption.phrases), default=0.0),
-        end_seconds=max((p.end_seconds for p in caption.phrases), default=0.0),
-        intensity=max((p.intensity for p in caption.phrases), default=0.0),
-        start_character=0,
-        end_character=len(caption.text),
-    )
-    return replace(caption, phrases=(whole,))
-
-
 def find_movements(units: ActionUnits, *, config: DescribeConfig | None = None) -> tuple[Movement, ...]:
     """The movements worth telling, in the order of onset (then of the columns); see ``DescribeConfig``.
 

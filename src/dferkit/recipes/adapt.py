@@ -29,7 +29,7 @@ from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import TokenConfig, one_thread
 from dferkit.training.about import UNCALIBRATED, check_fits
 from dferkit.training.fit import Fitted, fit
-from dferkit.training.score import predict_logits, score
+from dferkit.training.score import predict_probabilities, score
 from dferkit.training.spec import TrainingSpec
 
 MOST_FOLDS = 5
@@ -207,7 +207,7 @@ def cross_validate(sides: _Sides, spec: TrainingSpec, state: Path, report: Repor
         )
         if is_held.any():
             held = sides.data.take(np.flatnonzero(is_held))
-            probabilities = predict_logits(fitted.model, held, device=spec.device).softmax(1).numpy()
+            probabilities = predict_probabilities(fitted.model, held, device=spec.device)
             answered |= dict(zip(held.clip_ids, probabilities, strict=True))
     return sides.scored(answered)
 

@@ -15,41 +15,12 @@ from dferkit.evaluation.summary import NUM_BINS
 from dferkit.reports.clip_page import veil, verdict_text
 from dferkit.reports.page import FACES
 from dferkit.reports.shown import frames_to_show, main_words
-from dferkit.schema import PARAGRAPH, Evaluation, Explanation
+from dferkit.schema import PARAGRAPH, Explanation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CLIPS_PER_DOT = 8  # with fewer a dot is noise
-
-
-def write_confusion(path: Path | str, evaluation: Evaluation, *, title: str = "") -> None:
-    """Draw a confusion matrix: share of each true class, with the number of clips."""
-    from matplotlib.figure import Figure
-
-    counts = np.asarray(evaluation.confusion, dtype=np.float64)
-    total = counts.sum(1, keepdims=True)
-    share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
-    side = 1.6 + 0.62 * len(evaluation.labels)
-    figure = Figure(figsize=(side + 0.4, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), value in np.ndenumerate(share):
-        axes.text(
-            j, i, f"{100 * value:.0f}\n({counts[i, j]:.0f})", ha="center", va="center", fontsize=8,
-            color="white" if value > 0.55 else "black",
-        )  # fmt: skip
-    places = range(len(evaluation.labels))
-    axes.set_xticks(places, evaluation.labels, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, evaluation.labels)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    low, high = evaluation.uar_ci95
-    numbers = (
-        f"UAR {evaluation.uar:.3f} ({low:.3f} to {high:.3f}), WAR {evaluation.war:.3f}, {evaluation.num_clips} clips"
-    )
-    axes.set_title(f"{title}\n{numbers}" if title else numbers, fontsize=10)
-    _save(figure, path)
 
 
 def write_reliability(

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from dferkit.errors import DataError
-from dferkit.evaluation.peers import read_prediction_csv
 from dferkit.evaluation.scored import ScoredClips
 from dferkit.reports.tables import Provenance, prediction_table, write_table
 from dferkit.schema import Prediction
@@ -53,16 +52,6 @@ def write_scored(
 ) -> None:
     """Write ``scored_table``; numbers are the shortest text that reads back as the same float64."""
     write_table(path, scored_table(clips, provenance, predictions=predictions), float_format=None)
-
-
-def read_scored(path: Path | str) -> ScoredClips:
-    """Read what ``write_scored`` wrote.
-
-    Raises:
-        ManifestError: No such file, or rows that cannot be used.
-        DataError: It does not tell the truth, as the ``predictions.csv`` of ``dferkit predict``.
-    """
-    return read_prediction_csv(Path(path)).scored()
 
 
 def _prediction(clips: ScoredClips, row: int, predicted: int) -> Prediction:
