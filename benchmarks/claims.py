@@ -19,12 +19,13 @@ import torch
 
 from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
 from dferkit.evaluation.claims import ClipEvidence, localisation_claim, motion_claim, on_crop, phrase_masses
 from dferkit.explain import on_grid, summarise_deletion
 from dferkit.faces import landmarker_file, open_landmarker
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
-from dferkit.models.shipped import HEADS, head_folder
+from dferkit.models.shipped import head_folder
 from dferkit.parallel import run_parallel
 from dferkit.pipeline import Answer, Model, Reading, ReadingSettings, check_ranking, evidence_map, explain_answer
 from dferkit.schema import DeletionTest, Record
@@ -63,17 +64,17 @@ def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
     records, folder, landmarker_path, deletions = job
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    landmarker, pixels = open_landmarker(landmarker_path), load_checkpoint(head_folder(BOX_FOLDER, "box"))
+    landmarker, pixels = open_landmarker(landmarker_path), load_checkpoint(head_folder(BOX_FOLDER, "pixels"))
     settings = ReadingSettings(whole_clip=True)
     models = {
         name: Model(
-            load_checkpoint(head_folder(BOX_FOLDER, name)),
+            load_checkpoint(head_folder(BOX_FOLDER, front_end_of(name))),
             face="haar",
             landmarker=landmarker,
             fallback=pixels,
             settings=settings,
         )
-        for name in HEADS
+        for name in FRONT_ENDS.values()
     }
     result = []
     for number, record in enumerate(records):
@@ -106,7 +107,7 @@ def main() -> None:
     jobs = [(list(records[i::count]), str(given.work), task, share) for i in range(count)]
     rows = [found for part in run_parallel(read_part, jobs, count) for found in part]
     table = {}
-    for name in HEADS:
+    for name in FRONT_ENDS.values():
         found = [row[name] for row in rows if name in row]
         table[name] = {
             "motion": motion_claim([e for e, _ in found]),

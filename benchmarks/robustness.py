@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
 from dferkit.evaluation.metrics import evaluate_predictions
 from dferkit.faces import BoxJitter, FaceLandmarker, HaarDetector, landmarker_file, measure_geometry, track_faces
 from dferkit.faces.warp import warp_face
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
-from dferkit.models.shipped import HEADS, head_folder
+from dferkit.models.shipped import head_folder
 from dferkit.parallel import run_parallel
 from dferkit.pipeline import Model
 from dferkit.schema import DecodeReport, Frames
@@ -119,10 +120,12 @@ def answer_subject(job: tuple[int, int, str, str]) -> list[tuple[str, str, int, 
     identity, detector = draw_identity(config, subject), HaarDetector()
     rows = []
     with FaceLandmarker(landmarker_path) as landmarker:
-        pixels = load_checkpoint(head_folder(BOX_FOLDER, "box"))
+        pixels = load_checkpoint(head_folder(BOX_FOLDER, "pixels"))
         models = {
-            encoder: Model(load_checkpoint(head_folder(BOX_FOLDER, encoder)), landmarker=landmarker, fallback=pixels)
-            for encoder in HEADS
+            encoder: Model(
+                load_checkpoint(head_folder(BOX_FOLDER, front_end_of(encoder))), landmarker=landmarker, fallback=pixels
+            )
+            for encoder in FRONT_ENDS.values()
         }
         for plan in (p for p in plan_clips(config) if p.subject == subject):
             performance = sampled(draw_clip(config, plan), change.every)
@@ -184,13 +187,13 @@ def main() -> None:
             "landmarks_seen": float(np.mean([row[5] for row in rows])),
             "faces": sum(bool(r[4]) for r in rows),
         }
-        for number, encoder in enumerate(HEADS):
+        for number, encoder in enumerate(FRONT_ENDS.values()):
             answers = np.array([row[4][number] if row[4] else np.full(len(BASIC), np.nan) for row in rows])
             scores = evaluate_predictions(BASIC, true, answers, subjects=people)
             table[name][encoder] = {"uar": scores.uar, "uar_ci95": list(scores.uar_ci95)}
     write_json(given.out, {"clips": given.clips, "seed": SEED, "generator": fingerprint(), "rows": table})
     for name, row in table.items():
-        print(f"{name:28s}", "  ".join(f"{encoder} {row[encoder]['uar']:.3f}" for encoder in HEADS))
+        print(f"{name:28s}", "  ".join(f"{encoder} {row[encoder]['uar']:.3f}" for encoder in FRONT_ENDS.values()))
 
 
 if __name__ == "__main__":

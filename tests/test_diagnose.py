@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import cv2
 import pytest
 import torch
 import typer
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from dferkit import diagnose as subject
 from dferkit.cli.doctor import doctor
 from dferkit.diagnose import BROKEN, NOTE, OK, Check, diagnose
-from dferkit.encoders.box import save_box_net
+from dferkit.encoders.box import BOX_FOLDER, save_box_net
 from dferkit.encoders.box_net import BoxNet
 
 NAMES = [
@@ -115,6 +117,24 @@ def test_half_a_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states = {check.name: check for check in diagnose().checks}
     assert states["box"].state == BROKEN
     assert "grace" in states["box"].text
+
+
+@pytest.mark.parametrize(("front_end", "file", "part"), [
+    ("both", "combined.json", "visual encoder"), ("landmarks", "joint-landmarks.safetensors", "joint space"), ("pixels", "joint.safetensors", "joint space"),
+])  # fmt: skip
+def test_weights_of_another_version_are_found(tmp_path: Path, front_end: str, file: str, part: str) -> None:
+    """The head of every front end is checked against the files that it was trained on."""
+    shutil.copytree(BOX_FOLDER, tmp_path / "box")
+    assert subject.check_box(tmp_path / "box").state == OK
+    changed = tmp_path / "box" / file
+    if changed.suffix == ".json":
+        changed.write_text(changed.read_text().replace("0.", "0.1"))
+    else:
+        save_file({name: value * 2 for name, value in load_file(changed).items()}, changed)
+    check = subject.check_box(tmp_path / "box")
+    assert check.state == BROKEN
+    assert f"front end {front_end}: " in check.text
+    assert f"another {part}" in check.text
 
 
 def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:

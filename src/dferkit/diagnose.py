@@ -221,10 +221,13 @@ def check_landmarker() -> Check:
 
 
 def check_box(folder: Path | str | None = None) -> Check:
-    """Whether the bundled weights are there, undamaged, and of one version."""
-    from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+    """Whether the weights of every front end are there, undamaged, and trained on top of each other."""
+    from dferkit.encoders.box import BOX_FOLDER
+    from dferkit.encoders.front_end import FRONT_ENDS
+    from dferkit.encoders.open import open_visual_encoder
     from dferkit.encoders.text import TextEncoder
     from dferkit.models.checkpoint import load_checkpoint
+    from dferkit.models.shipped import head_folder
     from dferkit.training.about import box_digests
 
     folder = Path(folder or BOX_FOLDER)
@@ -233,18 +236,19 @@ def check_box(folder: Path | str | None = None) -> Check:
             "this installation carries no trained weights. Reinstall dferkit, or make them: dferkit pretrain --out DIR"
         )
         return Check(name="box", state=BROKEN, text=text)
-    encoder, checkpoint = BoxEncoder(folder), load_checkpoint(folder / "grace")
+    heads = {front_end: load_checkpoint(head_folder(folder, front_end)) for front_end in FRONT_ENDS}
     TextEncoder(folder / "text")
+    for front_end, encoder in FRONT_ENDS.items():
+        opened = open_visual_encoder(encoder, box=folder)
+        try:
+            heads[front_end].require({"encoder_digest": opened.digest, **box_digests(folder, encoder)})
+        except DferError as error:
+            return Check(name="box", state=BROKEN, text=f"front end {front_end}: {error}. Reinstall dferkit")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    details = {"weights_sha256": checkpoint.digest, "visual_sha256": encoder.digest, "bytes": size}
-    for key, digest in box_digests(folder).items():
-        wanted = checkpoint.about.get(key)
-        if wanted is not None and wanted != digest:
-            what = {"box_digest": "video network", "text_encoder_digest": "text encoder"}.get(key, "joint space")
-            text = f"its {what} ({digest[:8]}) is not that of its head ({str(wanted)[:8]}). Reinstall dferkit"
-            return Check(name="box", state=BROKEN, text=text, details=details)
-    trained_on = checkpoint.about.get("trained_on", "unknown data")
-    text = f"weights verified, {size / 1e6:.1f} MB, SHA-256 {checkpoint.digest[:12]}; trained on {trained_on}"
+    details = {"weights_sha256": {name: head.digest for name, head in heads.items()}, "bytes": size}
+    text = (
+        f"weights of {', '.join(heads)} verified, {size / 1e6:.1f} MB; trained on {heads['pixels'].about['trained_on']}"
+    )
     return Check(name="box", state=OK, text=text, details=details)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
 from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
-from dferkit.models.shipped import HEADS, head_folder
+from dferkit.models.shipped import head_folder
 from dferkit.pretraining.render import SUBJECTS_PER_SHARD
 from dferkit.pretraining.rendered_faces import CROP_SIZE, PROFILES, read_shards, shard_name
 from dferkit.recipes.pretrain import PretrainConfig, face_sets, pretrain
@@ -71,17 +72,17 @@ def test_every_stage_runs_and_the_card_describes_every_front_end(tmp_path: Path)
     assert list(dict.fromkeys(stages)) == [
         "faces, network", "landmark network", "video network", "text encoder",
         "faces, heads", "faces, held", "faces, measure", "faces, measure_large",
-        *(f"{stage}, {name}" for name in HEADS for stage in ("words and tokens", "head")),
+        *(f"{stage}, {name}" for name in FRONT_ENDS.values() for stage in ("words and tokens", "head")),
     ]  # fmt: skip
     card = read_json(box / "card.json")
-    assert set(card["front_ends"]) == set(HEADS)
+    assert set(card["front_ends"]) == set(FRONT_ENDS.values())
     held = read_shards(sorted((tmp_path / "work" / "held").iterdir()))
     assert card["clips"]["calibration"] == (held.subject % 5 == 0).sum()
     assert card["clips"]["calibration"] + card["clips"]["held"] == len(held)
     assert card["front_ends"]["box"]["no_landmarks"] == 0
     assert 0 < card["front_ends"]["landmarks"]["no_landmarks"] < 0.5
-    for name in HEADS:
-        head = load_checkpoint(head_folder(box, name))
+    for name in FRONT_ENDS.values():
+        head = load_checkpoint(head_folder(box, front_end_of(name)))
         assert head.about["encoder"] == name
         assert 0 <= card["front_ends"][name]["held_back"]["uar"] <= 1
         assert card["front_ends"][name]["temperature"] == head.temperature
@@ -93,8 +94,8 @@ def test_every_stage_runs_and_the_card_describes_every_front_end(tmp_path: Path)
 def test_every_stage_runs_on_a_gpu_and_leaves_its_results_on_the_cpu(tmp_path: Path) -> None:
     write_shards(tmp_path / "work")
     box = pretrain(tmp_path, CONFIG, landmarker="none", workers=1, device="cuda:0")
-    for name in HEADS:
-        model = load_checkpoint(head_folder(box, name)).model
+    for name in FRONT_ENDS.values():
+        model = load_checkpoint(head_folder(box, front_end_of(name))).model
         assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
 
 

@@ -22,7 +22,12 @@ from dferkit.models.registry import find_model
 from dferkit.storage import atomic_path, digest_file, write_json
 
 WEIGHTS, SETTINGS, COARSE = "model.safetensors", "model.json", "coarse.safetensors"
-_PARTS = {"encoder_digest": "visual encoder", "box_digest": "box", "text_encoder_digest": "text encoder"}
+_PARTS = {
+    "encoder_digest": "visual encoder",
+    "box_digest": "box",
+    "text_encoder_digest": "text encoder",
+    "joint_space_digest": "joint space",
+}
 FORMAT = 4  # 3 had no name of the model, front end, caption source, experts or prior
 
 

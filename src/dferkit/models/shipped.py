@@ -1,15 +1,15 @@
-"""The GRACE heads that ship in the bundled model, one per front end."""
+"""The GRACE heads of the bundled model, one per front end."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Encoder → folder of its head.
-HEADS = {"box": "grace", "landmarks": "grace-landmarks", "box+landmarks": "grace-combined"}
-# What a user calls them; plain ``box`` leaves the choice to what is installed.
-NAMES = {"box-pixels": "box", "box-landmarks": "landmarks", "box-combined": "box+landmarks"}
+# Front end → folder of its head.
+HEADS = {"pixels": "grace", "landmarks": "grace-landmarks", "both": "grace-combined"}
+# Names of the bundled model with a fixed front end; with plain ``box``, ``--front-end`` chooses.
+NAMES = {"box-pixels": "pixels", "box-landmarks": "landmarks", "box-combined": "both"}
 
 
-def head_folder(box: Path | str, encoder: str) -> Path:
-    """Checkpoint folder of the head that reads an encoder's tokens."""
-    return Path(box) / HEADS[encoder]
+def head_folder(box: Path | str, front_end: str) -> Path:
+    """Checkpoint folder of a front end's head."""
+    return Path(box) / HEADS[front_end]

@@ -51,7 +51,7 @@ def load(
         checkpoint,
         face=face,
         landmarker=None if landmarker_path is None else FaceLandmarker(landmarker_path),
-        fallback=load_checkpoint(head_folder(BOX_FOLDER, FRONT_ENDS["pixels"])) if may_fall_back else None,
+        fallback=load_checkpoint(head_folder(BOX_FOLDER, "pixels")) if may_fall_back else None,
         device=chosen_device,
         settings=settings,
         external=external,
@@ -76,7 +76,7 @@ def open_checkpoint(
     """
     if str(name) == BOX:
         chosen = choose_front_end(front_end, landmarker=landmarker, has_landmarks=has_landmarks)
-        checkpoint = load_checkpoint(head_folder(BOX_FOLDER, chosen.encoder))
+        checkpoint = load_checkpoint(head_folder(BOX_FOLDER, chosen.name))
     else:
         checkpoint = load_checkpoint(_folder(str(name)))
         own = str(checkpoint.about["front_end"])

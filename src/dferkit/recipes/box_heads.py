@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from dferkit.encoders.front_end import front_end_of
+from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
 from dferkit.encoders.text import TextEncoder
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import save_checkpoint
-from dferkit.models.shipped import HEADS, head_folder
+from dferkit.models.shipped import head_folder
 from dferkit.pretraining.heads import HeadConfig, train_head
 from dferkit.pretraining.measure import Answers, answer_clips, au_correlation, localise, measure_answers
 from dferkit.pretraining.rendered_faces import RenderedFaces
@@ -70,11 +70,11 @@ def build_heads(
         text_encoder = TextEncoder(box / "text")
         train = encode_front_ends(faces.train, box, fit_mixture=True, device=device)
         unseen = {part: encode_front_ends(shard, box, device=device) for part, shard in faces.unseen.items()}
-        for name in HEADS:
+        for name in FRONT_ENDS.values():
             held = unseen["held"][name]
             calibration = held.data.take(np.flatnonzero(faces.is_calibration[held.rows]))
             head = train_head(name, train[name], calibration, box, config, device=device, on_progress=on_progress)
-            save_checkpoint(head, head_folder(box, name))
+            save_checkpoint(head, head_folder(box, front_end_of(name)))
             answers[name] = {
                 part: _for_all_clips(
                     answer_clips(head, clips[name], text_encoder, device=device),

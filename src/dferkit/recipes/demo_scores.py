@@ -102,7 +102,7 @@ def _profile_scores(side: DemoSide, config: DemoConfig) -> dict[str, Any]:
 
 
 def _box_probabilities(side: DemoSide) -> np.ndarray:
-    return answer(load_checkpoint(head_folder(BOX_FOLDER, "box")), side.test).probabilities
+    return answer(load_checkpoint(head_folder(BOX_FOLDER, "pixels")), side.test).probabilities
 
 
 def _comparisons(side: DemoSide, seed: int) -> dict[str, Any]:

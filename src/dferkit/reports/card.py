@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dferkit.encoders.front_end import FRONT_ENDS
 from dferkit.storage import read_json, write_text
 
-NAMES = {"box": "pixels", "landmarks": "landmarks", "box+landmarks": "both"}
+NAMES = {encoder: front_end for front_end, encoder in FRONT_ENDS.items()}
 PROFILES = {
     "posed": "benchmark, posed",
     "natural": "benchmark, natural",
