@@ -90,7 +90,7 @@ def _refill(
 def _wait_for_one(pool: ProcessPoolExecutor, pending: deque[Future[Result]], *, in_order: bool) -> None:
     """Until the first is finished, or, where the order is free, any: that one is brought to the front.
 
-    A pool never notices a worker that died in the middle of writing a result, so its processes are looked at now and then.
+    A pool never notices a worker that died in the middle of writing a result, so its processes are checked now and then.
 
     Raises:
         BrokenProcessPool: Such a worker.
@@ -146,7 +146,7 @@ def _end_with_parent() -> None:
     A worker is the child of a fork server that lives as long as any worker does, so the death of the command itself is
     watched too: its end of a pipe closes, however it ended.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command itself tells the user
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command itself informs the user
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_after_command, daemon=True).start()

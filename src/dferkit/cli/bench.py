@@ -42,7 +42,7 @@ def bench(
     ] = "upsample",
     videomae: Annotated[
         str | None,
-        typer.Option("--videomae", help="VideoMAE folder; by default a small random one, which knows nothing."),
+        typer.Option("--videomae", help="VideoMAE folder; by default a small one with random weights."),
     ] = None,
     fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
     views: ViewsOption = None,

@@ -28,7 +28,7 @@ def compare(
     """Compare two systems on the same clips: scores, paired differences with intervals, McNemar's test.
 
     Reads predictions.csv of evaluate, CSV files of others (a column per class, or the predicted class), and the text
-    files of MAE-DFER, SVFAP, HiCMAE and S2D. At least one of the two has to tell the true classes.
+    files of MAE-DFER, SVFAP, HiCMAE and S2D. At least one of the two needs the true classes.
     """
     from dferkit.evaluation.compare import compare as compare_clips
     from dferkit.evaluation.peers import read_predictions

@@ -29,17 +29,17 @@ def demo(
     """
     from dferkit.recipes.demo import DemoConfig, first_answer, run_demo
 
-    with Stages() as tell:
-        tell.say("An explained answer on one rendered video, from the model in the box …")
+    with Stages() as stages:
+        stages.say("An explained answer on one rendered video, from the model in the box …")
         page = first_answer(out, seed=seed)
-        tell.say(f"  open {page}")
+        stages.say(f"  open {page}")
         if quick:
             return
-        tell.say(
-            "The whole flow: render, find faces, describe, train GRACE and its rivals, score, explain (about 5 minutes on 2 cores) …"
+        stages.say(
+            "The whole flow: render, find faces, describe, train GRACE and the other models, score, explain (about 5 minutes on 2 cores) …"
         )
         results = run_demo(
-            out, DemoConfig(clips=clips, natural_clips=natural_clips, seed=seed), workers=workers, on_progress=tell
+            out, DemoConfig(clips=clips, natural_clips=natural_clips, seed=seed), workers=workers, on_progress=stages
         )
     grace, ceiling = results["models"]["grace"], results["ceiling"]["uar"]
     low, high = grace["uar_ci95"]

@@ -32,7 +32,7 @@ def encode(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Write a frozen encoder's tokens beside the faces of a store, once; training and testing read them.
+    """Store the tokens of a frozen encoder with the faces, once; training and testing read them.
 
     Interrupted, the same command goes on. A clip with fewer frames than views need gets fewer views.
     """
@@ -48,9 +48,9 @@ def encode(
         motion=motion,
         device=choose_device(device),
     )
-    with Stages() as tell:
+    with Stages() as report:
         folder, missing = encode_store(
-            store, config, shard=parse_shard(shard), workers=workers, on_progress=lambda a, b: tell("clips", a, b)
+            store, config, shard=parse_shard(shard), workers=workers, on_progress=lambda a, b: report("clips", a, b)
         )
     files = sorted(folder.glob("tokens-*.safetensors"))
     size = sum(path.stat().st_size for path in files) / 1e6

@@ -50,6 +50,6 @@ def get(
     typer.echo(
         f"{wanted.file}: {wanted.num_bytes / 1e6:.1f} MB, {wanted.licence}, by {wanted.maker} ({wanted.page})", err=True
     )
-    with Stages() as tell:
-        path = get_model(name, to, url=url, on_progress=lambda a, b: tell("bytes", a, b))
+    with Stages() as report:
+        path = get_model(name, to, url=url, on_progress=lambda a, b: report("bytes", a, b))
     typer.echo(f"{path}: SHA-256 {wanted.sha256} as known; {FOLDER_VARIABLE}={to} makes dferkit find it")

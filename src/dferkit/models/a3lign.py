@@ -102,7 +102,7 @@ class Sequence(nn.Module):
 
     def __init__(self, length: int, dim: int) -> None:
         super().__init__()
-        # As large as CLIP's features, as in DFER-CLIP: beside them much smaller positions have no effect, and order is not learned.
+        # As large as CLIP's features, as in DFER-CLIP: much smaller positions would have no effect, and order would not be learned.
         self.class_token = nn.Parameter(torch.randn(1, 1, dim))
         self.positions = nn.Parameter(torch.randn(1, length + 1, dim))
 
@@ -178,7 +178,7 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
     def pair_vectors(
         self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
     ) -> tuple[Float[Tensor, "batch classes dim"], Float[Tensor, "batch classes dim"]]:
-        """Every video beside every paragraph as one sequence: class-specific vectors of the video and of the classes."""
+        """Every video with every paragraph as one sequence: class-specific vectors of the video and of the classes."""
         video, text = self.read_pairs(frames, paragraphs)
         return video[:, :, 0], text[:, :, 0]
 
@@ -194,7 +194,7 @@ class JointDynamicAlignmentSynchronizer(nn.Module):
     def concatenate(
         self, frames: Float[Tensor, "batch frames dim"], paragraphs: Float[Tensor, "classes sentences dim"]
     ) -> Float[Tensor, "pairs length dim"]:
-        """Every video beside every paragraph as one sequence, class by class within a video, as it enters the layers."""
+        """Every video with every paragraph as one sequence, class by class within a video, as it enters the layers."""
         video, text = self.video(frames), self.text(paragraphs)
         return torch.cat([video.repeat_interleave(len(paragraphs), 0), text.repeat(len(frames), 1, 1)], 1)
 
@@ -347,7 +347,7 @@ class A3lignReader(nn.Module):
         """Attention of the video's vector to each frame in the last layer, mean over the heads; the rest to 1 goes to what is no frame.
 
         Args:
-            labels: Whose paragraph stands beside each video, for ``concat``.
+            labels: The class whose paragraph is joined to each video, for ``concat``.
         """
         if self.joint is None:  # a mean
             return torch.full(frames.shape[:2], 1 / frames.shape[1])
@@ -402,7 +402,7 @@ class A3lignReader(nn.Module):
         return result
 
     def _compare(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vector of the video (without a joint module the mean of its frames), of the classes beside each video, and class scores."""
+        """Vector of the video (without a joint module the mean of its frames), of the classes for each video, and class scores."""
         if self.joint is None:
             video = frames.mean(1)
         elif self.config.joint_mode == "concat":

@@ -1,4 +1,4 @@
-"""Plain models that stand beside the systems: without them no claim about an alignment means anything.
+"""Plain models, to compare the systems with.
 
 Each has the interface of ``models.registry.TrainableModel``. Those with ``solve`` are fitted in closed form, the others by gradient steps.
 """
@@ -193,7 +193,7 @@ class SummaryHead(Baseline):
 
 
 class ClipZeroShot(Baseline):
-    """CLIP's features of frames, their mean over time, beside its features of a text per class; nothing is trained."""
+    """Cosine similarity of the mean over time of CLIP's frame features and its features of a text per class; nothing is trained."""
 
     classes: Tensor
     scale: Tensor

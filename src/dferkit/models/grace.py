@@ -1,7 +1,7 @@
 """GRACE (arXiv 2507.11892): motion weights → token selection → transport between words and patches → fusion → class.
 
 The paper's code was never released and its method section could not be read; the equations E1–E10 are our reconstruction
-(``docs/explanation/grace.md`` says what is known and what is ours). This file reads in the order of the paper's figure.
+(``docs/explanation/grace.md`` separates what is known from what is ours). This file reads in the order of the paper's figure.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class GraceConfig:
         summary_dim: Width of the visual encoder's own vector per token step; 0 takes the mean of the tokens.
         num_frames, grid, areas: Token steps, rows and columns of patches, and face areas of the visual encoder.
         aligner: How words meet patches (E6, E7).
-        text: ``tokens`` (the paper), ``phrases`` (one vector per movement told), ``sentence`` (one vector per caption) or ``none``
+        text: ``tokens`` (the paper), ``phrases`` (one vector per phrase), ``sentence`` (one vector per caption) or ``none``
             (vision only: the words' place is taken by learned queries, so that capacity stays the same).
         use_visual: False gives the text-only baseline.
-        motion: Motion weighting (E2). motion_source: Where it looks: at the ``tokens``, or at what ``motion.measure_motion`` says of the
+        motion: Motion weighting (E2). motion_source: What it is computed from: the ``tokens``, or ``motion.measure_motion`` of the
             clip with head and camera held still (``steady``, ``pixels``). motion_strength: Start of the learned strength of E3, 0 to 1.
         selection, ratio: What is kept (E4): with ``ratio`` that share of the visual tokens, with ``mass`` as few as hold that share
             of the motion weights (the paper's open question: an adaptive number).
@@ -186,7 +186,7 @@ def pool_phrases(
         DataError: No phrases are given.
     """
     if phrases is None:
-        raise DataError("this model reads phrases; give phrases (TextEncoder.encode_captions knows them)")
+        raise DataError("this model reads phrases; give phrases (TextEncoder.encode_captions gives them)")
     inside = mask & (phrases >= 0)
     is_lost = ~inside.any(1, keepdim=True)
     number = torch.where(is_lost, 0, phrases).clamp_min(0)

@@ -49,7 +49,7 @@ def parse_baselines(texts: Sequence[str]) -> tuple[Baseline, ...]:
 def open_baselines(
     baselines: Sequence[Baseline], records: Sequence[Record], labels: tuple[str, ...]
 ) -> dict[str, ClassTables | OnnxFrames]:
-    """Each baseline's classifier, by name; wrong files are told before any work. As ``open_classifier`` raises."""
+    """Each baseline's classifier, by name; wrong files are refused before any work. As ``open_classifier`` raises."""
     videos = [record.clip_id for record in records]
     return {b.name: open_classifier(b.path, b.class_names, labels=labels, videos=videos) for b in baselines}
 

@@ -151,7 +151,7 @@ def calibrate(
 
 
 def calibration_rows(records: Sequence[Record], name: str) -> tuple[list[Record], str]:
-    """Rows to calibrate on, and one sentence that says which: those with split val, else all without a split.
+    """Rows to calibrate on, and one sentence that names them: those with split val, else all without a split.
 
     Raises:
         ManifestError: Every row is marked train or test, or a person is in two splits.
@@ -289,13 +289,13 @@ def _warnings(clips: LabelledLogits, figures: Mapping[str, Any], people: Sequenc
             "not every clip names its subject: folds and intervals are by clip, which looks too good when people appear more than once"
         )
     elif len(set(people)) == 1:
-        found.append("all clips are of one person: nothing here speaks of other people")
+        found.append("all clips are of one person: these figures hold for no one else")
     absent = [label for i, label in enumerate(clips.labels) if not (clips.true == i).any()]
     if absent:
         found.append(f"no clip shows {', '.join(absent)}: nothing is known of the confidence in these classes")
     if figures["temperature"]["is_at_bound"]:
         found.append(
-            f"the temperature stands at the end of its range ({figures['temperature']['value']:g}): these clips cannot tell it"
+            f"the temperature stands at the end of its range ({figures['temperature']['value']:g}): these clips do not determine it"
         )
     if not figures["abstention"]["is_reached"]:
         wanted = figures["abstention"]["target_accuracy"]

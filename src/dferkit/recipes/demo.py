@@ -19,11 +19,12 @@ from dferkit.errors import ConfigError
 from dferkit.pipeline import load
 from dferkit.recipes.demo_claims import explain_clips
 from dferkit.recipes.demo_data import prepare_side
-from dferkit.recipes.demo_plan import Clock, DemoConfig, Report, benchmark_of
+from dferkit.recipes.demo_plan import Clock, DemoConfig, benchmark_of
 from dferkit.recipes.demo_rows import train_rows
 from dferkit.recipes.demo_scores import score
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.tables import clean_json, own_version, write_tables
+from dferkit.schema import ReportProgress
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, describe_config, render_benchmark
 from dferkit.training.about import box_digests
@@ -54,7 +55,11 @@ def first_answer(out: Path | str, *, seed: int = 0, face: str = "haar") -> Path:
 
 
 def run_demo(
-    out: Path | str, config: DemoConfig | None = None, *, workers: int | None = None, on_progress: Report | None = None
+    out: Path | str,
+    config: DemoConfig | None = None,
+    *,
+    workers: int | None = None,
+    on_progress: ReportProgress | None = None,
 ) -> dict[str, Any]:
     """Run or resume the demo.
 
@@ -64,20 +69,20 @@ def run_demo(
     Raises:
         ConfigError: The folder holds a demo with other settings.
     """
-    config, out, tell = config or DemoConfig(), Path(out), on_progress or (lambda stage, done, of, note: None)
+    config, out, report = config or DemoConfig(), Path(out), on_progress or (lambda stage, done, of, note: None)
     workers = workers or os.cpu_count() or 1
     _claim(out, config)
     clock = Clock()
     sides = {}
     for profile, clips in (("posed", config.clips), ("natural", config.natural_clips)):
-        sides[profile] = prepare_side(out, profile, clips, config, workers, tell, clock)
-    train_rows(out, config, workers, tell)
-    clock.lap("train")
+        sides[profile] = prepare_side(out, profile, clips, config, workers, report, clock)
+    train_rows(out, config, workers, report)
+    clock.end_stage("train")
     torch.set_num_threads(workers)
     results, evaluations = score(out, config, sides)
-    clock.lap("score")
-    explanations, truth = explain_clips(out, config, sides["posed"], results, tell)
-    clock.lap("explain")
+    clock.end_stage("score")
+    explanations, truth = explain_clips(out, config, sides["posed"], results, report)
+    clock.end_stage("explain")
     write_json(out / "results.json", clean_json(results))
     about = {
         **load("box", face="haar").about(),
@@ -88,7 +93,7 @@ def run_demo(
     write_benchmark_report(
         out / "report.html", clean_json(results), evaluations, explanations, about=about, truth=truth
     )
-    clock.lap("report")
+    clock.end_stage("report")
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     write_json(
         out / "run.json",

@@ -15,16 +15,16 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.pipeline import Model, ReadingSettings, explain_answer
 from dferkit.recipes.demo_data import DemoSide
-from dferkit.recipes.demo_plan import DemoConfig, Report
+from dferkit.recipes.demo_plan import DemoConfig
 from dferkit.recipes.demo_rows import row_probabilities
-from dferkit.schema import ActionUnits, Explanation
+from dferkit.schema import ActionUnits, Explanation, ReportProgress
 from dferkit.synthetic import read_truth
 from dferkit.tokens.files import load_texts
 from dferkit.training.score import predict_outputs, whole_plans
 
 
 def explain_clips(
-    out: Path, config: DemoConfig, side: DemoSide, results: dict[str, Any], tell: Report
+    out: Path, config: DemoConfig, side: DemoSide, results: dict[str, Any], report: ReportProgress
 ) -> tuple[list[Explanation], dict[str, str]]:
     """The papers' claims on the test clips, and the clips that the report explains."""
     model = Model(
@@ -42,7 +42,7 @@ def explain_clips(
         record = side.test.records[i]
         answer = next(iter(model.answers(record.video, name=record.clip_id)))
         explanations.append(explain_answer(answer, seed=config.seed))
-        tell("explaining and checking by deletion", number + 1, config.deletion_clips, "")
+        report("explaining and checking by deletion", number + 1, config.deletion_clips, "")
     results["claims"]["deletion"] = summarise_deletion([e.deletion for e in explanations if e.deletion is not None])
     truth = {
         e.prediction.clip_id: str(next(r.label for r in side.test.records if r.clip_id == e.prediction.input))
@@ -63,7 +63,7 @@ def _chosen_clips(side: DemoSide, right: np.ndarray, count: int) -> list[int]:
 
 
 def _evidence(side: DemoSide, model: Model) -> list[ClipEvidence]:
-    """Motion weights and plans of GRACE on every test clip, beside the truth."""
+    """Motion weights and plans of GRACE on every test clip, with the truth."""
     texts = tuple(load_texts(side.folder / "tokens" / "box-test.safetensors"))
     test = replace(side.test, texts=texts)
     outputs = list(predict_outputs(model.checkpoint.model, test))

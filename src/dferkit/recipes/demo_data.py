@@ -11,7 +11,8 @@ from dferkit.datasets import choose_split, read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.facs import AU_NAMES
-from dferkit.recipes.demo_plan import Clock, DemoConfig, Report, benchmark_of
+from dferkit.recipes.demo_plan import Clock, DemoConfig, benchmark_of
+from dferkit.schema import ReportProgress
 from dferkit.storage import write_json
 from dferkit.synthetic import read_truth, render_benchmark
 from dferkit.tokens.captioned import (
@@ -40,7 +41,7 @@ class DemoSide:
 
 
 def prepare_side(
-    out: Path, profile: str, clips: int, config: DemoConfig, workers: int, tell: Report, clock: Clock
+    out: Path, profile: str, clips: int, config: DemoConfig, workers: int, report: ReportProgress, clock: Clock
 ) -> DemoSide:
     """Render, find faces, encode once, caption; the token files of every row's inputs."""
     folder = out / profile
@@ -48,18 +49,18 @@ def prepare_side(
         benchmark_of(config, profile),
         folder / "video",
         workers=workers,
-        on_progress=lambda a, b: tell(f"rendering {profile} videos", a, b, ""),
+        on_progress=lambda a, b: report(f"rendering {profile} videos", a, b, ""),
     )
-    clock.lap("render")
+    clock.end_stage("render")
     records = read_manifest(manifest)
     everything = extract_features(
         records,
         folder / "cache",
         TokenConfig(face="haar"),
         workers=workers,
-        on_progress=lambda a, b: tell(f"faces, action units, tokens ({profile})", a, b, ""),
+        on_progress=lambda a, b: report(f"faces, action units, tokens ({profile})", a, b, ""),
     )
-    clock.lap("faces and tokens")
+    clock.end_stage("faces and tokens")
     sides = {
         split: everything.take([i for i, r in enumerate(everything.records) if r.split == split])
         for split in ("train", "test")
@@ -69,7 +70,7 @@ def prepare_side(
         folder=folder, train=sides["train"], test=sides["test"], num_failed=len(wanted) - len(sides["test"])
     )
     _write_tokens(side, profile, config)
-    clock.lap("captions")
+    clock.end_stage("captions")
     return side
 
 

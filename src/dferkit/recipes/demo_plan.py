@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dferkit.errors import ConfigError
 from dferkit.synthetic import BenchmarkConfig
 from dferkit.training.loop import TrainingConfig
 
-Report = Callable[[str, int, int, str], None]
 TABLE = ("grace", "grace_cosine", "grace_sentence", "grace_no_motion", "vision_only", "text_only")
 CONTROLS = ("true_au_captions", "shuffled_captions", "shuffled_topk")
 NATURAL_TABLE = ("grace", "vision_only")
@@ -53,7 +51,7 @@ class Clock:
         self.seconds: dict[str, float] = {}
         self._last = time.monotonic()
 
-    def lap(self, name: str) -> None:
+    def end_stage(self, name: str) -> None:
         """The stage of this name ends now."""
         now = time.monotonic()
         self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._last, 2)

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from dferkit.parallel import run_parallel
 from dferkit.recipes.demo_data import DemoSide
-from dferkit.recipes.demo_plan import CONTROLS, NATURAL_TABLE, TABLE, DemoConfig, Report
+from dferkit.recipes.demo_plan import CONTROLS, NATURAL_TABLE, TABLE, DemoConfig
+from dferkit.schema import ReportProgress
 from dferkit.storage import atomic_path
 from dferkit.tokens.files import load_dataset, load_texts
 from dferkit.training.fit import fit
@@ -52,15 +53,15 @@ def _train_job(job: tuple[str, str, str, str, TrainingConfig]) -> str:
     return f"{folder.name} {name}"
 
 
-def train_rows(out: Path, config: DemoConfig, workers: int, tell: Report) -> None:
+def train_rows(out: Path, config: DemoConfig, workers: int, report: ReportProgress) -> None:
     """Train what is not there yet."""
     jobs = _jobs(out, config)
     todo = [job for job in jobs if not _row_path(Path(job[0]), job[1]).is_file()]
     done = len(jobs) - len(todo)
-    tell("training GRACE and the models beside it", done, len(jobs), "")
+    report("training the models of the tables", done, len(jobs), "")
     for name in run_parallel(_train_job, todo, workers, in_order=False):
         done += 1
-        tell("training GRACE and the models beside it", done, len(jobs), name)
+        report("training the models of the tables", done, len(jobs), name)
 
 
 def row_probabilities(side: DemoSide, name: str) -> np.ndarray:

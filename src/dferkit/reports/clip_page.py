@@ -166,7 +166,7 @@ def _why(explanation: Explanation, shown: Sequence[int], faces: str, quality: in
     found = explanation.face_clip.track.found
     figures = []
     for position, frame in enumerate(shown):
-        picture = image_uri(veil(explanation.face_clip.images[frame], faces, explanation.regions), quality=quality)
+        picture = image_uri(overlay(explanation.face_clip.images[frame], faces, explanation.regions), quality=quality)
         text = f"{times[frame]:.2f} s" + ("" if found[frame] else " (no face: nearest frame)")
         figures.append(
             f'<figure><div class="face" tabindex="0" data-frame="{position}" '
@@ -340,7 +340,7 @@ def deletion_section(test: DeletionTest | None, label: str | None, *, cells: str
     return f"<h3>Check of the explanation</h3><p>{escape(text)}</p>{charts.deletion_chart(test, cells=cells)}"
 
 
-def veil(
+def overlay(
     image: UInt8[np.ndarray, "height width 3"], faces: str, regions: Sequence[Sequence[str]]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """The picture as it may be shown."""

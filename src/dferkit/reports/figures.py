@@ -12,7 +12,7 @@ from dferkit.errors import ConfigError
 from dferkit.evaluation.calibration import reliability_bins
 from dferkit.evaluation.metrics import expected_calibration_error, negative_log_likelihood, wilson_interval
 from dferkit.evaluation.summary import NUM_BINS
-from dferkit.reports.clip_page import veil, verdict_text
+from dferkit.reports.clip_page import overlay, verdict_text
 from dferkit.reports.page import FACES
 from dferkit.reports.shown import frames_to_show, main_words
 from dferkit.schema import PARAGRAPH, Explanation
@@ -88,7 +88,7 @@ def write_explanation(
     size = explanation.face_clip.images.shape[1]
     strongest = 0.8 if explanation.motion[0].size > 1 else 0.4  # one cell that covers the whole face must not hide it
     for column, frame in enumerate(shown):
-        picture = veil(explanation.face_clip.images[frame], faces, explanation.regions)
+        picture = overlay(explanation.face_clip.images[frame], faces, explanation.regions)
         grid[0, column].set_title(f"{explanation.face_clip.timestamps[frame]:.2f} s", fontsize=8)
         for axes in grid[:, column]:
             axes.imshow(picture, extent=(0, size, size, 0))

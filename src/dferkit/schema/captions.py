@@ -50,11 +50,11 @@ class Phrase:
 
     Attributes:
         text: The words as they stand in the caption.
-        action_unit: FACS name such as ``AU4``; empty for a phrase that tells of no single one (a still face).
+        action_unit: FACS name such as ``AU4``; empty for a phrase of no single one (a still face).
         regions: Face regions it concerns, names of ``facs.yaml``.
         intensity: Peak intensity, 0 to 1.
         start_character, end_character: Where it stands in the caption's text.
-        is_stressed: The rewriter stressed it because a top-k class speaks of it.
+        is_stressed: The rewriter stressed it because it belongs to a top-k class.
     """
 
     text: str

@@ -12,14 +12,14 @@ from jaxtyping import Bool, Float, UInt8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One row of an annotation: a video with what people said of it. Never opens the video.
+    """One row of an annotation: a video with its labels. Never opens the video.
 
     Attributes:
         clip_id: Name of the clip in its data set; never changes with the folder it was found in.
         video: A video file, or a folder of frame pictures.
         votes: Share of the annotators for each class, in the order of the data set's labels, sums to 1.
-        caption: A human description. Written by people who knew the label, so it never enters a test.
-        attributes: Anything else the data set tells, such as ``scene``; used for scores by group only.
+        caption: A human description. Its authors saw the label, so it is never used in a test.
+        attributes: Further columns of the data set, such as ``scene``; used for scores by group only.
     """
 
     clip_id: str
@@ -46,7 +46,7 @@ class Finding:
     """Something that a check of a release found.
 
     Attributes:
-        severity: ``error`` (wrong, or the score would be), ``warning`` (look at it), ``note`` (good to know).
+        severity: ``error`` (wrong, or the score would be), ``warning`` (should be checked), ``note``.
         code: Stable, such as ``LABEL_RANGE`` (listed in ``docs/reference/data-findings.md``).
         where: ``file:line`` below the release's root; empty for the release as a whole.
         message: What was found, what was expected, what to do.
@@ -182,7 +182,7 @@ class FaceQuality:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceGeometry:
-    """What a landmarker tells beyond the box, per frame; NaN in frames where it found no face, None where it does not tell it at all.
+    """What a landmarker measures, per frame; NaN in frames where it found no face, None where it does not measure it.
 
     Attributes:
         landmarks: x, y in pixels of the upright frame, z in the same unit, smaller towards the camera.
@@ -200,7 +200,7 @@ class FaceGeometry:
 class FaceClip:
     """Sampled and warped faces of one person: what every model sees.
 
-    Frames without a face repeat the nearest found one, so that ``images`` is always complete; ``found`` tells which.
+    Frames without a face repeat the nearest found one, so that ``images`` is always complete; ``found`` marks the others.
     ``geometry`` is there only where a landmarker was used.
     """
 

@@ -202,7 +202,7 @@ def extract_features(
         DataError: No record could be read.
     """
     config, folder, records = config or TokenConfig(), Path(folder), list(records)
-    build_detector(config.face)  # wrong names and missing files are told before any work
+    build_detector(config.face)  # wrong names and missing files are refused before any work
     encoder = open_visual_encoder(config.encoder, box=config.box)
     weights = [encoder.digest, describer_of(encoder, config.box).digest]
     measured = [] if config.motion == "tokens" else [config.motion]
@@ -273,7 +273,7 @@ def dataset_of(
     statuses: Mapping[str, ClipStatus],
     view: np.ndarray | None = None,
 ) -> TokenDataset:
-    """The tensors of ``encode_clips``, row by row beside their records, as a data set.
+    """The tensors of ``encode_clips``, with their records, as a data set.
 
     Args:
         about: ``encoder``, ``digest``, ``grid``, ``areas``, ``au_names`` and ``describer``, as a shard notes them.

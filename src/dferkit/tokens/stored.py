@@ -1,4 +1,4 @@
-"""A store's faces → a frozen encoder's tokens beside them, shard by shard, and back as features.
+"""A store's faces → a frozen encoder's tokens in the same folder, shard by shard → a data set.
 
 Every shard of faces gets one shard of tokens; it is keyed by its clips and the encoder's weights, so that a changed clip or another encoder is
 encoded again and the rest is kept.
@@ -158,7 +158,7 @@ def sweep(folder: Path, numbers: Iterable[int]) -> None:
 
 
 def _noted_key(path: Path) -> str:
-    """Key that a shard says it has; empty where there is none."""
+    """Key that is noted in a shard; empty where there is none."""
     try:
         return str(_about(path)["key"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
@@ -287,7 +287,7 @@ def open_tokens(
     if about["shards"] != digests:
         raise CheckpointError(f"the shards in {folder.name}/ are not those of its index; run dferkit encode again")
     if not rows:
-        raise DataError(f"no clip of {store.path.name}/ has a face; look at its index.csv")
+        raise DataError(f"no clip of {store.path.name}/ has a face; see its index.csv")
     lazy = TokenRows(
         paths=tuple(paths),
         tensor="visual",

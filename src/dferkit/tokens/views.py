@@ -12,7 +12,7 @@ from dferkit.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to look at a clip: ``frames`` are numbers of stored frames, not falling; ``is_flipped`` mirrors left and right."""
+    """One choice of frames of a clip: ``frames`` are numbers of stored frames, not falling; ``is_flipped`` mirrors left and right."""
 
     frames: tuple[int, ...]
     is_flipped: bool

@@ -79,6 +79,6 @@ def load_state(
 
 
 def load_notes(folder: Path) -> dict[str, Any]:
-    """What ``save_state`` was told besides; empty where there is no state."""
+    """The notes that ``save_state`` got; empty where there is no state."""
     path = folder / "state.json"
     return dict(read_json(path).get("notes", {})) if path.is_file() else {}
