@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dferkit.alignment import transport_plan
+from dferkit.alignment import TransportProblem, transport_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def by_autograd(plan: Callable[[Tensor, float, float], Tensor]) -> Callable[...,
 
 
 def ours(cost: Tensor, epsilon: float, work: float) -> Tensor:
-    return transport_plan(cost, epsilon=epsilon, tolerance=work).plan
+    return transport_plan(TransportProblem(cost=cost, epsilon=epsilon, tolerance=work)).plan
 
 
 def pot(cost: Tensor, epsilon: float, work: float) -> Tensor:

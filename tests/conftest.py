@@ -20,7 +20,7 @@ import torch
 CHECKED = (
     "encoders", "evaluation", "explain", "losses", "models", "motion", "tokens.batches", "training.phases",
     # Each by itself: alignment.fused is source for Triton, which reads it as it stands.
-    *(f"alignment.{name}" for name in ("align", "cost", "implicit", "newton", "problem", "request", "score", "sinkhorn", "transport")),
+    *(f"alignment.{name}" for name in ("align", "aligner", "choose", "cost", "implicit", "newton", "prepared", "problem", "score", "sinkhorn", "solver", "transport")),
 )  # fmt: skip
 jaxtyping.install_import_hook([f"dferkit.{name}" for name in CHECKED], "shape_check.check")
 

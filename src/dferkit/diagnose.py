@@ -124,7 +124,7 @@ def check_device() -> Check:
     """What runs where with ``--device auto``."""
     import torch
 
-    from dferkit.alignment.request import obstacle_to_triton
+    from dferkit.alignment.choose import obstacle_to_triton
     from dferkit.devices import choose_device
 
     device = choose_device("auto")

@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from dferkit.alignment import cosine_cost, transport_plan, transport_score
+from dferkit.alignment import (
+    AlignerConfig,
+    TransportProblem,
+    build_aligner,
+    cosine_cost,
+    transport_plan,
+    transport_score,
+)
 from dferkit.errors import BackendError, ConfigError
 
 pytest.importorskip("triton")
@@ -55,8 +62,8 @@ def problem(batch: int, words: int, visual: int, *, seed: int = 0) -> tuple[Tens
 def test_equals_the_torch_solver(shape, epsilon, relaxations):
     cost, sides = problem(*shape, seed=int(1000 * epsilon))
     options = {"epsilon": epsilon, "text_relaxation": relaxations[0], "visual_relaxation": relaxations[1]}
-    found = transport_plan(cost, method="triton", **options, **sides)
-    exact = transport_plan(cost.double(), method="newton", tolerance=1e-11, **options, **sides)
+    found = transport_plan(TransportProblem(cost=cost, method="triton", **options, **sides))
+    exact = transport_plan(TransportProblem(cost=cost.double(), method="newton", tolerance=1e-11, **options, **sides))
     # Potentials of hundreds are rounded by 3e-5 in float32.
     assert found.marginal_error.max() <= (1e-5 if epsilon >= 0.01 else 5e-5)
     assert (found.plan - exact.plan).abs().sum((1, 2)).max() <= (2e-5 if epsilon >= 0.01 else 1e-4)
@@ -72,8 +79,8 @@ def test_gradient_and_score_are_those_of_the_torch_solver():
     gradients = []
     for method, dtype in (("triton", torch.float32), ("newton", torch.float64)):
         leaf = cost.detach().to(dtype).requires_grad_()
-        plan = transport_plan(leaf, epsilon=0.05, method=method, **sides).plan
-        score = transport_score(leaf, epsilon=0.05, method=method, **sides)
+        plan = transport_plan(TransportProblem(cost=leaf, epsilon=0.05, method=method, **sides)).plan
+        score = transport_score(TransportProblem(cost=leaf, epsilon=0.05, method=method, **sides))
         total = (plan * cotangent).sum() + score.transport_cost.sum() + score.value.sum()
         gradients.append(torch.autograd.grad(total, leaf)[0].double())
     assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[1].norm()
@@ -83,12 +90,16 @@ def test_neighbours_and_padding_do_not_change_an_element():
     cost, sides = problem(3, 8, 30)
     padded = torch.nn.functional.pad(cost, (0, 5, 0, 3), value=torch.nan)
     wider = {k: torch.nn.functional.pad(v, (0, 3 if k.startswith("text") else 5)) for k, v in sides.items()}
-    same = transport_plan(padded, method="triton", **wider).plan
-    torch.testing.assert_close(same[:, :8, :30], transport_plan(cost, method="triton", **sides).plan)
+    same = transport_plan(TransportProblem(cost=padded, method="triton", **wider)).plan
+    torch.testing.assert_close(
+        same[:, :8, :30], transport_plan(TransportProblem(cost=cost, method="triton", **sides)).plan
+    )
     assert (same[:, 8:] == 0).all()
     assert (same[:, :, 30:] == 0).all()
-    whole = transport_plan(cost, method="triton", **sides).plan
-    alone = transport_plan(cost[1:2], method="triton", **{key: value[1:2] for key, value in sides.items()}).plan
+    whole = transport_plan(TransportProblem(cost=cost, method="triton", **sides)).plan
+    alone = transport_plan(
+        TransportProblem(cost=cost[1:2], method="triton", **{key: value[1:2] for key, value in sides.items()})
+    ).plan
     assert torch.equal(whole[1:2], alone)
 
 
@@ -97,26 +108,45 @@ def test_strided_costs_are_read_as_they_lie():
     strided = cost.transpose(1, 2).contiguous().transpose(1, 2)
     assert not strided.is_contiguous()
     assert torch.equal(
-        transport_plan(strided, method="triton", **sides).plan, transport_plan(cost, method="triton", **sides).plan
+        transport_plan(TransportProblem(cost=strided, method="triton", **sides)).plan,
+        transport_plan(TransportProblem(cost=cost, method="triton", **sides)).plan,
     )
 
 
 def test_steps_stop_at_the_limit_and_say_so():
     cost, sides = problem(1, 8, 30)
-    found = transport_plan(cost, epsilon=0.01, max_iterations=3, method="triton", **sides)
+    found = transport_plan(TransportProblem(cost=cost, epsilon=0.01, max_iterations=3, method="triton", **sides))
     assert found.num_iterations == 3
     assert not found.converged.any()
 
 
-def test_what_it_cannot_take_is_told(monkeypatch):
+def test_an_aligner_on_a_gpu_takes_the_kernel(monkeypatch):
+    """Where no GPU is, the interpreter stands in for one; its float32 sums differ from those of the torch solver."""
+    text, visual = (torch.randn(2, n, 16, generator=torch.Generator().manual_seed(n)).to(DEVICE) for n in (7, 40))
+    align = build_aligner(AlignerConfig(), 16)
+    if DEVICE == "cpu":
+        in_torch = align(text, visual).plan
+        monkeypatch.setattr("dferkit.alignment.choose.obstacle_to_triton", lambda device: "")
+    by_name = {
+        method: transport_plan(TransportProblem(cost=cosine_cost(text, visual), method=method)).plan
+        for method in ("newton", "triton")
+    }
+    found = align(text, visual).plan
+    assert torch.equal(found, by_name["triton"])
+    assert not torch.equal(found, by_name["newton"])
+    if DEVICE == "cpu":
+        assert torch.equal(in_torch, by_name["newton"])
+
+
+def test_what_it_cannot_take_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match="float32"):
-        transport_plan(torch.rand(1, 3, 4, dtype=torch.float64), method="triton")
-    assert transport_plan(torch.rand(0, 3, 4), method="triton").plan.shape == (0, 3, 4)
+        transport_plan(TransportProblem(cost=torch.rand(1, 3, 4, dtype=torch.float64), method="triton"))
+    assert transport_plan(TransportProblem(cost=torch.rand(0, 3, 4), method="triton")).plan.shape == (0, 3, 4)
     with pytest.raises(ConfigError, match="at most 128"):
-        transport_plan(torch.rand(1, 130, 140), method="triton")
+        transport_plan(TransportProblem(cost=torch.rand(1, 130, 140), method="triton"))
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(BackendError, match="NVIDIA"):
-        transport_plan(torch.rand(1, 3, 4), method="triton")
+        transport_plan(TransportProblem(cost=torch.rand(1, 3, 4), method="triton"))
 
 
 @pytest.mark.parametrize(("capability", "short", "repair"), [(80, 128, True), (90, 16, False)])
@@ -145,7 +175,9 @@ assert "cubin" in done.asm and done.metadata.shared <= 160 * 1024
 @pytest.mark.gpu
 def test_the_shape_of_the_paper_on_a_gpu():
     cost, sides = problem(32, 77, 1568)
-    found = transport_plan(cost, epsilon=0.05, **sides)
-    exact = transport_plan(cost.double(), method="newton", tolerance=1e-11, epsilon=0.05, **sides)
+    found = transport_plan(TransportProblem(cost=cost, epsilon=0.05, **sides))
+    exact = transport_plan(
+        TransportProblem(cost=cost.double(), method="newton", tolerance=1e-11, epsilon=0.05, **sides)
+    )
     assert found.converged.all()
     assert (found.plan - exact.plan).abs().sum((1, 2)).max() <= 2e-5

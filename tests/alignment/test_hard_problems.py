@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dferkit.alignment import cosine_cost, transport_plan
+from dferkit.alignment import TransportProblem, cosine_cost, transport_plan
 
 
 def clustered(batch: int, words: int, visual: int, random: torch.Generator) -> Tensor:
@@ -49,12 +49,14 @@ def test_masked_weighted_ragged_batches_equal_the_compact_problem(make, epsilon,
         dead = ~(text_mask[:, :, None] & visual_mask[:, None, :])
         padded = cost.masked_fill(dead, torch.nan).requires_grad_()
         found = transport_plan(
-            padded,
-            text_mask=text_mask,
-            visual_mask=visual_mask,
-            text_mass=text_mass,
-            visual_mass=visual_mass,
-            **options,
+            TransportProblem(
+                cost=padded,
+                text_mask=text_mask,
+                visual_mask=visual_mask,
+                text_mass=text_mass,
+                visual_mass=visual_mass,
+                **options,
+            )
         )
         (gradient,) = torch.autograd.grad(found.plan, padded, cotangent)
         assert found.converged.all()
@@ -65,7 +67,7 @@ def test_masked_weighted_ragged_batches_equal_the_compact_problem(make, epsilon,
             here = cotangent[element][rows][:, columns]
             compact = cost[element][rows][:, columns][None].requires_grad_()
             masses = {"text_mass": text_mass[element, rows][None], "visual_mass": visual_mass[element, columns][None]}
-            alone = transport_plan(compact, **masses, **options)
+            alone = transport_plan(TransportProblem(cost=compact, **masses, **options))
             (expected,) = torch.autograd.grad(alone.plan, compact, here[None])
             assert (found.plan[element][rows][:, columns] - alone.plan[0]).abs().sum() <= 1e-5
             # Some plans do not depend on the cost at all (one word): the scale is that of the terms that cancel.
@@ -80,7 +82,7 @@ def test_float32_gradient_against_float64(epsilon):
     gradients = []
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
         leaf = cost.to(dtype).requires_grad_()
-        found = transport_plan(leaf, epsilon=epsilon, tolerance=tolerance)
+        found = transport_plan(TransportProblem(cost=leaf, epsilon=epsilon, tolerance=tolerance))
         assert found.converged.all()
         (of_plan,) = torch.autograd.grad(found.plan, leaf, cotangent.to(dtype), retain_graph=True)
         (of_cost,) = torch.autograd.grad(found.transport_cost.sum(), leaf)
@@ -93,7 +95,7 @@ def test_the_blocks_of_a_batch_do_not_show(monkeypatch):
     cost = clustered(5, 12, 40, torch.Generator().manual_seed(4)).requires_grad_()
     whole = transport_plan(cost, epsilon=0.02)
     (expected,) = torch.autograd.grad(whole.plan.square().sum(), cost)
-    monkeypatch.setattr("dferkit.alignment.problem._BLOCK_BYTES", 2 * 12 * 40 * 4)
+    monkeypatch.setattr("dferkit.alignment.solver._BLOCK_BYTES", 2 * 12 * 40 * 4)
     parts = transport_plan(cost, epsilon=0.02)
     torch.testing.assert_close(parts.plan, whole.plan, rtol=1e-5, atol=1e-8)
     torch.testing.assert_close(torch.autograd.grad(parts.plan.square().sum(), cost)[0], expected, rtol=1e-4, atol=1e-7)
@@ -101,8 +103,8 @@ def test_the_blocks_of_a_batch_do_not_show(monkeypatch):
 
 def test_newton_takes_few_iterations_where_sweeps_take_hundreds():
     cost = clustered(2, 20, 200, torch.Generator().manual_seed(5))
-    sharp = transport_plan(cost, epsilon=0.01, method="newton")
-    swept = transport_plan(cost, epsilon=0.01, method="sinkhorn", max_iterations=5000)
+    sharp = transport_plan(TransportProblem(cost=cost, epsilon=0.01, method="newton"))
+    swept = transport_plan(TransportProblem(cost=cost, epsilon=0.01, method="sinkhorn", max_iterations=5000))
     assert sharp.converged.all()
     assert swept.converged.all()
     assert sharp.num_iterations < 40 < 200 < swept.num_iterations

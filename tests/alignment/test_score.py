@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dferkit.alignment import transport_plan, transport_score
+from dferkit.alignment import TransportProblem, transport_plan, transport_score
 from dferkit.errors import ConfigError, DataError
 
 RELAXATIONS = [(None, None), (0.3, None), (None, 0.05), (0.3, 0.5)]
@@ -31,7 +31,9 @@ def test_cost_and_gradient_are_those_of_the_plan(relaxations, dtype):
     results = []
     for solve in (transport_plan, transport_score):
         leaves = [leaf.clone().requires_grad_() for leaf in (cost, given["text_mass"], given["visual_mass"])]
-        found = solve(leaves[0], **given | {"text_mass": leaves[1], "visual_mass": leaves[2]}, **options)
+        found = solve(
+            TransportProblem(cost=leaves[0], **given | {"text_mass": leaves[1], "visual_mass": leaves[2]}, **options)
+        )
         assert found.converged.all()
         results.append([found.transport_cost, *torch.autograd.grad(found.transport_cost.sum(), leaves)])
     # In float32 the plan is made again from rounded potentials.
@@ -45,14 +47,16 @@ def test_gradcheck(relaxations):
 
     def outputs(cost, text_mass, visual_mass):
         found = transport_score(
-            cost,
-            epsilon=0.2,
-            text_mass=text_mass,
-            visual_mass=visual_mass,
-            text_relaxation=relaxations[0],
-            visual_relaxation=relaxations[1],
-            tolerance=1e-14,
-            **masks,
+            TransportProblem(
+                cost=cost,
+                epsilon=0.2,
+                text_mass=text_mass,
+                visual_mass=visual_mass,
+                text_relaxation=relaxations[0],
+                visual_relaxation=relaxations[1],
+                tolerance=1e-14,
+                **masks,
+            )
         )
         return found.transport_cost, found.value
 
@@ -63,8 +67,10 @@ def test_gradcheck(relaxations):
 def test_gradient_of_the_value_is_the_plan():
     cost, given = problem()
     cost.requires_grad_()
-    (gradient,) = torch.autograd.grad(transport_score(cost, tolerance=1e-12, **given).value.sum(), cost)
-    torch.testing.assert_close(gradient, transport_plan(cost, tolerance=1e-12, **given).plan)
+    (gradient,) = torch.autograd.grad(
+        transport_score(TransportProblem(cost=cost, tolerance=1e-12, **given)).value.sum(), cost
+    )
+    torch.testing.assert_close(gradient, transport_plan(TransportProblem(cost=cost, tolerance=1e-12, **given)).plan)
 
 
 def test_neither_changes_its_inputs():
@@ -72,8 +78,8 @@ def test_neither_changes_its_inputs():
     before = cost.clone()
     cost.requires_grad_()
     for method in ("newton", "sinkhorn"):
-        transport_score(cost, method=method).value.sum().backward()
-        transport_plan(cost, method=method).transport_cost.sum().backward()
+        transport_score(TransportProblem(cost=cost, method=method)).value.sum().backward()
+        transport_plan(TransportProblem(cost=cost, method=method)).transport_cost.sum().backward()
     assert torch.equal(cost.detach(), before)
 
 
@@ -82,4 +88,4 @@ def test_unusable_input_is_refused():
     with pytest.raises(ConfigError, match="epsilon"):
         transport_score(cost, epsilon=0.0)
     with pytest.raises(DataError, match="no words"):
-        transport_score(cost, text_mask=torch.zeros(2, 4, dtype=torch.bool))
+        transport_score(TransportProblem(cost=cost, text_mask=torch.zeros(2, 4, dtype=torch.bool)))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from dferkit.alignment import transport_plan
+from dferkit.alignment import TransportProblem, transport_plan
 from dferkit.alignment.implicit import plan_gradient
+from dferkit.alignment.solver import SolverSettings
 from dferkit.errors import ConfigError, DataError
 
 METHODS = ["newton", "sinkhorn"]
@@ -36,7 +37,9 @@ def unrolled_plan(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, sweeps: in
 @pytest.mark.parametrize("method", METHODS)
 def test_constant_cost_gives_the_product_of_the_masses(method):
     a, b = random_mass(2, 3), random_mass(2, 5)
-    found = transport_plan(torch.full((2, 3, 5), 0.7).double(), text_mass=a, visual_mass=b, method=method)
+    found = transport_plan(
+        TransportProblem(cost=torch.full((2, 3, 5), 0.7).double(), text_mass=a, visual_mass=b, method=method)
+    )
     a, b = a / a.sum(1, keepdim=True), b / b.sum(1, keepdim=True)
     torch.testing.assert_close(found.plan, a[:, :, None] * b[:, None, :], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found.transport_cost, torch.full((2,), 0.7).double())
@@ -46,7 +49,7 @@ def test_constant_cost_gives_the_product_of_the_masses(method):
 def test_small_epsilon_approaches_the_best_assignment(seed):
     cost = random_cost(1, 7, 7, seed=seed)
     rows, columns = linear_sum_assignment(cost[0].numpy())
-    found = transport_plan(cost, epsilon=0.004, tolerance=1e-3, max_iterations=30_000)
+    found = transport_plan(TransportProblem(cost=cost, epsilon=0.004, tolerance=1e-3, max_iterations=30_000))
     assert found.converged.all()
     best = cost[0].numpy()[rows, columns].mean()
     assert best - 1e-3 <= float(found.transport_cost) <= best + 0.004
@@ -59,20 +62,24 @@ def test_small_epsilon_approaches_the_best_assignment(seed):
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (1, 4), (4, 1)])
 def test_marginals_reach_the_tolerance(method, dtype, epsilon, shape):
     cost = random_cost(3, *shape, dtype=dtype)
-    found = transport_plan(cost, epsilon=epsilon, max_iterations=20_000, method=method)
+    found = transport_plan(TransportProblem(cost=cost, epsilon=epsilon, max_iterations=20_000, method=method))
     assert found.plan.dtype == dtype
     assert found.converged.all()
     assert found.marginal_error.max() <= 1e-5
     torch.testing.assert_close(found.plan.sum(2), torch.full((3, shape[0]), 1 / shape[0], dtype=dtype))
-    reference = transport_plan(cost.double(), epsilon=epsilon, tolerance=1e-11, max_iterations=20_000)
+    reference = transport_plan(
+        TransportProblem(cost=cost.double(), epsilon=epsilon, tolerance=1e-11, max_iterations=20_000)
+    )
     assert (found.plan - reference.plan).abs().sum((1, 2)).max() < 1e-4
 
 
 def test_a_strongly_structured_cost_is_solved_by_absorption():
     # Words and visual tokens lie far apart on a line: potentials reach many times the range of float32 scalings.
     cost = (torch.linspace(0, 1, 8)[:, None] - torch.linspace(0, 1, 30) ** 3).square()[None] * 2
-    found = transport_plan(cost, epsilon=0.002, max_iterations=50_000, tolerance=1e-4)
-    reference = transport_plan(cost.double(), epsilon=0.002, max_iterations=50_000, tolerance=1e-7, method="sinkhorn")
+    found = transport_plan(TransportProblem(cost=cost, epsilon=0.002, max_iterations=50_000, tolerance=1e-4))
+    reference = transport_plan(
+        TransportProblem(cost=cost.double(), epsilon=0.002, max_iterations=50_000, tolerance=1e-7, method="sinkhorn")
+    )
     assert found.converged.all()
     assert (found.plan - reference.plan).abs().sum() < 1e-2
 
@@ -81,7 +88,7 @@ def test_a_strongly_structured_cost_is_solved_by_absorption():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tiny_epsilon_stays_finite(epsilon, dtype):
     cost = random_cost(3, 6, 11, dtype=dtype).requires_grad_()
-    found = transport_plan(cost, epsilon=epsilon, max_iterations=50)
+    found = transport_plan(TransportProblem(cost=cost, epsilon=epsilon, max_iterations=50))
     assert found.plan.isfinite().all()
     torch.testing.assert_close(found.plan.sum((1, 2)), torch.ones(3, dtype=dtype))
     found.plan.square().sum().backward()
@@ -100,7 +107,7 @@ def test_autocast_does_not_lower_the_precision():
 
 
 def test_not_converging_is_a_value():
-    found = transport_plan(random_cost(2, 6, 9), epsilon=0.01, max_iterations=1)
+    found = transport_plan(TransportProblem(cost=random_cost(2, 6, 9), epsilon=0.01, max_iterations=1))
     assert not found.converged.any()
     assert found.num_iterations == 1
     assert (found.marginal_error > 1e-5).all()
@@ -114,7 +121,9 @@ def test_padding_changes_nothing(epsilon, dtype):
 
     def solve(cost, **masses):
         cost = cost.clone().requires_grad_()
-        found = transport_plan(cost, epsilon=epsilon, tolerance=tolerance, max_iterations=20_000, **masses)
+        found = transport_plan(
+            TransportProblem(cost=cost, epsilon=epsilon, tolerance=tolerance, max_iterations=20_000, **masses)
+        )
         rows, columns = (torch.arange(size).to(dtype) for size in found.plan.shape[1:])
         (found.plan * (rows[:, None] * columns + rows[:, None]).cos()).sum().backward()
         return found, cost.grad
@@ -141,8 +150,8 @@ def test_padding_changes_nothing(epsilon, dtype):
 
 def test_an_element_does_not_depend_on_the_rest_of_the_batch():
     easy, hard = torch.full((1, 4, 9), 0.5) + 0.01 * random_cost(1, 4, 9).float(), random_cost(1, 4, 9).float()
-    alone = transport_plan(easy, epsilon=0.02, max_iterations=5000)
-    together = transport_plan(torch.cat([easy, hard]), epsilon=0.02, max_iterations=5000)
+    alone = transport_plan(TransportProblem(cost=easy, epsilon=0.02, max_iterations=5000))
+    together = transport_plan(TransportProblem(cost=torch.cat([easy, hard]), epsilon=0.02, max_iterations=5000))
     assert together.num_iterations > alone.num_iterations
     torch.testing.assert_close(together.plan[:1], alone.plan, rtol=1e-6, atol=1e-9)
 
@@ -158,15 +167,17 @@ def test_gradcheck_with_masks_and_masses(shape, relaxations):
 
     def outputs(cost: Tensor, text_mass: Tensor, visual_mass: Tensor) -> tuple[Tensor, Tensor]:
         found = transport_plan(
-            cost,
-            epsilon=0.2,
-            text_mask=text_mask,
-            visual_mask=visual_mask,
-            text_mass=text_mass,
-            visual_mass=visual_mass,
-            text_relaxation=relaxations[0],
-            visual_relaxation=relaxations[1],
-            tolerance=1e-14,
+            TransportProblem(
+                cost=cost,
+                epsilon=0.2,
+                text_mask=text_mask,
+                visual_mask=visual_mask,
+                text_mass=text_mass,
+                visual_mass=visual_mass,
+                text_relaxation=relaxations[0],
+                visual_relaxation=relaxations[1],
+                tolerance=1e-14,
+            )
         )
         return found.plan, found.transport_cost
 
@@ -187,7 +198,9 @@ def test_gradient_equals_that_of_an_unrolled_solver(epsilon, sweeps, dtype):
     ours = cost.detach().to(dtype).requires_grad_()
     tolerance = 1e-6 if dtype == torch.float32 else 1e-13
     found = transport_plan(
-        ours, epsilon=epsilon, text_mass=a, visual_mass=b, tolerance=tolerance, max_iterations=sweeps
+        TransportProblem(
+            cost=ours, epsilon=epsilon, text_mass=a, visual_mass=b, tolerance=tolerance, max_iterations=sweeps
+        )
     )
     (gradient,) = torch.autograd.grad((found.plan * cotangent.to(dtype)).sum(), ours, retain_graph=True)
     (gradient_cost,) = torch.autograd.grad(found.transport_cost.sum(), ours)
@@ -205,13 +218,17 @@ def test_gradient_stays_finite_for_a_plan_that_is_a_permutation():
 
 
 def test_plan_gradient_is_the_same_from_both_sides():
-    plan = transport_plan(random_cost(2, 4, 9), tolerance=1e-13, visual_relaxation=0.5).plan
+    plan = transport_plan(TransportProblem(cost=random_cost(2, 4, 9), tolerance=1e-13, visual_relaxation=0.5)).plan
     a, b, cotangent = random_mass(2, 4), random_mass(2, 9), random_cost(2, 4, 9, seed=4)
     here, there = torch.empty_like(plan), torch.empty_like(plan).transpose(1, 2)
-    masses = plan_gradient(plan, cotangent, a, b, epsilon=0.1, text_slack=0.0, visual_slack=0.2, out=here)
-    flipped = plan_gradient(
-        plan.transpose(1, 2), cotangent.transpose(1, 2), b, a, epsilon=0.1, text_slack=0.2, visual_slack=0.0, out=there
-    )
+
+    def settings(text_slack, visual_slack):
+        return SolverSettings(
+            epsilon=0.1, text_slack=text_slack, visual_slack=visual_slack, tolerance=1e-5, max_iterations=1
+        )
+
+    masses = plan_gradient(plan, cotangent, a, b, settings(0.0, 0.2), out=here)
+    flipped = plan_gradient(plan.transpose(1, 2), cotangent.transpose(1, 2), b, a, settings(0.2, 0.0), out=there)
     torch.testing.assert_close(here, there.transpose(1, 2))
     torch.testing.assert_close(masses, flipped[::-1])
 
@@ -227,7 +244,11 @@ def test_memory_for_the_gradient_does_not_grow_with_sweeps():
     for max_iterations in (4, 400):
         saved.clear()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            transport_plan(random_cost(2, 6, 9).requires_grad_(), epsilon=0.01, max_iterations=max_iterations)
+            transport_plan(
+                TransportProblem(
+                    cost=random_cost(2, 6, 9).requires_grad_(), epsilon=0.01, max_iterations=max_iterations
+                )
+            )
         sizes.append(sum(saved))
     assert sizes[0] == sizes[1]
 
@@ -247,7 +268,9 @@ def test_random_masked_problems(words, visual, epsilon, seed):
     text_mask[:, 0], visual_mask[:, -1] = True, True
     visual_mass = torch.rand(2, visual, generator=random) + 1e-3
     options = {"epsilon": epsilon, "max_iterations": 20_000}
-    found = transport_plan(cost, text_mask=text_mask, visual_mask=visual_mask, visual_mass=visual_mass, **options)
+    found = transport_plan(
+        TransportProblem(cost=cost, text_mask=text_mask, visual_mask=visual_mask, visual_mass=visual_mass, **options)
+    )
     assert found.converged.all()
     assert (found.plan >= 0).all()
     assert (found.plan[~(text_mask[:, :, None] & visual_mask[:, None, :])] == 0).all()
@@ -255,11 +278,13 @@ def test_random_masked_problems(words, visual, epsilon, seed):
     # The order of words and visual tokens means nothing.
     rows, columns = torch.randperm(words, generator=random), torch.randperm(visual, generator=random)
     permuted = transport_plan(
-        cost[:, rows][:, :, columns],
-        text_mask=text_mask[:, rows],
-        visual_mask=visual_mask[:, columns],
-        visual_mass=visual_mass[:, columns],
-        **options,
+        TransportProblem(
+            cost=cost[:, rows][:, :, columns],
+            text_mask=text_mask[:, rows],
+            visual_mask=visual_mask[:, columns],
+            visual_mass=visual_mass[:, columns],
+            **options,
+        )
     )
     torch.testing.assert_close(permuted.plan, found.plan[:, rows][:, :, columns], atol=2e-5, rtol=0)
 
@@ -270,6 +295,7 @@ def test_half_precision_is_raised_to_float32():
     assert found.converged.all()
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     "option",
     [
@@ -284,15 +310,24 @@ def test_half_precision_is_raised_to_float32():
 )
 def test_settings_out_of_range_are_refused(option):
     with pytest.raises(ConfigError, match=next(iter(option))):
-        transport_plan(random_cost(1, 2, 2), **option)
+        transport_plan(TransportProblem(cost=random_cost(1, 2, 2), **option))
+
+
+def test_a_cost_alone_is_the_problem_with_equal_masses():
+    cost = random_cost(2, 3, 4)
+    even = TransportProblem(cost=cost, epsilon=0.05, text_mass=torch.ones(2, 3), visual_mass=torch.ones(2, 4))
+    torch.testing.assert_close(transport_plan(cost, epsilon=0.05).plan, transport_plan(even).plan)
+    assert torch.equal(transport_plan(cost).plan, transport_plan(cost, epsilon=0.1).plan)
+    with pytest.raises(ConfigError, match="has its own"):
+        transport_plan(even, epsilon=0.2)
 
 
 def test_unusable_data_are_refused():
     cost, none = random_cost(2, 3, 4), torch.tensor([[True] * 3, [False] * 3])
     with pytest.raises(DataError, match=r"\[1\] have no words"):
-        transport_plan(cost, text_mask=none)
+        transport_plan(TransportProblem(cost=cost, text_mask=none))
     with pytest.raises(DataError, match=r"\[0\] have no visual tokens"):
-        transport_plan(cost, visual_mask=torch.tensor([[False] * 4, [True] * 4]))
+        transport_plan(TransportProblem(cost=cost, visual_mask=torch.tensor([[False] * 4, [True] * 4])))
     for bad in (torch.nan, torch.inf, -torch.inf):
         broken = cost.clone()
         broken[0, 1, 2] = bad
@@ -300,12 +335,12 @@ def test_unusable_data_are_refused():
             transport_plan(broken)
         mask = torch.ones(2, 4, dtype=torch.bool)
         mask[0, 2] = False
-        assert transport_plan(broken, visual_mask=mask).converged.all()
+        assert transport_plan(TransportProblem(cost=broken, visual_mask=mask)).converged.all()
     for bad in (0.0, -1.0, torch.nan, torch.inf):
         mass = torch.ones(2, 3)
         mass[1, 1] = bad
         with pytest.raises(DataError, match="text_mass must be finite and above 0"):
-            transport_plan(cost, text_mass=mass)
+            transport_plan(TransportProblem(cost=cost, text_mass=mass))
 
 
 @pytest.mark.parametrize("shape", [(2, 30, 600), (1, 600, 30), (1, 150, 150)])
@@ -316,7 +351,7 @@ def test_float32_gradient_of_large_problems(shape):
     gradients = []
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
         leaf = cost.to(dtype).requires_grad_()
-        found = transport_plan(leaf, epsilon=0.05, tolerance=tolerance)
+        found = transport_plan(TransportProblem(cost=leaf, epsilon=0.05, tolerance=tolerance))
         gradients.append(torch.autograd.grad(found.plan, leaf, cotangent.to(dtype))[0].double())
     assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[1].norm()
 
@@ -329,7 +364,7 @@ def test_float32_gradient_of_the_cost_near_a_permutation(seed, epsilon):
     gradients = []
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
         leaf = cost.to(dtype).requires_grad_()
-        found = transport_plan(leaf, epsilon=epsilon, tolerance=tolerance)
+        found = transport_plan(TransportProblem(cost=leaf, epsilon=epsilon, tolerance=tolerance))
         gradients.append(torch.autograd.grad(found.transport_cost.sum(), leaf)[0].double())
     assert (gradients[0] - gradients[1]).norm() <= 1e-4 * gradients[1].norm()
 
@@ -338,7 +373,7 @@ def test_the_reference_solver_looks_at_rows_before_it_stops():
     """Here the first potentials already fit the columns, and only those."""
     shares = torch.rand(1, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     shares = shares / shares.mean(1, keepdim=True)
-    found = transport_plan(-0.1 * shares.log(), epsilon=0.1, method="sinkhorn")
+    found = transport_plan(TransportProblem(cost=-0.1 * shares.log(), epsilon=0.1, method="sinkhorn"))
     assert found.converged.all()
 
 
@@ -346,13 +381,15 @@ def test_the_reference_solver_looks_at_rows_before_it_stops():
 def test_edges_are_one_sentence():
     with pytest.raises(DataError, match=r"cost\[None\]"):
         transport_plan(torch.rand(20, 40))
+    with pytest.raises(DataError, match=r"visual_mask has the shape \(1, 2\), but the cost asks for \(1, 3\)"):
+        TransportProblem(cost=torch.rand(1, 2, 3), visual_mask=torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(DataError, match="booleans"):
-        transport_plan(torch.rand(1, 2, 3), text_mask=torch.ones(1, 2, dtype=torch.long))
+        transport_plan(TransportProblem(cost=torch.rand(1, 2, 3), text_mask=torch.ones(1, 2, dtype=torch.long)))
     with pytest.raises(DataError, match="too small"):
-        transport_plan(torch.rand(1, 2, 2), visual_mass=torch.tensor([[1.0, 1e-42]]))
+        transport_plan(TransportProblem(cost=torch.rand(1, 2, 2), visual_mass=torch.tensor([[1.0, 1e-42]])))
     with pytest.raises(DataError, match="not finite"):
         transport_plan(torch.rand(1, 4, 5), epsilon=1e-39)
-    large = transport_plan(torch.rand(1, 2, 3), text_mass=torch.full((1, 2), 1e38))
+    large = transport_plan(TransportProblem(cost=torch.rand(1, 2, 3), text_mass=torch.full((1, 2), 1e38)))
     torch.testing.assert_close(large.plan.sum(2), torch.full((1, 2), 0.5))
     assert transport_plan(torch.rand(0, 3, 4)).plan.shape == (0, 3, 4)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dferkit.alignment import transport_plan, transport_score
+from dferkit.alignment import TransportProblem, transport_plan, transport_score
 
 RELAXATIONS = [(None, None), (0.3, None), (None, 0.05), (0.3, 0.5)]
 
@@ -31,8 +31,8 @@ def test_plan_and_value_are_those_of_pot(relaxations, epsilon, method):
     cost, a, b = problem()
     options = {"epsilon": epsilon, "tolerance": 1e-12, "max_iterations": 20_000, "method": method}
     options |= {"text_relaxation": relaxations[0], "visual_relaxation": relaxations[1]}
-    found = transport_plan(cost, text_mass=a, visual_mass=b, **options)
-    value = transport_score(cost, text_mass=a, visual_mass=b, **options).value
+    found = transport_plan(TransportProblem(cost=cost, text_mass=a, visual_mass=b, **options))
+    value = transport_score(TransportProblem(cost=cost, text_mass=a, visual_mass=b, **options)).value
     assert found.converged.all()
     for element in range(2):
         given = a[element].numpy(), b[element].numpy(), cost[element].numpy()
@@ -56,19 +56,25 @@ def test_plan_and_value_are_those_of_pot(relaxations, epsilon, method):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_one_word_and_one_visual_token_have_a_closed_form(method, dtype):
     cost = torch.tensor([[[0.4]], [[1.7]]], dtype=dtype)
-    found = transport_plan(cost, epsilon=0.1, text_relaxation=0.5, visual_relaxation=0.2, tolerance=1e-6, method=method)
+    found = transport_plan(
+        TransportProblem(
+            cost=cost, epsilon=0.1, text_relaxation=0.5, visual_relaxation=0.2, tolerance=1e-6, method=method
+        )
+    )
     torch.testing.assert_close(found.plan, (-cost / 0.8).exp(), atol=2e-6, rtol=0)
-    hard = transport_plan(cost, text_relaxation=0.5, method=method)
+    hard = transport_plan(TransportProblem(cost=cost, text_relaxation=0.5, method=method))
     torch.testing.assert_close(hard.plan, torch.ones_like(cost), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_high_price_is_a_hard_marginal(dtype):
     cost, a, b = problem(dtype)
-    hard = transport_plan(cost, text_mass=a, visual_mass=b)
+    hard = transport_plan(TransportProblem(cost=cost, text_mass=a, visual_mass=b))
     before = None
     for price in (1.0, 1e2, 1e4, 1e6, 1e8):
-        found = transport_plan(cost, text_mass=a, visual_mass=b, text_relaxation=price, visual_relaxation=price)
+        found = transport_plan(
+            TransportProblem(cost=cost, text_mass=a, visual_mass=b, text_relaxation=price, visual_relaxation=price)
+        )
         assert found.converged.all()
         distance = float((found.plan - hard.plan).abs().sum())
         assert before is None or distance <= before + 1e-5
@@ -78,7 +84,9 @@ def test_a_high_price_is_a_hard_marginal(dtype):
 
 def test_a_low_price_frees_the_visual_tokens():
     cost, a, _ = problem()
-    found = transport_plan(cost, text_mass=a, epsilon=0.05, visual_relaxation=1e-6, tolerance=1e-9)
+    found = transport_plan(
+        TransportProblem(cost=cost, text_mass=a, epsilon=0.05, visual_relaxation=1e-6, tolerance=1e-9)
+    )
     torch.testing.assert_close(found.plan, (-cost / 0.05).softmax(2) * a[:, :, None], atol=1e-4, rtol=0)
 
 
@@ -88,8 +96,10 @@ def test_float32_converges_far_from_balance(relaxations, epsilon):
     cost, a, b = problem()
     options = {"epsilon": epsilon, "text_mass": a, "visual_mass": b}
     options |= {"text_relaxation": relaxations[0], "visual_relaxation": relaxations[1]}
-    found = transport_plan((cost + 1.0).float().requires_grad_(), **options)
+    found = transport_plan(TransportProblem(cost=(cost + 1.0).float().requires_grad_(), **options))
     assert found.converged.all()
     assert found.plan.isfinite().all()
-    reference = transport_plan(cost + 1.0, **options, tolerance=1e-9, max_iterations=20_000, method="sinkhorn")
+    reference = transport_plan(
+        TransportProblem(cost=cost + 1.0, **options, tolerance=1e-9, max_iterations=20_000, method="sinkhorn")
+    )
     assert (found.plan - reference.plan).abs().sum((1, 2)).max() < 2e-5

@@ -17,7 +17,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from dferkit.alignment.problem import Settings, Solution, log_mass
+from dferkit.alignment.solver import Solution, SolverSettings, log_mass
 
 _TILE = 32
 _WARPS = 8
@@ -25,7 +25,7 @@ _WARPS = 8
 
 @triton.jit
 def _divergence(excess, slack):
-    # (exp(slack · excess) − 1) / slack, see ``problem.divergence``.
+    # (exp(slack · excess) − 1) / slack, see ``solver.divergence``.
     safe = tl.where(slack == 0.0, 1.0, slack)
     return tl.where(slack == 0.0, excess, (tl.exp(slack * excess) - 1.0) / safe)
 
@@ -194,11 +194,11 @@ def fused(
     cost: Float[Tensor, "batch words visual"],
     text_mass: Float[Tensor, "batch words"],
     visual_mass: Float[Tensor, "batch visual"],
-    settings: Settings,
+    settings: SolverSettings,
     *,
     plan: Float[Tensor, "batch words visual"],
 ) -> Solution:
-    """Solve a block, see ``problem.Solver``; float32, the shorter side at most 128: its Hessian stays in registers.
+    """Solve a block, see ``solver.Solver``; float32, the shorter side at most 128: its Hessian stays in registers.
 
     Words end with exactly their marginal; the visual tokens carry the error, which cannot fall below the rounding of the
     float32 potentials: some 1e-5 where cost / epsilon is in the hundreds. Iterations are sweeps and steps together.

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dferkit.alignment.solver import SolverSettings
+
 _RIDGE = {torch.float32: 1e-9, torch.float64: 1e-13}
 # Problems of so few entries are summed and solved in float64. Where a plan is near a permutation the system is nearly
 # singular; the larger the problem, the less that happens, and the slower float64 is.
@@ -25,10 +27,8 @@ def plan_gradient(
     cotangent: Float[Tensor, "batch words visual"],
     text_mass: Float[Tensor, "batch words"],
     visual_mass: Float[Tensor, "batch visual"],
+    settings: SolverSettings,
     *,
-    epsilon: float,
-    text_slack: float = 0.0,
-    visual_slack: float = 0.0,
     out: Float[Tensor, "batch words visual"],
 ) -> tuple[Float[Tensor, "batch words"], Float[Tensor, "batch visual"]]:
     """Gradient of ⟨cotangent, plan⟩ with respect to the cost, written into ``out``, and to both masses, returned.
@@ -37,6 +37,7 @@ def plan_gradient(
     [diag r (1 + slack), P; Pᵀ, diag c (1 + slack)] [α; β] = [W 1; Wᵀ 1]; that of a mass is α r (1 + slack) / mass.
     For two hard marginals the gradients of the masses are known up to a constant, which normalised masses do not see.
     """
+    text_slack, visual_slack = settings.text_slack, settings.visual_slack
     torch.mul(plan, cotangent, out=out)
     right_rows, right_columns = (_exact(out).sum(axis).double() for axis in (2, 1))
     if plan.shape[1] > plan.shape[2]:
@@ -45,7 +46,7 @@ def plan_gradient(
     else:
         alpha, beta = _solve(plan, right_rows, right_columns, text_slack, visual_slack)
     alpha, beta = alpha.to(plan.dtype), beta.to(plan.dtype)
-    torch.sub(cotangent, alpha[:, :, None], out=out).sub_(beta[:, None, :]).mul_(plan).mul_(-1.0 / epsilon)
+    torch.sub(cotangent, alpha[:, :, None], out=out).sub_(beta[:, None, :]).mul_(plan).mul_(-1.0 / settings.epsilon)
     of_text = alpha if text_slack == 0 else alpha * _per_mass(plan.sum(2), text_mass) * (1.0 + text_slack)
     of_visual = beta if visual_slack == 0 else beta * _per_mass(plan.sum(1), visual_mass) * (1.0 + visual_slack)
     return of_text, of_visual

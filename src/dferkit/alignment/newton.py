@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dferkit.alignment.problem import Settings, Solution, divergence, exponent, safe_log, wanted_marginal
+from dferkit.alignment.solver import Solution, SolverSettings, divergence, exponent, safe_log, wanted_marginal
 
 _WARM_SWEEPS = 6  # Sinkhorn sweeps before the first step; each costs a tenth of it.
 _BLIND_SWEEPS = 4  # The first are made without a look at their error, later as many as are expected to be needed.
@@ -46,7 +46,7 @@ class _State:
     b: Tensor
     log_a: Tensor
     log_b: Tensor
-    settings: Settings
+    settings: SolverSettings
     kernel: Tensor
     row_center: Tensor
     column_center: Tensor
@@ -102,11 +102,11 @@ def newton(
     cost: Float[Tensor, "batch words visual"],
     text_mass: Float[Tensor, "batch words"],
     visual_mass: Float[Tensor, "batch visual"],
-    settings: Settings,
+    settings: SolverSettings,
     *,
     plan: Float[Tensor, "batch words visual"],
 ) -> Solution:
-    """Solve a block, see ``problem.Solver``; iterations are sweeps and steps together.
+    """Solve a block, see ``solver.Solver``; iterations are sweeps and steps together.
 
     Words end with exactly their marginal; the visual tokens carry the error.
     """
@@ -133,7 +133,7 @@ def newton(
     return Solution(text_potential=row, visual_potential=column, num_iterations=sweeps + steps)
 
 
-def _start(cost: Tensor, a: Tensor, b: Tensor, settings: Settings, kernel: Tensor) -> _State:
+def _start(cost: Tensor, a: Tensor, b: Tensor, settings: SolverSettings, kernel: Tensor) -> _State:
     """Kernel whose largest entry in every row (and hard column) is 1: the sweeps of ε → 0 centre it."""
     # Masked rows are +inf before the minimum, and masked columns −inf before the maximum.
     nearest = torch.where(b > 0, cost.amin(1), 0.0) / settings.epsilon

@@ -1,95 +1,105 @@
-"""What every transport solver is given and gives, and the two formulas of hard and relaxed marginals.
-
-The plan is P = exp(p + q − cost / ε) with log-potentials p over words and q over visual tokens. The marginal that the
-potentials ask for is mass · exp(−slack · (p − log mass)), slack = ε / relaxation: for a hard marginal slack is 0 and
-it is the mass itself (Chizat et al., Scaling algorithms for unbalanced transport problems, 2018).
-"""
+"""A transport problem: costs, masses, and how exactly it is to be solved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-# Bytes of cost that one block of batch elements may have on a CPU: a few copies stay in its cache.
-_BLOCK_BYTES = 2 * 2**20
-_BLOCKS_ON_ACCELERATOR = 4  # There large launches count; a quarter of the batch still bounds the scratch memory.
+from dferkit.errors import ConfigError, DataError
+
+Method = Literal["auto", "newton", "sinkhorn", "triton"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """Checked settings of one call; the slacks are ε / relaxation, 0 for a hard marginal."""
+class TransportProblem:
+    """Words of one mass, visual tokens of another, and the cost of moving mass between them, for a batch.
 
-    epsilon: float
-    text_slack: float
-    visual_slack: float
-    tolerance: float
-    max_iterations: int
+    Attributes:
+        cost: Finite wherever both masks are True; anything, NaN too, elsewhere. Below float32 it is raised to float32.
+        epsilon: Weight of the entropy, in units of the cost; smaller is sharper and needs more iterations.
+        text_mask, visual_mask: True for what counts (default all). Masked rows and columns of the plan are exactly 0.
+        text_mass, visual_mass: Positive where the mask is True, ignored elsewhere; scaled to sum to 1 when the problem is
+            solved. Uniform by default.
+        text_relaxation, visual_relaxation: Price of a marginal that differs from its mass, in units of the cost. Small
+            lets words or visual tokens without a near partner go unmatched; None holds the marginal exactly. With both
+            relaxed the plan's total mass may differ from 1.
+        tolerance: L1 distance of the marginals from the wanted ones at which an element counts as converged. Of a
+            relaxed side the wanted marginal is the one that its potential asks for.
+        max_iterations: Most sweeps and Newton steps together. The result reports whether it converged.
+        method: ``newton``, ``sinkhorn``, ``triton`` (Newton's method in one launch on an NVIDIA GPU), or ``auto``: see
+            ``choose.choose_solver``.
 
-    def flipped(self) -> Settings:
-        """The same with words and visual tokens exchanged."""
-        return Settings(
-            epsilon=self.epsilon,
-            text_slack=self.visual_slack,
-            visual_slack=self.text_slack,
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
-        )
+    Raises:
+        ConfigError: A number is out of range, or the method is unknown.
+        DataError: A cost, mask or mass of the wrong shape or type. Values are checked when the problem is solved.
+    """
+
+    cost: Float[Tensor, "batch words visual"]
+    epsilon: float = 0.1
+    text_mask: Bool[Tensor, "batch words"] | None = None
+    visual_mask: Bool[Tensor, "batch visual"] | None = None
+    text_mass: Float[Tensor, "batch words"] | None = None
+    visual_mass: Float[Tensor, "batch visual"] | None = None
+    text_relaxation: float | None = None
+    visual_relaxation: float | None = None
+    tolerance: float = 1e-5
+    max_iterations: int = 1000
+    method: Method = "auto"
+
+    def __post_init__(self) -> None:
+        check_above_zero(self, "epsilon", "tolerance")
+        for name in ("text_relaxation", "visual_relaxation"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(
+                    f"{name} is {value}, but must be a finite number above 0; None asks for a hard marginal"
+                )
+        if self.max_iterations < 1:
+            raise ConfigError(f"max_iterations is {self.max_iterations}, but must be at least 1")
+        if self.method not in get_args(Method):
+            raise ConfigError(f"method is {self.method!r}, but must be one of {', '.join(get_args(Method))}")
+        if self.cost.ndim != 3:
+            raise DataError(
+                f"the cost has the shape {tuple(self.cost.shape)}; give (batch, words, visual tokens), for one problem cost[None]"
+            )
+        for side, shape in (("text", self.cost.shape[:2]), ("visual", self.cost.shape[::2])):
+            mask, mass = getattr(self, f"{side}_mask"), getattr(self, f"{side}_mass")
+            for name, value in (("mask", mask), ("mass", mass)):
+                if value is not None and value.shape != shape:
+                    raise DataError(
+                        f"{side}_{name} has the shape {tuple(value.shape)}, but the cost asks for {tuple(shape)}"
+                    )
+            if mask is not None and mask.dtype != torch.bool:
+                raise DataError(f"{side}_mask is of type {mask.dtype}; give booleans, such as mask.bool()")
+
+    @classmethod
+    def of(
+        cls, problem: TransportProblem | Float[Tensor, "batch words visual"], epsilon: float | None
+    ) -> TransportProblem:
+        """The problem itself, or that of a cost alone: every word and visual token counts, with equal masses.
+
+        Raises:
+            ConfigError: ``epsilon`` is given for a problem, which has its own.
+        """
+        if not isinstance(problem, Tensor):
+            if epsilon is not None:
+                raise ConfigError("epsilon goes with a cost alone; this problem has its own, set it there")
+            return problem
+        return cls(cost=problem) if epsilon is None else cls(cost=problem, epsilon=epsilon)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Solution:
-    """What a solver finds for a block: log-potentials in float64, finite also at masked positions, and the work."""
+def check_above_zero(settings: object, *names: str) -> None:
+    """Refuse settings that are not finite numbers above 0.
 
-    text_potential: Float[Tensor, "batch words"]
-    visual_potential: Float[Tensor, "batch visual"]
-    num_iterations: int
-
-
-Solver = Callable[..., Solution]
-"""(cost, text_mass, visual_mass, settings, *, plan) → Solution; writes the plan into ``plan``.
-
-The cost is +inf at masked positions, the masses are 0 there and sum to 1.
-"""
-
-
-def block_slices(cost: Float[Tensor, "batch words visual"]) -> Iterator[slice]:
-    """Parts of the batch to be worked on one after the other, which bounds scratch memory."""
-    batch, words, visual = cost.shape
-    if cost.device.type == "cpu":
-        size = max(1, _BLOCK_BYTES // (words * visual * cost.element_size()))
-    else:
-        size = max(1, -(-batch // _BLOCKS_ON_ACCELERATOR))
-    for start in range(0, batch, size):
-        yield slice(start, start + size)
-
-
-def safe_log(mass: Tensor) -> Tensor:
-    """Logarithm in float64; 0, not −inf, where the mass is 0."""
-    return torch.where(mass > 0, mass, 1.0).double().log()
-
-
-def log_mass(mass: Tensor) -> Tensor:
-    """Logarithm in the type of the mass; −inf where it is 0."""
-    return safe_log(mass).to(mass.dtype).masked_fill(mass <= 0, -torch.inf)
-
-
-def wanted_marginal(mass: Tensor, potential: Tensor, slack: float) -> Tensor:
-    """Marginal that a float64 log-potential asks for: the mass itself where it is hard."""
-    if slack == 0:
-        return mass
-    return (mass * (-slack * (potential - safe_log(mass))).exp()).to(mass.dtype)
-
-
-def divergence(excess: Tensor, slack: float) -> Tensor:
-    """(exp(slack · excess) − 1) / slack, and its limit ``excess`` for slack 0: the dual of a marginal's penalty."""
-    return excess if slack == 0 else torch.expm1(slack * excess) / slack
-
-
-def exponent(cost: Tensor, text: Tensor, visual: Tensor, epsilon: float) -> Tensor:
-    """p + q − cost / ε in float64 (potentials of hundreds cancel), given back in the type of the cost."""
-    scaled = cost.double() * (-1.0 / epsilon)
-    return scaled.add_(text[:, :, None]).add_(visual[:, None, :]).to(cost.dtype)
+    Raises:
+        ConfigError: One of them is not.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{name} is {value}, but must be a finite number above 0")

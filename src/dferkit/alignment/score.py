@@ -1,4 +1,4 @@
-"""What transport costs, for those who need no plan: nothing of the plan's size is kept, and the gradient is as exact."""
+"""The cost of transport without a plan: nothing of the plan's size is kept, and the gradient is as exact."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from dferkit.alignment.eager import not_compiled
 from dferkit.alignment.implicit import plan_gradient
-from dferkit.alignment.problem import Solution, block_slices, divergence, exponent, safe_log
-from dferkit.alignment.request import Request, blocks, check_request, filled
+from dferkit.alignment.prepared import PreparedProblem, filled, prepare
+from dferkit.alignment.problem import TransportProblem
+from dferkit.alignment.solver import Solution, block_slices, divergence, exponent, safe_log
 from dferkit.alignment.transport import check_finite, inner, marginal_error
 
 
@@ -38,51 +39,28 @@ class TransportScore:
 
 @not_compiled
 def transport_score(
-    cost: Float[Tensor, "batch words visual"],
-    *,
-    epsilon: float = 0.1,
-    text_mask: Bool[Tensor, "batch words"] | None = None,
-    visual_mask: Bool[Tensor, "batch visual"] | None = None,
-    text_mass: Float[Tensor, "batch words"] | None = None,
-    visual_mass: Float[Tensor, "batch visual"] | None = None,
-    text_relaxation: float | None = None,
-    visual_relaxation: float | None = None,
-    tolerance: float = 1e-5,
-    max_iterations: int = 1000,
-    method: str = "auto",
+    problem: TransportProblem | Float[Tensor, "batch words visual"], *, epsilon: float | None = None
 ) -> TransportScore:
-    """Cost and value of the plan that ``transport_plan`` gives for the same arguments, without storing it (a CPU holds a block of it at
-    a time, a GPU a quarter, with Triton all of it).
+    """Cost and value of the plan that ``transport_plan`` finds for the same problem, without storing it (a CPU holds a
+    block of it at a time, a GPU a quarter, with Triton all of it).
 
     Kept for the gradient are the cost and the potentials; blocks of the plan are made again from them. The gradient of
     ``value`` is the plan itself (envelope theorem), that of ``transport_cost`` takes the small system of ``implicit``.
 
-    Raises:
-        ConfigError, DataError: As ``transport_plan``.
+    Args and errors are those of ``transport_plan``.
     """
-    with torch.autocast(cost.device.type, enabled=False):
-        request = check_request(
-            cost,
-            text_mask,
-            visual_mask,
-            text_mass,
-            visual_mass,
-            epsilon=epsilon,
-            text_relaxation=text_relaxation,
-            visual_relaxation=visual_relaxation,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            method=method,
-        )
+    problem = TransportProblem.of(problem, epsilon)
+    with torch.autocast(problem.cost.device.type, enabled=False):
+        prepared = prepare(problem)
         transport_cost, value, error, num_iterations = _Score.apply(  # type: ignore[no-untyped-call]
-            request.cost, request.text_mass, request.visual_mass, request
+            prepared.cost, prepared.text_mass, prepared.visual_mass, prepared
         )
         return TransportScore(
             transport_cost=transport_cost,
             value=value,
             marginal_error=error,
             num_iterations=num_iterations,
-            converged=error <= tolerance,
+            converged=error <= problem.tolerance,
         )
 
 
@@ -91,23 +69,23 @@ class _Score(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cost: Tensor, text_mass: Tensor, visual_mass: Tensor, request: Request
+        ctx: Any, cost: Tensor, text_mass: Tensor, visual_mass: Tensor, prepared: PreparedProblem
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         transport_cost, value, error = (cost.new_empty(cost.shape[0]) for _ in range(3))
         text_potential = torch.empty_like(text_mass, dtype=torch.float64)
         visual_potential = torch.empty_like(visual_mass, dtype=torch.float64)
         num_iterations = 0
-        for part, block, a, b in blocks(request):
+        for part, block, a, b in prepared.blocks():
             plan = torch.empty_like(block, memory_format=torch.contiguous_format)
-            found = request.solver(block, a, b, request.settings, plan=plan)
+            found = prepared.solver(block, a, b, prepared.settings, plan=plan)
             num_iterations = max(num_iterations, found.num_iterations)
             text_potential[part], visual_potential[part] = found.text_potential, found.visual_potential
-            error[part] = marginal_error(plan, a, b, found.text_potential, found.visual_potential, request)
-            transport_cost[part] = inner(plan, filled(block, a, b, 0.0, is_masked=request.is_masked))
-            value[part] = _dual_value(plan, a, b, found, request)
-        check_finite(error, request.settings.epsilon)
+            error[part] = marginal_error(plan, a, b, found.text_potential, found.visual_potential, prepared)
+            transport_cost[part] = inner(plan, filled(block, a, b, 0.0, is_masked=prepared.is_masked))
+            value[part] = _dual_value(plan, a, b, found, prepared)
+        check_finite(error, prepared.settings.epsilon)
         ctx.save_for_backward(cost, text_mass, visual_mass, text_potential, visual_potential)
-        ctx.settings, ctx.is_masked = request.settings, request.is_masked
+        ctx.settings, ctx.is_masked = prepared.settings, prepared.is_masked
         ctx.mark_non_differentiable(error)
         ctx.set_materialize_grads(False)
         return transport_cost, value, error, num_iterations
@@ -139,9 +117,7 @@ class _Score(torch.autograd.Function):
                         cotangent,
                         a,
                         b,
-                        epsilon=settings.epsilon,
-                        text_slack=settings.text_slack,
-                        visual_slack=settings.visual_slack,
+                        settings,
                         out=out,
                     )
                 if of_value is not None:
@@ -153,9 +129,9 @@ class _Score(torch.autograd.Function):
         return of_cost, of_text, of_visual, None
 
 
-def _dual_value(plan: Tensor, a: Tensor, b: Tensor, found: Solution, request: Request) -> Tensor:
+def _dual_value(plan: Tensor, a: Tensor, b: Tensor, found: Solution, prepared: PreparedProblem) -> Tensor:
     """Value of the dual at the potentials, which at the optimum is that of the primal."""
-    settings = request.settings
+    settings = prepared.settings
     rows = a * divergence(safe_log(a) - found.text_potential, settings.text_slack)
     columns = b * divergence(safe_log(b) - found.visual_potential, settings.visual_slack)
     return -settings.epsilon * (rows.sum(1) + columns.sum(1) + plan.sum((1, 2)).double() - 1.0)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dferkit.alignment.problem import Settings, Solution, exponent, log_mass, wanted_marginal
+from dferkit.alignment.solver import Solution, SolverSettings, exponent, log_mass, wanted_marginal
 
 _CHECK_EVERY = 4  # Sweeps between two looks at the error; a look makes the host wait for the device.
 
@@ -16,11 +16,11 @@ def sinkhorn(
     cost: Float[Tensor, "batch words visual"],
     text_mass: Float[Tensor, "batch words"],
     visual_mass: Float[Tensor, "batch visual"],
-    settings: Settings,
+    settings: SolverSettings,
     *,
     plan: Float[Tensor, "batch words visual"],
 ) -> Solution:
-    """Solve a block, see ``problem.Solver``: two log-sum-exps of the whole matrix per sweep (GRACE, E7).
+    """Solve a block, see ``solver.Solver``: two log-sum-exps of the whole matrix per sweep (GRACE, E7).
 
     A relaxed marginal damps its update (Chizat et al., 2018). Iterations are sweeps.
     """

@@ -1,9 +1,9 @@
 """Entropy-regularised optimal transport between words and visual tokens (GRACE, E7), with the exact gradient of the
 plan.
 
-``newton`` solves wherever one side is short, on NVIDIA GPUs ``fused`` in one launch; ``sinkhorn`` is the reference, and
-takes what is large on both sides.
-``implicit`` has the gradient, ``score`` the cost alone for those who need no plan.
+On NVIDIA GPUs ``fused`` solves in one launch, elsewhere ``newton`` wherever one side is short; ``sinkhorn`` is the
+reference, and takes what is large on both sides. ``implicit`` has the gradient, ``score`` the cost for those who need no
+plan.
 """
 
 from __future__ import annotations
@@ -11,58 +11,37 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dferkit.alignment.eager import not_compiled
 from dferkit.alignment.implicit import plan_gradient
-from dferkit.alignment.problem import block_slices, wanted_marginal
-from dferkit.alignment.request import Request, blocks, check_request, filled
+from dferkit.alignment.prepared import PreparedProblem, filled, prepare
+from dferkit.alignment.problem import TransportProblem
+from dferkit.alignment.solver import block_slices, wanted_marginal
 from dferkit.errors import DataError
 from dferkit.schema import TransportPlan
 
 
 @not_compiled
 def transport_plan(
-    cost: Float[Tensor, "batch words visual"],
-    *,
-    epsilon: float = 0.1,
-    text_mask: Bool[Tensor, "batch words"] | None = None,
-    visual_mask: Bool[Tensor, "batch visual"] | None = None,
-    text_mass: Float[Tensor, "batch words"] | None = None,
-    visual_mass: Float[Tensor, "batch visual"] | None = None,
-    text_relaxation: float | None = None,
-    visual_relaxation: float | None = None,
-    tolerance: float = 1e-5,
-    max_iterations: int = 1000,
-    method: str = "auto",
+    problem: TransportProblem | Float[Tensor, "batch words visual"], *, epsilon: float | None = None
 ) -> TransportPlan:
     """Plan that moves the text mass to the visual mass at the least cost, smoothed by entropy.
 
     It minimises ⟨P, cost⟩ + ε KL(P ‖ a bᵀ), plus relaxation · KL(marginal ‖ mass) for each side whose marginal is
     relaxed; a hard marginal is met exactly. The plan and the transport cost are differentiable in ``cost`` and in both
     masses (once, not twice; not under ``vmap`` or ``torch.func``); the gradient is that of the converged plan, found by
-    implicit differentiation. Memory does not grow with the iterations; on a CPU the batch is worked on in blocks, so
-    that beyond plan and gradient it does not grow with the batch either.
+    implicit differentiation. Memory does not grow with the iterations; on a CPU the batch is solved in blocks, so that
+    beyond plan and gradient it does not grow with the batch either.
 
     Deviation: the usual implementations hold the plan constant or unroll a few sweeps; the first has no gradient
     through the plan, the second a wrong one at small epsilon.
 
     Args:
-        cost: Finite wherever both masks are True; anything, NaN too, elsewhere. Below float32 it is raised to float32.
-        epsilon: Weight of the entropy, in units of the cost; smaller is sharper and needs more iterations.
-        text_mask, visual_mask: True for what counts (default all). Masked rows and columns of the plan are exactly 0.
-        text_mass, visual_mass: Positive masses where the mask is True, ignored elsewhere; scaled here to sum to 1.
-            Uniform by default.
-        text_relaxation, visual_relaxation: Price of a marginal that differs from its mass, in units of the cost. Small
-            lets words or visual tokens without a near partner go unmatched; None holds the marginal exactly. With both
-            relaxed the plan's total mass may differ from 1.
-        tolerance: L1 distance of the marginals from the wanted ones at which an element counts as converged. Of a
-            relaxed side the wanted marginal is the one that its potential asks for.
-        max_iterations: Most sweeps and Newton steps together. Not converging is told by the result, not raised.
-        method: ``newton``, ``sinkhorn``, ``triton`` (Newton's in one launch on an NVIDIA GPU), or ``auto``: Triton's where it
-            can run, else Newton's unless both sides are longer than 1024.
+        problem: The problem; or a cost alone, in which every word and visual token counts, with equal masses.
+        epsilon: Goes with a cost alone: weight of the entropy, in units of the cost (default 0.1).
 
     Raises:
         BackendError: The method asks for what is not installed.
@@ -70,29 +49,18 @@ def transport_plan(
         DataError: An element without words or visual tokens, a cost that is not finite, a mass that is not positive or
             vanishes beside the others, a wrong shape, or a cost / epsilon that the number type cannot hold.
     """
-    with torch.autocast(cost.device.type, enabled=False):
-        request = check_request(
-            cost,
-            text_mask,
-            visual_mask,
-            text_mass,
-            visual_mass,
-            epsilon=epsilon,
-            text_relaxation=text_relaxation,
-            visual_relaxation=visual_relaxation,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            method=method,
-        )
+    problem = TransportProblem.of(problem, epsilon)
+    with torch.autocast(problem.cost.device.type, enabled=False):
+        prepared = prepare(problem)
         plan, transport_cost, error, num_iterations = _ImplicitPlan.apply(  # type: ignore[no-untyped-call]
-            request.cost, request.text_mass, request.visual_mass, request
+            prepared.cost, prepared.text_mass, prepared.visual_mass, prepared
         )
         return TransportPlan(
             plan=plan,
             transport_cost=transport_cost,
             marginal_error=error,
             num_iterations=num_iterations,
-            converged=error <= tolerance,
+            converged=error <= problem.tolerance,
         )
 
 
@@ -101,20 +69,20 @@ class _ImplicitPlan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cost: Tensor, text_mass: Tensor, visual_mass: Tensor, request: Request
+        ctx: Any, cost: Tensor, text_mass: Tensor, visual_mass: Tensor, prepared: PreparedProblem
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        settings = request.settings
+        settings = prepared.settings
         plan = torch.empty_like(cost, memory_format=torch.contiguous_format)
         transport_cost, error = cost.new_empty(cost.shape[0]), cost.new_empty(cost.shape[0])
         num_iterations = 0
-        for part, block, a, b in blocks(request):
-            found = request.solver(block, a, b, settings, plan=plan[part])
+        for part, block, a, b in prepared.blocks():
+            found = prepared.solver(block, a, b, settings, plan=plan[part])
             num_iterations = max(num_iterations, found.num_iterations)
-            error[part] = marginal_error(plan[part], a, b, found.text_potential, found.visual_potential, request)
-            transport_cost[part] = inner(plan[part], filled(block, a, b, 0.0, is_masked=request.is_masked))
+            error[part] = marginal_error(plan[part], a, b, found.text_potential, found.visual_potential, prepared)
+            transport_cost[part] = inner(plan[part], filled(block, a, b, 0.0, is_masked=prepared.is_masked))
         check_finite(error, settings.epsilon)
         ctx.save_for_backward(plan, cost, text_mass, visual_mass)
-        ctx.settings, ctx.is_masked = settings, request.is_masked
+        ctx.settings, ctx.is_masked = settings, prepared.is_masked
         ctx.mark_non_differentiable(error)
         ctx.set_materialize_grads(False)
         return plan, transport_cost, error, num_iterations
@@ -146,9 +114,7 @@ class _ImplicitPlan(torch.autograd.Function):
                     cotangent,
                     a,
                     b,
-                    epsilon=settings.epsilon,
-                    text_slack=settings.text_slack,
-                    visual_slack=settings.visual_slack,
+                    settings,
                     out=out,
                 )
                 if of_transport_cost is not None:
@@ -166,11 +132,11 @@ def check_finite(error: Tensor, epsilon: float) -> None:
 
 
 def marginal_error(
-    plan: Tensor, a: Tensor, b: Tensor, text_potential: Tensor, visual_potential: Tensor, request: Request
+    plan: Tensor, a: Tensor, b: Tensor, text_potential: Tensor, visual_potential: Tensor, prepared: PreparedProblem
 ) -> Tensor:
     """L1 distance of a block's marginals from the wanted ones."""
-    rows = wanted_marginal(a, text_potential, request.settings.text_slack)
-    columns = wanted_marginal(b, visual_potential, request.settings.visual_slack)
+    rows = wanted_marginal(a, text_potential, prepared.settings.text_slack)
+    columns = wanted_marginal(b, visual_potential, prepared.settings.visual_slack)
     return (plan.sum(2) - rows).abs().sum(1) + (plan.sum(1) - columns).abs().sum(1)
 
 
