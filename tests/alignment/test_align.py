@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from dferkit.alignment import AlignerConfig, build_aligner, cosine_cost
+from dferkit.alignment import ALIGNERS, AlignerConfig, build_aligner, cosine_cost
 from dferkit.errors import ConfigError, DataError
 
-METHODS = ["transport", "cosine", "cross_attention"]
+METHODS = list(ALIGNERS)
 
 
 @pytest.fixture

@@ -42,6 +42,11 @@ def test_the_threshold_is_the_smallest_that_is_right_often_enough():
     assert abstention_threshold(p, true, accuracy=0.75) == (0.15, 1.0)
 
 
+def test_the_threshold_may_lie_close_to_certainty():
+    p, true = two_classes([0.965, 0.965, 0.945, 0.945], [True, True, False, False])
+    assert abstention_threshold(p, true, accuracy=0.9) == (0.95, 0.5)
+
+
 def test_an_accuracy_that_is_never_reached_abstains_always():
     """Sure and wrong: a threshold below these confidences would answer nearly every clip."""
     p, true = two_classes([0.99, 0.98, 1.0], [False, False, False])

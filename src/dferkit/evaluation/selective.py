@@ -66,10 +66,10 @@ def abstention_threshold(
     """Smallest confidence from which on answers are right at least this often, and the share of clips that get one.
 
     Returns:
-        ``ABSTAIN_ALWAYS`` and 0 where no confidence up to 0.94 is enough.
+        The threshold in steps of .01, from .15 to .99; ``ABSTAIN_ALWAYS`` and 0 where none of them is enough.
     """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == target
-    for threshold in np.arange(0.15, 0.95, 0.01):
+    for threshold in np.arange(0.15, 0.995, 0.01):
         kept = confidence >= threshold
         if kept.any() and right[kept].mean() >= accuracy:
             return round(float(threshold), 2), float(kept.mean())
