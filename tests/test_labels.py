@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dferkit.datasets import DATA_SETS
 from dferkit.errors import ConfigError, ManifestError
 from dferkit.labels import (
     ALIASES,
     BASIC,
     CLASS_ORDERS,
-    LABEL_SETS,
     MAFW,
     MAFW_COMPOUND,
     RAVDESS,
@@ -79,7 +79,7 @@ def test_numbers_of_every_release() -> None:
 
 
 def test_every_order_permutes_a_label_set() -> None:
-    sets = {frozenset(labels) for labels in LABEL_SETS.values()}
+    sets = {frozenset(entry.labels) for entry in DATA_SETS.values() if entry.labels}
     assert {frozenset(order) for order in CLASS_ORDERS.values()} == sets
     assert len(MAFW_COMPOUND) == 43 == len(set(MAFW_COMPOUND))
     assert all(set(label.split("_")) <= set(MAFW) for label in MAFW_COMPOUND)

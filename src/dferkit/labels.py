@@ -17,7 +17,6 @@ from dferkit.errors import ConfigError, ManifestError
 
 BASIC = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 MAFW = (*BASIC, "contempt", "anxiety", "helplessness", "disappointment")
-SIX = BASIC[:6]
 RAVDESS = (*BASIC, "calm")
 
 # The 32 joint classes of MAFW's compound set, words in the order of the release; it gives them no numbers.
@@ -31,20 +30,6 @@ _JOINT = (
     "sadness_helplessness_disappointment sadness_surprise surprise_anxiety"
 )
 MAFW_COMPOUND = (*MAFW, *_JOINT.split())
-
-LABEL_SETS = MappingProxyType(
-    {
-        "dfew": BASIC,
-        "ferv39k": BASIC,
-        "mafw-single": MAFW,
-        "mafw-compound": MAFW_COMPOUND,
-        "crema-d": tuple(label for label in BASIC if label != "surprise"),
-        "ravdess": RAVDESS,
-        "enterface": SIX,
-        "afew": BASIC,
-    }
-)
-"""Classes of each layout, in dferkit's order."""
 
 _DFEW = ("happiness", "sadness", "neutral", "anger", "surprise", "disgust", "fear")
 CLASS_ORDERS = MappingProxyType(

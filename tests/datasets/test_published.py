@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dferkit.datasets.published import FERV39K_SCENES, PUBLISHED
-from dferkit.labels import LABEL_SETS
+from dferkit.datasets import DATA_SETS
+from dferkit.datasets.ferv39k import SCENES
+
+PUBLISHED = {name: entry.published for name, entry in DATA_SETS.items() if entry.published.num_clips}
 
 # Total and (train, test) of every fold, typed from the published tables, not from the code.
 TOTALS = {
@@ -34,7 +36,7 @@ def test_sums_agree(layout: str) -> None:
     published = PUBLISHED[layout]
     if published.per_class:
         assert sum(published.per_class.values()) == published.num_clips
-        assert set(published.per_class) == set(LABEL_SETS[layout])
+        assert set(published.per_class) == set(DATA_SETS[layout].labels)
     for train, test in published.folds.values():
         assert train + test == published.num_clips
     if len(published.folds) > 1:
@@ -54,7 +56,7 @@ def test_captioned_clips_are_those_that_are_not_neutral() -> None:
 
 
 def test_scenes_and_majority_classes() -> None:
-    assert len(FERV39K_SCENES) == 22 == len(set(FERV39K_SCENES))
+    assert len(SCENES) == 22 == len(set(SCENES))
     dfew, mafw = PUBLISHED["dfew"].per_class, PUBLISHED["mafw-single"].per_class
     assert round(max(dfew.values()) / 11697, 3) == 0.228
     assert max(dfew, key=dfew.__getitem__) == "neutral"

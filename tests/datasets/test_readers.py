@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dferkit.datasets import LAYOUTS, Options, read_release, require_sound, with_groups
+from dferkit.datasets import DATA_SETS, Options, read_release, require_sound, with_groups
 from dferkit.errors import ConfigError, ManifestError
-from dferkit.labels import BASIC, LABEL_SETS
+from dferkit.labels import BASIC, RAVDESS
 from dferkit.schema import Release
 
 
@@ -312,7 +312,7 @@ def test_a_manifest_decides_the_label_set(tmp_path: Path) -> None:
     release = read_release("folder", tmp_path)
     # "calm" is an alias of neutral unless the set has it as a class: here every known class is accepted.
     assert labels_of(release) == {"a.mp4": "calm", "b.mp4": "fear"}
-    assert release.labels == LABEL_SETS["ravdess"]
+    assert release.labels == RAVDESS
     assert release.records[0].attributes == {"scene": "office"}
     put(tmp_path, "clips.csv", "video,label\na.mp4,angr\nb.mp4,fear\nb.mp4,anger\n")
     release = read_release("folder", tmp_path)
@@ -321,7 +321,7 @@ def test_a_manifest_decides_the_label_set(tmp_path: Path) -> None:
         require_sound(release.findings, "folder")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DATA_SETS)
 def test_nothing_there_is_one_sentence(tmp_path: Path, layout: str) -> None:
     with pytest.raises(ManifestError, match="does not exist"):
         read_release(layout, tmp_path / "gone")

@@ -132,7 +132,7 @@ def test_classes_of_the_user_and_the_direction_of_time(run_here: Run, clip_folde
 
 def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:
     """An answer is the mean over a clip's different views, each computed here from the stored faces by itself."""
-    config = MiniConfig(layout="ferv39k", clips_per_class=2, num_frames=24, size=64, media=("faces",))
+    config = MiniConfig(layout="ferv39k", clips_per_class=2, num_frames=24, size=64, with_videos=False)
     write_mini_release(config, tmp_path / "release", workers=1)
     store, out = tmp_path / "store", tmp_path / "bench"
     assert run_here("prepare", "ferv39k", tmp_path / "release", "--out", store).returncode == 0
@@ -335,7 +335,7 @@ def test_views_that_look_alike_change_no_answer(name: str, clip_folder: Path) ->
 def test_all_models_on_a_mini_release_of_each_set(
     run_here: Run, clip_folder: Path, tmp_path: Path, layout: str
 ) -> None:
-    config = MiniConfig(layout=layout, clips_per_class=2, num_frames=12, size=64, media=("faces",))
+    config = MiniConfig(layout=layout, clips_per_class=2, num_frames=12, size=64, with_videos=False)
     write_mini_release(config, tmp_path / "release", workers=2)
     store, out = tmp_path / "store", tmp_path / "bench"
     assert run_here("prepare", layout, tmp_path / "release", "--out", store).returncode == 0

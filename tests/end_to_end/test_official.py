@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dferkit.datasets import LAYOUTS
+from dferkit.datasets import DATA_SETS
 from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, plant_fault, write_mini_release
 from dferkit.preparation import FaceStore
@@ -24,7 +24,7 @@ from dferkit.tokens.stored import TokenConfig, encode_store, open_tokens
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
-FAST = [layout for layout in LAYOUTS if layout != "mafw-compound"]
+FAST = [layout for layout in DATA_SETS if layout != "mafw-compound"]
 SCRIPT = ROOT / "scripts" / "recompute"
 
 
@@ -46,7 +46,9 @@ def flow(run: Run, layout: str, base: Path, *, workers: int = 1) -> dict[str, ob
     spread = ["--workers", workers]
     release = base / "release"
     write_mini_release(
-        MiniConfig(layout=layout, clips_per_class=1, num_frames=12, size=64, media=("faces",)), release, workers=workers
+        MiniConfig(layout=layout, clips_per_class=1, num_frames=12, size=64, with_videos=False),
+        release,
+        workers=workers,
     )
     checked = run("data", "check", layout, release, "--json", *spread)
     assert checked.returncode == 0, checked.stdout
@@ -345,7 +347,7 @@ def test_tokens_are_those_of_the_faces_and_kept(stores: Path, tmp_path: Path) ->
 
 def test_votes_reach_the_training(run_here: Run, tmp_path: Path) -> None:
     release = write_mini_release(
-        MiniConfig(layout="dfew", clips_per_class=1, num_frames=12, size=64, media=("faces",), with_votes=True), tmp_path / "release", workers=2
+        MiniConfig(layout="dfew", clips_per_class=1, num_frames=12, size=64, with_videos=False, with_votes=True), tmp_path / "release", workers=2
     )  # fmt: skip
     assert run_here("data", "check", "dfew", release, "--votes").returncode == 0
     assert run_here("prepare", "dfew", release, "--out", tmp_path / "store", "--votes").returncode == 0

@@ -26,7 +26,7 @@ def small_releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("small")
     return {
         layout: write_mini_release(
-            MiniConfig(layout=layout, clips_per_class=1, num_frames=12, size=64, media=("faces",)),
+            MiniConfig(layout=layout, clips_per_class=1, num_frames=12, size=64, with_videos=False),
             base / layout,
             workers=2,
         )

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dferkit.datasets import DATA_SETS
 from dferkit.errors import DataError
 from dferkit.evaluation.scored import ScoredClips
-from dferkit.labels import LABEL_SETS
 from dferkit.recipes.rebuild import read_predictions, rebuild_report
 from dferkit.reports.scored_table import write_scored
 from dferkit.reports.tables import Provenance
@@ -19,7 +19,7 @@ from dferkit.reports.tables import Provenance
     ("layout", "label"), [("ravdess", "calm"), ("mafw-compound", "anger_disgust"), ("dfew", "fear")]
 )
 def test_every_class_of_an_evaluation_is_read_back(layout: str, label: str, tmp_path: Path) -> None:
-    labels = LABEL_SETS[layout]
+    labels = DATA_SETS[layout].labels
     probabilities = np.full(len(labels), 0.35 / (len(labels) - 1))
     probabilities[labels.index(label)] = 0.65
     clips = ScoredClips(

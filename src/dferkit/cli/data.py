@@ -22,7 +22,7 @@ data = typer.Typer(
     help="Official data sets on your disk: are they what they should be, and what do they look like?",
 )
 _MOST_SHOWN = 20
-_LAYOUT_HELP = "dfew, ferv39k, mafw-single, mafw-compound, crema-d, ravdess, enterface, afew or folder."
+_LAYOUT_HELP = "Name of the data set, such as dfew; the message for an unknown name lists all."
 
 
 @data.command()
@@ -153,12 +153,12 @@ def mini(
 
     Its numbers say nothing about the real data set.
     """
-    from dferkit.datasets import layout_name
+    from dferkit.datasets import find_data_set
     from dferkit.errors import ConfigError
     from dferkit.labels import nearest_name
     from dferkit.mini_release import FAULTS, MiniConfig, plant_fault, write_mini_release
 
-    layout = layout_name(layout)
+    layout = find_data_set(layout).name
     known = [name for name, planted in FAULTS.items() if planted.layout == layout]
     for name in fault or []:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Lists of clips → a release: what holds for every layout with official lists, checked once."""
+"""Lists of clips → a release, with the checks that hold for every data set with lists."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dferkit.datasets.data_set import Source
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import Listed
-from dferkit.datasets.media import Media
-from dferkit.datasets.published import PUBLISHED
-from dferkit.labels import LABEL_SETS
 from dferkit.schema import Fold, Record, Release
 from dferkit.storage import natural_key
 
@@ -25,47 +23,25 @@ class Lists:
     test: Sequence[Listed]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """How a release is read.
-
-    Attributes:
-        media: Folder to use instead of the first known one.
-        with_media: Look for the media; False reads lists only.
-        with_captions: Give records their human captions (MAFW). For study: they were written by people who knew the label.
-        with_votes: Give records the shares of their annotators (DFEW), a soft label.
-        strict: Compare with the published counts.
-    """
-
-    media: str = ""
-    with_media: bool = True
-    with_captions: bool = False
-    with_votes: bool = False
-    strict: bool = False
-
-
 def assemble(
-    layout: str,
-    root: Path,
+    source: Source,
     folds: Mapping[str, Lists],
     files: Iterable[Path],
-    media: Media,
-    findings: Findings,
     record_of: Callable[[Listed], Record],
     *,
-    options: Options,
-    is_partition: bool,
+    is_partition: bool = False,
     has_blocks: bool = False,
 ) -> Release:
-    """One release from its lists.
+    """One release from its lists; what is wrong with them is added to the findings of the source.
 
     Args:
+        folds: Both lists of each fold, by its name.
         files: Annotation files that were read, for the digest.
-        record_of: Makes the record of a clip from its first line.
+        record_of: Makes the record of a clip from the first line that names it.
         is_partition: Every clip is tested in exactly one fold.
         has_blocks: The official test clips of a class are neighbours by number.
     """
-    labels = LABEL_SETS[layout]
+    findings = source.findings
     first: dict[str, Listed] = {}
     made = []
     for name, lists in folds.items():
@@ -79,19 +55,8 @@ def assemble(
         _check_partition(made, findings)
     if has_blocks:
         _check_blocks(made, {clip_id: line.label for clip_id, line in first.items()}, findings)
-    release = Release(
-        layout=layout,
-        labels=labels,
-        records=tuple(record_of(first[clip_id]) for clip_id in sorted(first, key=natural_key)),
-        folds=tuple(made),
-        media=media.name(root),
-        media_reason=media.reason,
-        media_kind=media.kind,
-        annotation_digest=digest_lists(files),
-    )
-    if options.strict:
-        compare_with_published(release, findings)
-    return release
+    records = (record_of(first[clip_id]) for clip_id in sorted(first, key=natural_key))
+    return source.release(records, made, digest_lists(files))
 
 
 def digest_lists(files: Iterable[Path]) -> str:
@@ -170,28 +135,3 @@ def _check_blocks(folds: Sequence[Fold], labels: Mapping[str, str], findings: Fi
                     f"the test clips of class {label} in fold {fold.name} are no block of neighbouring clip numbers, as in every official fold; "
                     "these lists were drawn anew, and clips of one film may be on both sides",
                 )
-
-
-def compare_with_published(release: Release, findings: Findings) -> None:
-    """Every count that was published, against what is there."""
-    published = PUBLISHED[release.layout]
-    label_of = {record.clip_id: record.label for record in release.records}
-
-    def differ(what: str, found: int, expected: int) -> None:
-        if found != expected:
-            findings.error("COUNT", f"{what}: {found:,} of {expected:,} clips that were published")
-
-    differ("all clips", len(release.records), published.num_clips)
-    counts = Counter(label_of.values())
-    for label, expected in published.per_class.items():
-        differ(f"class {label}", counts[label], expected)
-    for fold in release.folds:
-        train, test = published.folds.get(fold.name, (len(fold.train), len(fold.test)))
-        differ(f"fold {fold.name}, training", len(fold.train), train)
-        differ(f"fold {fold.name}, test", len(fold.test), test)
-        tested = Counter(label_of[clip_id] for clip_id in fold.test)
-        for label, expected in published.test_per_class.get(fold.name, {}).items():
-            differ(f"fold {fold.name}, test, class {label}", tested[label], expected)
-    for name in published.folds:
-        if name not in {fold.name for fold in release.folds}:
-            findings.error("FOLD_ABSENT", f"fold {name} is not there; the release has {len(published.folds)}")

@@ -1,38 +1,32 @@
-"""What data sets share whose labels, people and folds are a function of the file names: CREMA-D, RAVDESS, eNTERFACE'05, AFEW."""
+"""Names of files → a release, for data sets whose labels, people and folds follow from the names of files and folders."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dferkit.datasets.assemble import Options, compare_with_published
-from dferkit.datasets.findings import Findings
+from dferkit.datasets.data_set import Source
 from dferkit.datasets.lists import place
 from dferkit.datasets.media import Media, pictures, subfolders
 from dferkit.errors import ManifestError
-from dferkit.labels import LABEL_SETS
 from dferkit.schema import Fold, Record, Release
 from dferkit.storage import VIDEO_SUFFIXES, natural_key
 
 FACES, VIDEOS = "face crops", "the release's videos"
 
 
-def release_by_people(
-    layout: str,
-    root: Path,
-    media: Media,
-    records: list[Record],
-    people: Sequence[Sequence[str]],
-    findings: Findings,
-    options: Options,
-) -> Release:
-    """Folds by subject: fold k tests the k-th group of people and trains on all others."""
-    if not records and not findings.items:
+def release_by_people(source: Source, records: Sequence[Record], people: Sequence[Sequence[str]]) -> Release:
+    """Folds by subject: fold k tests the k-th group of people and trains on all others.
+
+    Raises:
+        ManifestError: There is no clip.
+    """
+    if not records and not source.findings.items:
         raise ManifestError(
-            f"no clip of {layout} below {root.name}/; dferkit data mini {layout} OUT writes a small example of its tree"
+            f"no clip of {source.name} below {source.root.name}/; dferkit data mini {source.name} OUT writes a small example of its tree"
         )
     folds = []
     for number, group in enumerate(people, 1):
@@ -44,43 +38,23 @@ def release_by_people(
                 test=tuple(r.clip_id for r in records if r.subject in members),
             )
         )
-    return release_of(layout, root, media, records, folds, findings, options)
+    return release_of(source, records, folds)
 
 
-def release_of(
-    layout: str,
-    root: Path,
-    media: Media,
-    records: list[Record],
-    folds: list[Fold],
-    findings: Findings,
-    options: Options,
-) -> Release:
-    """Records in natural order, each clip once; findings told, and with ``strict`` the published counts compared."""
+def release_of(source: Source, records: Iterable[Record], folds: Sequence[Fold]) -> Release:
+    """Records in natural order, each clip once; a clip that is there twice becomes a finding."""
     seen: dict[str, Record] = {}
     for record in records:
         if record.clip_id in seen:
-            findings.error(
+            source.findings.error(
                 "LISTED_TWICE",
-                f"clip {record.clip_id} is there twice; the first is {place(seen[record.clip_id].video, root)}",
-                place(record.video, root),
+                f"clip {record.clip_id} is there twice; the first is {place(seen[record.clip_id].video, source.root)}",
+                place(record.video, source.root),
             )
         seen.setdefault(record.clip_id, record)
-    ordered = tuple(seen[clip_id] for clip_id in sorted(seen, key=natural_key))
+    ordered = [seen[clip_id] for clip_id in sorted(seen, key=natural_key)]
     names = "\n".join(f"{r.clip_id} {r.label} {r.subject}" for r in ordered)
-    release = Release(
-        layout=layout,
-        labels=LABEL_SETS[layout],
-        records=ordered,
-        folds=tuple(folds),
-        media=media.name(root),
-        media_reason=media.reason,
-        media_kind=media.kind,
-        annotation_digest=hashlib.sha256(names.encode()).hexdigest(),
-    )
-    if options.strict:
-        compare_with_published(release, findings)
-    return replace(release, findings=tuple(findings.items))
+    return source.release(ordered, folds, hashlib.sha256(names.encode()).hexdigest())
 
 
 def folders_with(base: Path, pattern: str) -> list[Path]:
@@ -90,6 +64,13 @@ def folders_with(base: Path, pattern: str) -> list[Path]:
         for folder in (base, *subfolders(base))
         if any(re.fullmatch(pattern, child.name) for child in subfolders(folder))
     ]
+
+
+def with_videos_in(source: Source, folders: Sequence[Path]) -> Source:
+    """The source with these folders as its videos, where no folder of faces was found."""
+    if source.media.folder is not None or not folders:
+        return source
+    return replace(source, media=Media(folders[0] if len(folders) == 1 else source.root, "videos", VIDEOS))
 
 
 def clips_below(folder: Path) -> Iterator[Path]:

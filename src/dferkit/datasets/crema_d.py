@@ -8,11 +8,14 @@ import itertools
 import re
 from pathlib import Path
 
-from dferkit.datasets.assemble import Options
 from dferkit.datasets.by_rule import FACES, VIDEOS, clips_below, release_by_people, stem
+from dferkit.datasets.data_set import DataSet, Source
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import place
-from dferkit.datasets.media import Candidate, choose_media, find, require_root
+from dferkit.datasets.media import Candidate, find
+from dferkit.datasets.mini import Mini, MiniClip, MiniConfig, MiniMedia, one_actor_per_fold
+from dferkit.datasets.published import Published, by_fold
+from dferkit.labels import BASIC, class_order
 from dferkit.schema import Record, Release
 
 _MEDIA = (
@@ -25,16 +28,14 @@ _LABELS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", 
 _FIRST_ACTORS = (1001, 1019, 1037, 1055, 1073)
 
 
-def read_crema_d(root: Path, options: Options) -> Release:
+def read_crema_d(source: Source) -> Release:
     """``1001_DFA_ANG_XX`` = actor, sentence, emotion, level; five folds of actors in order.
 
     ``VideoDemographics.csv`` beside the videos adds what the actors said of themselves, for scores by group.
     """
-    require_root(root, "CREMA-D")
-    media = choose_media(root, _MEDIA, options.media, or_root=True)
-    findings, records = Findings(), []
+    root, findings, records = source.root, source.findings, []
     about = _demographics(root, findings)
-    for path in clips_below(media.folder or root):
+    for path in clips_below(source.media.folder or root):
         found = re.fullmatch(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})", stem(path))
         if found is None or not 1001 <= int(found[1]) <= 1091:
             findings.error(
@@ -52,7 +53,7 @@ def read_crema_d(root: Path, options: Options) -> Release:
         )
     firsts = (*_FIRST_ACTORS, 1092)
     folds = [tuple(str(actor) for actor in range(a, b)) for a, b in itertools.pairwise(firsts)]
-    return release_by_people("crema-d", root, media, records, folds, findings, options)
+    return release_by_people(source, records, folds)
 
 
 def _demographics(root: Path, findings: Findings) -> dict[str, dict[str, str]]:
@@ -74,3 +75,31 @@ def _demographics(root: Path, findings: Findings) -> dict[str, dict[str, str]]:
         for row in rows
         if row.get("ActorID")
     }
+
+
+def _plan(config: MiniConfig) -> list[MiniClip]:
+    codes = dict(zip(("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), class_order("crema-d"), strict=True))
+    sentences = ("DFA", "IEO", "ITH", "ITS", "IWL")
+    return one_actor_per_fold(
+        (1001, 1019, 1037, 1055, 1073),
+        codes,
+        config,
+        lambda actor, code, take: f"{actor}_{sentences[take % 5]}_{code}_XX",
+    )
+
+
+CREMA_D = DataSet(
+    name="crema-d",
+    title="CREMA-D",
+    labels=tuple(label for label in BASIC if label != "surprise"),
+    read=read_crema_d,
+    aliases=("cremad",),
+    media=_MEDIA,
+    is_root_media=True,
+    published=Published(
+        num_clips=7442,
+        folds=by_fold((5979, 5972, 5966, 5966, 5885), (1463, 1470, 1476, 1476, 1557)),
+        source="CREMA-D, file names of its repository; folds of 18 actors as in HiCMAE and MAE-DFER",
+    ),
+    mini=Mini(plan=_plan, media=lambda clip: [MiniMedia(kind="videos", path=f"VideoFlash/{clip.name}.flv")]),
+)

@@ -6,22 +6,32 @@ Jiang et al., "DFEW: A Large-Scale Database for Recognizing Dynamic Facial Expre
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dferkit.datasets.assemble import Lists, Options, assemble
+import numpy as np
+import pandas as pd
+
+from dferkit.datasets.assemble import Lists, assemble
+from dferkit.datasets.data_set import DataSet, Source
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import Line, Listed, place, read_lines
-from dferkit.datasets.media import Candidate, Media, choose_media, entries, find, require_root
-from dferkit.datasets.published import DFEW_LAST_CLIP
+from dferkit.datasets.media import Candidate, entries, find
+from dferkit.datasets.mini import Mini, MiniClip, MiniConfig, MiniMedia, numbered
+from dferkit.datasets.published import COUNTED, Published, by_class, by_fold, by_fold_and_class
 from dferkit.datasets.votes import read_votes
 from dferkit.errors import ManifestError
-from dferkit.labels import class_order
+from dferkit.labels import BASIC, class_order
 from dferkit.schema import Record, Release
+from dferkit.storage import write_text
 
+LAST_CLIP = 16372
+"""Number of the last clip; 11,697 of them are single-labelled and have a face."""
 FOLDS = ("1", "2", "3", "4", "5")
 _HEADER = "video_name,label"
-_BY_NUMBER = dict(enumerate(class_order("dfew"), 1))
+_ORDER = class_order("dfew")
+_BY_NUMBER = dict(enumerate(_ORDER, 1))
 
 # The release; the layout of the first public baseline; copies that keep the release's folders but rename the files.
 _LISTS = (
@@ -46,17 +56,34 @@ MEDIA = (
     Candidate("Clip/clip_224x224_16f", "faces", "16 interpolated frames a clip: there is nothing else"),
     Candidate("clip_224x224_16f", "faces", "16 interpolated frames a clip: there is nothing else"),
 )
+PUBLISHED = Published(
+    num_clips=11697,
+    per_class=by_class(_ORDER, (2445, 1894, 2669, 2173, 1469, 145, 902)),
+    folds=by_fold((9356, 9356, 9357, 9358, 9361), (2341, 2341, 2340, 2339, 2336)),
+    test_per_class=by_fold_and_class(
+        _ORDER,
+        (
+            (489,),
+            (379, 379, 379, 379, 378),
+            (534, 534, 534, 534, 533),
+            (435, 435, 435, 434, 434),
+            (294, 294, 294, 294, 293),
+            (29,),
+            (181, 181, 180, 180, 180),
+        ),
+    ),
+    source=f"DFEW, {COUNTED} in a public copy of its five folds; SVFAP's preparation prints the same totals",
+    short_clips=14,
+)
 
 
-def read_dfew(root: Path, options: Options) -> Release:
-    """The release below ``root``.
+def read_dfew(source: Source) -> Release:
+    """Read the lists of every fold, and the votes where they are asked for.
 
     Raises:
-        ManifestError: No such folder, or no list of DFEW in it.
+        ManifestError: There is no list of DFEW.
     """
-    require_root(root, "DFEW")
-    findings = Findings()
-    media = choose_media(root, MEDIA, options.media) if options.with_media else Media(None, "none", "lists only")
+    root, media, findings, options = source.root, source.media, source.findings, source.options
     if media.folder is not None and media.folder.name.endswith("_16f") and not options.media:
         findings.warning(
             "MEDIA_16F",
@@ -83,20 +110,14 @@ def read_dfew(root: Path, options: Options) -> Release:
             )
     there = {int(name): path for name, path in entries(media.folder).items() if name.isdecimal()}
     release = assemble(
-        "dfew",
-        root,
+        source,
         folds,
         files,
-        media,
-        findings,
-        lambda line: Record(clip_id=line.clip_id, video=_video(line.clip_id, there, media, root), label=line.label),
-        options=options,
+        lambda line: Record(clip_id=line.clip_id, video=_video(line.clip_id, there, source), label=line.label),
         is_partition=len(folds) == len(FOLDS),
         has_blocks=True,
     )
-    if options.with_votes:
-        release = _with_votes(release, root, findings)
-    return replace(release, findings=tuple(findings.items))
+    return _with_votes(release, root, findings) if options.with_votes else release
 
 
 def _find_lists(root: Path, fold: str) -> tuple[Path, Path] | None:
@@ -107,12 +128,12 @@ def _find_lists(root: Path, fold: str) -> tuple[Path, Path] | None:
     return None
 
 
-def _video(clip_id: str, there: dict[int, Path], media: Media, root: Path) -> Path:
+def _video(clip_id: str, there: dict[int, Path], source: Source) -> Path:
     """Where the clip lies; the release pads names in one folder and not in the next."""
     if path := there.get(int(clip_id)):
         return path
-    folder = media.folder or root / MEDIA[0].folder
-    return folder / (f"{int(clip_id)}.mp4" if media.kind == "videos" else clip_id)
+    folder = source.media.folder or source.root / MEDIA[0].folder
+    return folder / (f"{int(clip_id)}.mp4" if source.media.kind == "videos" else clip_id)
 
 
 def _read_list(path: Path, root: Path, findings: Findings) -> list[Listed]:
@@ -163,8 +184,8 @@ def _cells(line: Line, findings: Findings) -> tuple[str, int, str] | None:
         )
         return None
     name, label = cells
-    if not name.isdecimal() or not 1 <= int(name) <= DFEW_LAST_CLIP:
-        findings.error("CLIP_NAME", f"clip {name!r}; expected a number from 1 to {DFEW_LAST_CLIP}", line.where)
+    if not name.isdecimal() or not 1 <= int(name) <= LAST_CLIP:
+        findings.error("CLIP_NAME", f"clip {name!r}; expected a number from 1 to {LAST_CLIP}", line.where)
         return None
     if not re.fullmatch(r"-?\d+", label):
         findings.error("LABEL_NUMBER", f"label {label!r} of clip {name}; expected a number from 1 to 7", line.where)
@@ -182,3 +203,55 @@ def _with_votes(release: Release, root: Path, findings: Findings) -> Release:
         return release
     votes = read_votes(path, root, {r.clip_id: str(r.label) for r in release.records}, findings)
     return replace(release, records=tuple(replace(r, votes=votes.get(r.clip_id)) for r in release.records))
+
+
+def _plan(config: MiniConfig) -> list[MiniClip]:
+    return numbered(BASIC, PUBLISHED, config, last=LAST_CLIP)
+
+
+def _mini_media(clip: MiniClip) -> list[MiniMedia]:
+    return [
+        MiniMedia(kind="faces", path=f"Clip/clip_224x224/{clip.name}", picture=f"{clip.name}_{{:05d}}.jpg"),
+        MiniMedia(kind="faces", path=f"Clip/clip_224x224_16f/{clip.name}", num_frames=16),
+        MiniMedia(kind="videos", path=f"Clip/original/{int(clip.name)}.mp4"),
+    ]
+
+
+def _write_lists(root: Path, clips: Sequence[MiniClip], config: MiniConfig) -> None:
+    number = {label: i for i, label in enumerate(_ORDER, 1)}
+    base = root / "EmoLabel_DataSplit"
+    for fold in "12345":
+        for side, name in (("train", "train(single-labeled)"), ("test", "test(single-labeled)")):
+            chosen = [clip for clip in clips if (clip.test_of == fold) == (side == "test")]
+            # Both spellings of a number occur: spreadsheets drop its zeros.
+            rows = [f"{clip.name if side == 'train' else int(clip.name)},{number[clip.label]}" for clip in chosen]
+            write_text(base / name / f"set_{fold}.csv", "\n".join(["video_name,label", *rows]) + "\n")
+    if config.with_votes:
+        _write_votes(root / "Annotation" / "annotation.xlsx", clips, config.seed)
+
+
+def _write_votes(path: Path, clips: Sequence[MiniClip], seed: int) -> None:
+    rng = np.random.default_rng([seed, 12])
+    rows = []
+    for clip in clips:
+        votes = rng.multinomial(3, np.full(7, 1 / 7))
+        votes[_ORDER.index(clip.label)] += 7
+        rows.append([*votes.tolist(), int(clip.name), _ORDER.index(clip.label) + 1])
+    rows.append([2, 2, 2, 1, 1, 1, 1, int(clips[-1].name) + 1, 0])  # a clip on which nobody agreed: in no list
+    names = ("1happy", "2sad", "3neutral", "4angry", "5surprise", "6disgust", "7fear", "order", "annotation")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows, columns=list(names)).to_excel(path, index=False)
+
+
+DFEW = DataSet(
+    name="dfew",
+    title="DFEW",
+    labels=BASIC,
+    read=read_dfew,
+    media=MEDIA,
+    is_flat=True,
+    has_lists=True,
+    has_votes=True,
+    published=PUBLISHED,
+    mini=Mini(plan=_plan, media=_mini_media, write_lists=_write_lists),
+)

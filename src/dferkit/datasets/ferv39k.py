@@ -6,18 +6,26 @@ Wang et al., "FERV39k: A Large-Scale Multi-Scene Dataset for Facial Expression R
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from dferkit.datasets.assemble import Lists, Options, assemble
+from dferkit.datasets.assemble import Lists, assemble
+from dferkit.datasets.data_set import DataSet, Source
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import Line, Listed, read_lines
-from dferkit.datasets.media import Candidate, Media, choose_media, find, require_root
-from dferkit.datasets.published import FERV39K_SCENES
+from dferkit.datasets.media import Candidate, find
+from dferkit.datasets.mini import WORDS, Mini, MiniClip, MiniConfig, MiniMedia, one_split
+from dferkit.datasets.published import COUNTED, Published, by_class
 from dferkit.errors import ManifestError
-from dferkit.labels import nearest_name, parse_label
+from dferkit.labels import BASIC, class_order, nearest_name, parse_label
 from dferkit.schema import Record, Release
+from dferkit.storage import write_text
 
+SCENES = (
+    "Action", "Argue", "Business", "Conflict", "Contest", "Crime", "Crisis", "DailyLife", "ElegantArt", "Experiment", "History", "Interview",
+    "Liveshow", "Medicine", "OfficialEvent", "ScholarReport", "School", "Social", "Speech", "Talkshow", "Terror", "War",
+)  # fmt: skip
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 FOLD = "official"
 _LISTS = {
@@ -28,17 +36,24 @@ MEDIA = (
     Candidate("2_ClipsforFaceCrop", "faces", "face crops of every clip"),
     Candidate("3_ClipsforScenImages", "frames", "whole frames: there is no folder of face crops"),
 )
+_ORDER = class_order("basic-alphabetical")
+PUBLISHED = Published(
+    num_clips=38935,
+    per_class=by_class(_ORDER, (7393, 2300, 2111, 7327, 9748, 6916, 3140)),
+    folds={FOLD: (31088, 7847)},
+    test_per_class={FOLD: by_class(_ORDER, (1487, 467, 431, 1473, 1958, 1393, 638))},
+    source=f"FERV39k, {COUNTED} in a public copy; SVFAP's preparation prints the same totals",
+    short_clips=4070,
+)
 
 
-def read_ferv39k(root: Path, options: Options) -> Release:
-    """The release below ``root``.
+def read_ferv39k(source: Source) -> Release:
+    """Read both lists.
 
     Raises:
-        ManifestError: No such folder, or no list of FERV39k in it.
+        ManifestError: There is no list of FERV39k.
     """
-    require_root(root, "FERV39k")
-    findings = Findings()
-    media = choose_media(root, MEDIA, options.media) if options.with_media else Media(None, "none", "lists only")
+    root, findings = source.root, source.findings
     paths = {side: find(root, names) for side, names in _LISTS.items()}
     if all(path is None for path in paths.values()):
         raise ManifestError(
@@ -52,24 +67,18 @@ def read_ferv39k(root: Path, options: Options) -> Release:
             )
     found = [path for path in paths.values() if path is not None]
     sides = [_read_list(path, root, findings) if path is not None else [] for path in paths.values()]
-    folder = media.folder or root / MEDIA[0].folder
-    release = assemble(
-        "ferv39k",
-        root,
+    folder = source.media.folder or root / MEDIA[0].folder
+    return assemble(
+        source,
         {FOLD: Lists(*sides)},
         found,
-        media,
-        findings,
         lambda line: Record(
             clip_id=line.clip_id,
             video=folder / line.clip_id,
             label=line.label,
             attributes={"scene": line.clip_id.split("/", 1)[0]},
         ),
-        options=options,
-        is_partition=False,
     )
-    return replace(release, findings=tuple(findings.items))
 
 
 def _read_list(path: Path, root: Path, findings: Findings) -> list[Listed]:
@@ -105,10 +114,10 @@ def _read_line(line: Line, findings: Findings) -> Listed | None:
         )
         return None
     scene, folder, clip = parts
-    if scene not in FERV39K_SCENES:
+    if scene not in SCENES:
         findings.error(
             "SCENE",
-            f"scene {scene!r}; did you mean {_near(scene, FERV39K_SCENES)!r}? There are {len(FERV39K_SCENES)} scenes",
+            f"scene {scene!r}; did you mean {_near(scene, SCENES)!r}? There are {len(SCENES)} scenes",
             line.where,
         )
         return None
@@ -131,6 +140,42 @@ def _read_line(line: Line, findings: Findings) -> Listed | None:
     return Listed(path, parse_label(word), line.where)
 
 
-def _near(name: str, known: list[str] | tuple[str, ...]) -> str:
+def _near(name: str, known: Sequence[str]) -> str:
     by_lower = {k.lower(): k for k in known}
     return by_lower[nearest_name(name, by_lower)]
+
+
+def _plan(config: MiniConfig) -> list[MiniClip]:
+    return one_split(BASIC, PUBLISHED, config, partial(_names, is_full_size=config.is_full_size))
+
+
+def _names(label: str, turn: int, train: int, test: int, *, is_full_size: bool) -> Iterator[tuple[str, bool]]:
+    """Names over the scenes, as even as can be; in each the last numbers are tested."""
+    two = SCENES[:2]  # in turns first, so that both have test clips
+    scenes = SCENES if is_full_size else two if turn % 2 else two[::-1]
+    for i, scene in enumerate(scenes):
+        shares = [count // len(scenes) + (i < count % len(scenes)) for count in (train, test)]
+        yield from ((f"{scene}/{WORDS[label]}/{n + 1:04d}", n >= shares[0]) for n in range(sum(shares)))
+
+
+def _mini_media(clip: MiniClip) -> list[MiniMedia]:
+    # Archives of this release unpack to a folder of the same name.
+    return [MiniMedia(kind="faces", path=f"2_ClipsforFaceCrop/2_ClipsforFaceCrop/{clip.name}", first=0)]
+
+
+def _write_lists(root: Path, clips: Sequence[MiniClip], _: MiniConfig) -> None:
+    for side in ("train", "test"):
+        rows = [f"{clip.name} {clip.name.split('/')[1]}" for clip in clips if bool(clip.test_of) == (side == "test")]
+        write_text(root / "4_setups" / "All_scenes" / f"{side}_All.csv", "\n".join(rows) + "\n")
+
+
+FERV39K = DataSet(
+    name="ferv39k",
+    title="FERV39k",
+    labels=BASIC,
+    read=read_ferv39k,
+    media=MEDIA,
+    has_lists=True,
+    published=PUBLISHED,
+    mini=Mini(plan=_plan, media=_mini_media, write_lists=_write_lists),
+)

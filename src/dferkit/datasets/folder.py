@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dferkit.datasets.assemble import Options, digest_lists
+from dferkit.datasets.assemble import digest_lists
+from dferkit.datasets.data_set import DataSet, Source
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import place
 from dferkit.datasets.media import pictures, require_root, subfolders
+from dferkit.datasets.mini import Mini, MiniClip, MiniConfig, MiniMedia, one_split
+from dferkit.datasets.published import Published
 from dferkit.errors import ManifestError
 from dferkit.labels import BASIC, MAFW, MAFW_COMPOUND, RAVDESS, parse_label
 from dferkit.schema import Finding, Fold, Record, Release
-from dferkit.storage import VIDEO_SUFFIXES, natural_key
+from dferkit.storage import VIDEO_SUFFIXES, natural_key, write_text
 
 SPLITS = ("train", "val", "test")
 _COLUMNS = ("video", "label", "split", "subject")
@@ -81,7 +84,7 @@ def _without_repeats(faults: list[str]) -> list[str]:
     ]
 
 
-def read_folder(root: Path, options: Options) -> Release:
+def read_folder(source: Source) -> Release:
     """Clips of a user: ``clips.csv`` in the folder (or the CSV itself), or folders ``<class>/<clip>``, or ``{train,val,test}/<class>/<clip>``.
 
     A clip is a video or a folder of frames. The label set is the smallest known one that holds every class found. With a training and a
@@ -90,6 +93,7 @@ def read_folder(root: Path, options: Options) -> Release:
     Raises:
         ManifestError: No such folder, or nothing of the kind in it.
     """
+    root = source.root
     manifest = root if root.suffix.lower() == ".csv" else root / _MANIFEST
     if manifest.is_file():
         return _from_manifest(manifest)
@@ -235,3 +239,26 @@ def _record(row: dict[str, str], root: Path, labels: tuple[str, ...], where: str
         subject=row.get("subject") or None,
         attributes={name: value for name, value in row.items() if name not in _COLUMNS and value},
     )
+
+
+def _plan(config: MiniConfig) -> list[MiniClip]:
+    clips = one_split(
+        BASIC, Published(), config, lambda _, __, train, test: (("", i >= train) for i in range(train + test))
+    )
+    return [replace(clip, name=f"videos/{number:04d}.mp4") for number, clip in enumerate(clips)]
+
+
+def _write_manifest(root: Path, clips: Sequence[MiniClip], _: MiniConfig) -> None:
+    rows = [f"{clip.name},{clip.label},{'test' if clip.test_of else 'train'},p{clip.person:02d}" for clip in clips]
+    write_text(root / _MANIFEST, "\n".join(["video,label,split,subject", *rows]) + "\n")
+
+
+FOLDER = DataSet(
+    name="folder",
+    title="clips",
+    labels=(),
+    read=read_folder,
+    aliases=("csv",),
+    is_root_file=True,
+    mini=Mini(plan=_plan, media=lambda clip: [MiniMedia(kind="videos", path=clip.name)], write_lists=_write_manifest),
+)

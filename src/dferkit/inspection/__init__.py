@@ -1,4 +1,4 @@
-"""Is a release on disk what it says it is? Lists, media and contents, with everything that is wrong told at once."""
+"""Checks of a release on disk: lists, media and contents, with everything that is wrong reported at once."""
 
 from dferkit.inspection.check import CheckReport, check_release
 

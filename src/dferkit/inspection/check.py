@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dferkit.datasets.assemble import Options
+from dferkit.datasets.data_set import Options
 from dferkit.datasets.findings import Findings
-from dferkit.datasets.layouts import layout_name, read_release
 from dferkit.datasets.lists import place
-from dferkit.datasets.media_check import MediaFacts, check_media
-from dferkit.datasets.published import PUBLISHED
+from dferkit.datasets.registry import find_data_set, read_release
 from dferkit.inspection.contents import hash_all, near_duplicates, same_bytes, why_unreadable
+from dferkit.inspection.media import MediaFacts, check_media
 from dferkit.schema import Finding, Release
 
 Depth = Literal["lists", "media", "contents"]
@@ -42,7 +41,7 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``: counts beside the published ones, media, findings."""
-        release, published = self.release, PUBLISHED.get(self.release.layout)
+        release, published = self.release, find_data_set(self.release.layout).published
         label_of = {record.clip_id: str(record.label) for record in release.records}
         counts = Counter(label_of.values())
         return {
@@ -50,18 +49,17 @@ class CheckReport:
             "clean": self.is_clean,
             "depth": self.depth,
             "num_clips": len(release.records),
-            "published_clips": published.num_clips if published else None,
-            "published_source": published.source if published else None,
+            "published_clips": published.num_clips,
+            "published_source": published.source or None,
             "classes": {
-                label: {"clips": counts[label], "published": published.per_class.get(label) if published else None}
-                for label in release.labels
+                label: {"clips": counts[label], "published": published.per_class.get(label)} for label in release.labels
             },
             "folds": [
                 {
                     "name": fold.name,
                     "train": len(fold.train),
                     "test": len(fold.test),
-                    "published": list(published.folds.get(fold.name, ())) or None if published else None,
+                    "published": list(published.folds.get(fold.name, ())) or None,
                     "test_per_class": dict(sorted(Counter(label_of[c] for c in fold.test).items())),
                 }
                 for fold in release.folds
@@ -98,11 +96,11 @@ def check_release(
             there twice, and reads pictures for it.
 
     Raises:
-        ConfigError: Unknown layout. ManifestError: No such release below ``root``.
+        ConfigError: Unknown data set. ManifestError: No such release below ``root``.
     """
     root, options = Path(root), options or Options()
-    tell = on_progress or (lambda stage, done, of: None)
-    if depth == "lists" and layout_name(layout) in ("dfew", "ferv39k", "mafw-single", "mafw-compound"):
+    progress = on_progress or (lambda stage, done, of: None)
+    if depth == "lists":
         options = replace(options, with_media=False)
     release = read_release(layout, root, options)
     findings = Findings()
@@ -110,9 +108,9 @@ def check_release(
     _check_folds(release, findings)
     media = None
     if depth != "lists" and release.media_kind != "none":
-        media = check_media(release, root, findings, on_progress=lambda a, b: tell("media", a, b))
+        media = check_media(release, root, findings, on_progress=lambda a, b: progress("media", a, b))
         if depth == "contents":
-            _check_contents(release, root, findings, workers, tell)
+            _check_contents(release, root, findings, workers, progress)
     elif depth != "lists" and release.records:
         findings.warning("MEDIA_NONE", release.media_reason)
     return CheckReport(release=release, findings=tuple(findings.items), media=media, depth=depth)
@@ -139,18 +137,18 @@ def _check_folds(release: Release, findings: Findings) -> None:
 
 
 def _check_contents(
-    release: Release, root: Path, findings: Findings, workers: int, tell: Callable[[str, int, int], None]
+    release: Release, root: Path, findings: Findings, workers: int, progress: Callable[[str, int, int], None]
 ) -> None:
     sides = _sides(release)
 
     def is_apart(a: str, b: str) -> bool:
         return any(x != y for x, y in zip(sides[a], sides[b], strict=True))
 
-    told: set[frozenset[str]] = set()
+    found_already: set[frozenset[str]] = set()
     for group in same_bytes(release.records):
         first, *others = group
         for other in others:
-            told.add(frozenset((first, other)))
+            found_already.add(frozenset((first, other)))
             if is_apart(first, other):
                 findings.error(
                     "SAME_BYTES",
@@ -158,13 +156,13 @@ def _check_contents(
                 )
             else:
                 findings.warning("SAME_BYTES", f"clips {first} and {other} hold the same bytes; keep one")
-    hashes = hash_all(release.records, workers=workers, on_progress=lambda a, b: tell("contents", a, b))
+    hashes = hash_all(release.records, workers=workers, on_progress=lambda a, b: progress("contents", a, b))
     for record in release.records:
         if record.clip_id in hashes and hashes[record.clip_id] is None:
             findings.error("CLIP_UNREADABLE", why_unreadable(record.video), place(record.video, root))
     readable = {clip_id: found for clip_id, found in hashes.items() if found is not None}
     for a, b, distance in near_duplicates(readable, is_apart):
-        if frozenset((a, b)) not in told:
+        if frozenset((a, b)) not in found_already:
             findings.warning(
                 "NEAR_DUPLICATE",
                 f"clips {a} and {b} look the same ({distance:.1f} of 64 bits of their perceptual hashes differ) and stand on both sides of a fold; look at them",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +11,8 @@ import cv2
 import numpy as np
 from av.video.stream import VideoStream
 
+from dferkit.datasets.mini import MiniClip
+from dferkit.labels import BASIC
 from dferkit.storage import atomic_path
 from dferkit.synthetic.benchmark import BenchmarkConfig, draw_identity, generator
 from dferkit.synthetic.motion import draw_performance
@@ -22,36 +22,22 @@ from dferkit.synthetic.write import write_video
 _SEED = 9000  # people of their own: neither the box nor the benchmark has seen them
 _RENDER_SIZE = 128
 _FACE = (slice(18, 112), slice(18, 110))  # where the face stands in a rendered picture of that size
-# Classes that the generator does not act show the nearest one it does; a mini-release is for trying things, not for science.
-_ACTED = {
-    "contempt": "disgust", "anxiety": "fear", "helplessness": "sadness", "disappointment": "sadness", "calm": "neutral",
-}  # fmt: skip
+# Classes that the generator does not act show the nearest one it does, unknown ones a neutral face: the pictures are for trying things only.
+_ACTED = {"contempt": "disgust", "anxiety": "fear", "helplessness": "sadness", "disappointment": "sadness"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
-    """What is rendered for one clip."""
-
-    label: str
-    person: int
-    number: int
-    num_frames: int
-    seed: int
-
-
-@lru_cache(maxsize=256)
-def render_scene(scene: Scene) -> np.ndarray:
-    """uint8 RGB (frames, 128, 128, 3)."""
-    config = BenchmarkConfig(clips=1, namespace="probe", seed=_SEED + scene.seed)
-    first = scene.label.split("_")[0]
+def render_scene(clip: MiniClip, number: int, *, num_frames: int, seed: int) -> np.ndarray:
+    """uint8 RGB (frames, 128, 128, 3) of the clip's person, who shows its class."""
+    config = BenchmarkConfig(clips=1, namespace="probe", seed=_SEED + seed)
+    first = clip.label.split("_")[0]
     performance = draw_performance(
-        _ACTED.get(first, first),
-        frames=scene.num_frames,
+        first if first in BASIC else _ACTED.get(first, "neutral"),
+        frames=num_frames,
         fps=8.0,
         profile="posed",
-        rng=generator(config, 1, scene.number),
+        rng=generator(config, 1, number),
     )
-    identity = draw_identity(config, scene.person)
+    identity = draw_identity(config, clip.person)
     return render_frames(
         identity,
         performance.au,
@@ -59,7 +45,7 @@ def render_scene(scene: Scene) -> np.ndarray:
         performance.scene,
         size=_RENDER_SIZE,
         supersampling=1.0,
-        noise_seed=scene.number,
+        noise_seed=number,
     )
 
 

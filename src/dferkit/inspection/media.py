@@ -1,4 +1,4 @@
-"""What lies behind the records: is every clip there, with how many frames. Lists folders, opens no picture."""
+"""The media of a release: whether every clip is there, and with how many frames. Lists folders, opens no picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import place
 from dferkit.datasets.media import entries, pictures
-from dferkit.datasets.published import PUBLISHED
+from dferkit.datasets.registry import find_data_set
 from dferkit.schema import Release
 
 SAMPLED_FRAMES = 16
@@ -100,21 +100,17 @@ def _has_jump(names: list[str]) -> bool:
 
 def _unlisted(release: Release, root: Path) -> int:
     """Only where all clips lie side by side: below deeper trees the lists are the tree."""
-    if release.layout not in ("dfew", "mafw-single", "mafw-compound") or not release.media:
+    if not find_data_set(release.layout).is_flat or not release.media:
         return 0
     return len(entries(root / release.media)) - sum(record.video.exists() for record in release.records)
 
 
 def _compare_short(release: Release, facts: MediaFacts, findings: Findings) -> None:
     short = int(facts.summary().get("fewer_than_16", 0))
-    published = PUBLISHED.get(release.layout)
     if not short:
         return
-    known = (
-        f" ({published.short_clips:,} in a public count of the whole release)"
-        if published and published.short_clips
-        else ""
-    )
+    count = find_data_set(release.layout).published.short_clips
+    known = f" ({count:,} in a public count of the whole release)" if count else ""
     findings.note(
         "SHORT_CLIPS",
         f"{short:,} clips have fewer than {SAMPLED_FRAMES} frames{known}; sampling repeats frames of these",
