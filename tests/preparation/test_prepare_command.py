@@ -84,3 +84,21 @@ def test_other_settings_end_with_2(run, tmp_path: Path) -> None:
         "note: hand-made [X]\ndferkit: s/ was begun with other settings (quality 90 → 50): give the same ones, or another folder\n"
     )
     assert files(tmp_path / "s") == before
+
+
+def test_the_front_end_decides_about_landmarks(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``pixels`` needs no landmarker; ``landmarks`` and ``both`` are refused without one, before anything is written."""
+    monkeypatch.delenv("DFERKIT_MODELS", raising=False)
+    for name in ("landmarks", "both"):
+        code, _, err = run("good", "--out", tmp_path / name, "--front-end", name)
+        assert code == 2
+        assert "no face landmarker: give --landmarker FILE.task" in err
+        assert not (tmp_path / name).exists()
+    for words in (["--front-end", "pixels", "--landmarker", "a.task"], ["--landmarker", "none"]):
+        code, _, err = run("good", "--out", tmp_path / "x", *words)
+        assert code == 2
+        assert "--landmarker takes a .task file" in err
+    code, _, err = run("good", "--out", tmp_path / "x", "--front-end", "pixel")
+    assert (code, "did you mean 'pixels'" in err) == (2, True)
+    assert run("good", "--out", tmp_path / "pixels", "--front-end", "pixels", "--size", 48, "--workers", 1)[0] == 0
+    assert FaceStore.open(tmp_path / "pixels").settings["face"] == "cropped"

@@ -19,7 +19,7 @@ data = typer.Typer(
     name="data",
     no_args_is_help=True,
     add_completion=False,
-    help="Official data sets on your disk: are they what they should be, and what do they look like?",
+    help="Check a data set on your disk, or write a small example of one.",
 )
 _MOST_SHOWN = 20
 _LAYOUT_HELP = "Name of the data set, such as dfew; the message for an unknown name lists all."
@@ -28,7 +28,7 @@ _LAYOUT_HELP = "Name of the data set, such as dfew; the message for an unknown n
 @data.command()
 def check(
     layout: Annotated[str, typer.Argument(help=_LAYOUT_HELP)],
-    root: Annotated[Path, typer.Argument(help="Folder that holds the unpacked release.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the unpacked release.")],
     strict: Annotated[bool, typer.Option("--strict", help="Compare every count with the published one.")] = False,
     depth: Annotated[
         str,
@@ -37,14 +37,14 @@ def check(
         ),
     ] = "contents",
     media: Annotated[str, typer.Option("--media", help="Folder of frames or videos to use.")] = "",
-    captions: Annotated[bool, typer.Option("--captions", help="Also check MAFW's human captions.")] = False,
-    votes: Annotated[bool, typer.Option("--votes", help="Also check DFEW's votes (annotation.xlsx).")] = False,
+    captions: Annotated[bool, typer.Option("--with-captions", help="Also check human captions (MAFW).")] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="Also check the annotators' votes (DFEW).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """Say everything that is wrong with a release, each with its file and line.
+    """List everything that is wrong with a release, with file and line.
 
-    Ends with 0 when nothing is wrong, with 1 when something is.
+    Exit code: 0 when nothing is wrong, else 1.
     """
     import os
 
@@ -58,14 +58,14 @@ def check(
         raise ConfigError(
             f"unknown depth {depth!r}; did you mean {nearest_name(depth, DEPTHS)!r}? Known: {', '.join(DEPTHS)}"
         )
-    with Stages(quiet=as_json) as tell:
+    with Stages(quiet=as_json) as progress:
         report = check_release(
             layout,
             root,
             options=Options(media=media, strict=strict, with_captions=captions, with_votes=votes),
             depth=depth,  # type: ignore[arg-type]
             workers=workers or os.cpu_count() or 1,
-            on_progress=tell,
+            on_progress=progress,
         )
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
@@ -110,8 +110,8 @@ def _print(report: CheckReport) -> None:
             console.print(f"… and {count - _MOST_SHOWN:,} more [{code}]; --json lists all", markup=False)
     severities = Counter(finding.severity for finding in report.findings)
     verdict = "clean" if report.is_clean else "not clean"
-    told = ", ".join(plural(severities[s], s) for s in ("error", "warning", "note") if severities[s])
-    console.print(f"{verdict}{': ' + told if told else ''}", markup=False)
+    numbers = ", ".join(plural(severities[s], s) for s in ("error", "warning", "note") if severities[s])
+    console.print(f"{verdict}{': ' + numbers if numbers else ''}", markup=False)
 
 
 def _media_line(about: dict[str, Any]) -> str:
@@ -140,18 +140,16 @@ def mini(
     frames: Annotated[int, typer.Option("--frames", help="Frames of a clip.")] = 20,
     size: Annotated[int, typer.Option("--size", help="Side of the frames in pixels.")] = 112,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 0,
-    full_lists: Annotated[
-        bool, typer.Option("--full-lists", help="As many clips as the real release, lists only.")
-    ] = False,
-    votes: Annotated[bool, typer.Option("--votes", help="Also DFEW's spreadsheet of votes.")] = False,
+    full_lists: Annotated[bool, typer.Option("--full-lists", help="Lists of the real size, without media.")] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="Also the annotators' votes (DFEW).")] = False,
     fault: Annotated[
         list[str] | None, typer.Option("--fault", help="Plant a fault, such as dfew-leak (repeat).")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """Write a small release in the exact form of the official one, with rendered faces: to see its layout, or to try things.
+    """Write a small example of a release, with rendered faces in the form of the official files.
 
-    Its numbers say nothing about the real data set.
+    Scores on it say nothing about the real data set.
     """
     from dferkit.datasets import find_data_set
     from dferkit.errors import ConfigError
@@ -171,8 +169,8 @@ def mini(
     config = MiniConfig(
         layout=layout, clips_per_class=clips_per_class, num_frames=frames, size=size, seed=seed, is_full_size=full_lists, with_votes=votes
     )  # fmt: skip
-    with Stages() as tell:
-        root = write_mini_release(config, out, workers=workers, on_progress=lambda a, b: tell("rendering", a, b))
+    with Stages() as progress:
+        root = write_mini_release(config, out, workers=workers, on_progress=lambda a, b: progress("rendering", a, b))
     for name in fault or []:
         plant_fault(name, root)
     typer.echo(f"{layout}: {root}. Look at it, or try: dferkit data check {layout} {root}")

@@ -9,26 +9,26 @@ from typing import Annotated
 
 import typer
 
+from dferkit.cli.options import FrontEndOption
 from dferkit.cli.progress import Stages, note, plural
 
 
 def prepare(
-    layout: Annotated[str, typer.Argument(help="Layout of the release, such as dfew.", show_default=False)],
+    layout: Annotated[str, typer.Argument(help="Name of the data set, such as dfew.", show_default=False)],
     root: Annotated[Path, typer.Argument(help="Folder of the release.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the store.")],
     media: Annotated[str, typer.Option("--media", help="Folder of frames or videos to use.")] = "",
-    captions: Annotated[bool, typer.Option("--captions", help="Keep MAFW's human captions in the store.")] = False,
-    votes: Annotated[bool, typer.Option("--votes", help="Keep DFEW's votes in the store, for soft labels.")] = False,
+    captions: Annotated[bool, typer.Option("--with-captions", help="Keep human captions in the store (MAFW).")] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="Keep votes in the store, for soft labels (DFEW).")] = False,
     face: Annotated[
         str,
         typer.Option("--face", help="auto (cut faces are kept whole), haar, yunet, cropped, or a CSV of boxes."),
     ] = "auto",
+    front_end: FrontEndOption = None,
     landmarker: Annotated[
-        str,
-        typer.Option(
-            "--landmarker", help="auto (the file in DFERKIT_MODELS, if MediaPipe is there), none, or a .task file."
-        ),
-    ] = "auto",
+        str | None,
+        typer.Option("--landmarker", help="Task file of the face landmarker; by default the one in DFERKIT_MODELS."),
+    ] = None,
     size: Annotated[int, typer.Option("--size", help="Side of the stored faces in pixels.")] = 224,
     quality: Annotated[int, typer.Option("--quality", help="Of the JPEGs, 1 to 100.")] = 90,
     frames: Annotated[int, typer.Option("--frames", help="Frames kept of a clip, spread evenly; 0 for all.")] = 64,
@@ -40,18 +40,21 @@ def prepare(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every stored picture, make damaged ones again.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell bytes and hours.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate bytes and hours.")] = False,
 ) -> None:
-    """Cut and store the faces of an official release once; everything later reads the store.
+    """Find, cut and store the faces of a data set once; later commands read the store.
 
-    Interrupted, the same command goes on. Ends with 0 when every clip got its answer (no face is one), 1 when some could not be read, 3 when none could.
+    With --front-end landmarks or both, landmarks are measured and stored too; with pixels they are not.
+    After an interruption, run the same command again. Exit code: 0 when every clip was read, 1 when some could not be read, 3 when none could.
     """
     from dferkit.datasets import Options, read_release, require_sound
     from dferkit.preparation import PrepareConfig, estimate_preparation, prepare_faces
     from dferkit.preparation.estimate import in_bytes
 
     which = parse_shard(shard)
-    config = PrepareConfig(face=face, landmarker=landmarker, size=size, quality=quality, max_frames=frames)
+    config = PrepareConfig(
+        face=face, landmarker=_task_file(front_end, landmarker), size=size, quality=quality, max_frames=frames
+    )
     release = read_release(layout, root, Options(media=media, with_captions=captions, with_votes=votes))
     require_sound(release.findings, f"{layout} in {root.name}/")
     for finding in release.findings:
@@ -59,7 +62,7 @@ def prepare(
     if dry_run:
         note(str(estimate_preparation(release, root, out, config, shard=which, workers=workers)))
         return
-    with Stages() as tell:
+    with Stages() as progress:
         done = prepare_faces(
             release,
             root,
@@ -69,8 +72,8 @@ def prepare(
             workers=workers,
             backend=backend,
             verify=verify,
-            on_estimate=lambda estimate: tell.say(str(estimate)),
-            on_progress=lambda a, b: tell("clips", a, b),
+            on_estimate=lambda estimate: progress.say(str(estimate)),
+            on_progress=lambda a, b: progress("clips", a, b),
         )
     if not done.num_clips:
         typer.echo(f"shard {shard} has no clip of {layout}: {done.path}")
@@ -86,6 +89,23 @@ def prepare(
     unreadable = done.statuses.get("unreadable", 0)
     if unreadable:
         raise typer.Exit(3 if unreadable == done.num_clips else 1)
+
+
+def _task_file(front_end: str | None, landmarker: str | None) -> str:
+    """The landmarker of ``PrepareConfig`` that a front end needs.
+
+    Raises:
+        ConfigError: The options exclude each other. BackendError: Landmarks are asked for and cannot be measured.
+    """
+    from dferkit.encoders.front_end import choose_front_end
+    from dferkit.errors import ConfigError
+
+    if landmarker is not None and (front_end == "pixels" or not landmarker.endswith(".task")):
+        raise ConfigError(
+            f"--landmarker {landmarker} with --front-end {front_end or 'auto'}: --landmarker takes a .task file and needs "
+            "--front-end auto, landmarks or both; --front-end pixels stores no landmarks"
+        )
+    return str(choose_front_end(front_end, landmarker=landmarker or "auto").landmarker or "none")
 
 
 def parse_shard(text: str) -> tuple[int, int]:
