@@ -105,6 +105,12 @@ def test_contrastive_temperature_can_be_learned_and_is_floored():
     below = torch.tensor(0.001, requires_grad=True)
     contrastive(text, -text, temperature=below).backward()
     assert below.grad < 0, "a step against the gradient raises it"
+    # Texts that fit ask for a lower one: it stays where it is, and does not drift away from the floor.
+    near = torch.tensor([[1.0, 0.0], [1.0, 0.1]])
+    for start, falls in ((0.001, False), (0.01, True)):
+        learned = torch.tensor(start, requires_grad=True)
+        contrastive(near, near, temperature=learned).backward()
+        assert (learned.grad > 0) == falls
     assert contrastive(text.bfloat16(), visual.bfloat16()).dtype == torch.float32
 
 

@@ -7,6 +7,7 @@ The paper names the three kinds; the forms are ours. All are pure functions and 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Num
@@ -97,7 +98,8 @@ def contrastive(
     identity.
 
     Args:
-        temperature: τ; a scalar tensor when it is learned. Values below 0.01 count as 0.01.
+        temperature: τ; a scalar tensor when it is learned. Values below 0.01 count as 0.01, with a gradient that can only
+            raise them.
         same_group: Class or caption number of each clip.
 
     Raises:
@@ -109,8 +111,7 @@ def contrastive(
     text = F.normalize(text_pooled.to(dtype), dim=1, eps=1e-6)
     visual = F.normalize(visual_pooled.to(dtype), dim=1, eps=1e-6)
     scale = torch.as_tensor(temperature, dtype=dtype, device=text.device)
-    # The floor holds the value and lets the gradient through: a learned temperature below it can rise again.
-    scale = scale + (scale.clamp_min(_LOWEST_TEMPERATURE) - scale).detach()
+    scale = _Floor.apply(scale, _LOWEST_TEMPERATURE)  # type: ignore[no-untyped-call]
     with torch.autocast(text.device.type, enabled=False):
         similarity = text @ visual.T / scale
     if same_group is None:
@@ -119,6 +120,24 @@ def contrastive(
         is_same: Bool[Tensor, "batch batch"] = same_group[:, None] == same_group[None, :]
         target = is_same.to(dtype) / is_same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target))
+
+
+class _Floor(torch.autograd.Function):
+    """The value, or the limit where it is lower.
+
+    A plain clamp has no gradient below its limit, so a learned value that falls below it could never rise again. Here a
+    gradient that raises the value passes, and one that lowers it further does not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, limit: float) -> Tensor:
+        ctx.save_for_backward(value < limit)
+        return value.clamp_min(limit)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (is_below,) = ctx.saved_tensors
+        return torch.where(is_below, gradient.clamp_max(0), gradient), None
 
 
 def auxiliary(
