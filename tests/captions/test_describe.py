@@ -183,9 +183,20 @@ def test_unusable_curves_are_refused(broken: ActionUnits) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="AU12"):
         DescribeConfig(thresholds={"AU122": 0.3})
-    for wrong in ({"threshold": 0.0}, {"release_ratio": 1.5}, {"max_phrases": 0}, {"max_words": 0}):
-        with pytest.raises(ConfigError):
+    for wrong in (
+        {"threshold": 0.0},
+        {"release_ratio": 1.5},
+        {"sustained_share": 2.0},
+        {"min_seconds": -1.0},
+        {"speech_weight": float("nan")},
+        {"fast_seconds": 2.0},
+        {"max_phrases": 0},
+        {"max_words": 0},
+    ):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))}"):
             DescribeConfig(**wrong)
+    with pytest.raises(ConfigError, match="the min_seconds of AU43 is -1"):
+        DescribeConfig(min_seconds_by_unit={"AU43": -1})
 
 
 @settings(max_examples=60, deadline=None)

@@ -320,9 +320,15 @@ def test_half_precision_tokens_are_raised() -> None:
         ({"ratio": 0.0}, "ratio"),
         ({"ratio": 1.5}, "ratio"),
         ({"motion_strength": 1.0}, "motion_strength"),
+        ({"dropout": 1.5}, "dropout is 1.5"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
+        ({"gamma": -1.0}, "gamma is -1.0"),
+        ({"weight_auxiliary": float("nan")}, "weight_auxiliary is nan"),
+        ({"num_queries": 0}, "num_queries 0"),
         ({"text": "none", "use_visual": False}, "needs text or video"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_wrong_settings(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(SMALL, **change)

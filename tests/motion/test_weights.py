@@ -117,6 +117,7 @@ def test_ties_keep_the_earlier_position_and_gradient_reaches_kept_tokens_only():
     assert tokens.grad.reshape(8, 3).sum(1).tolist() == [3.0] * 3 + [0.0] * 5
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_settings_out_of_range_are_refused():
     tokens = clip(1, 2, 3, 4)
     for option in ({"mode": "x"}, {"difference": "l1"}, {"temperature_spatial": 0.0}, {"temperature_temporal": -1.0}):

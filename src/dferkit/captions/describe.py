@@ -65,15 +65,21 @@ class DescribeConfig:
             if name not in wording.WORDINGS:
                 known = nearest_name(name, wording.WORDINGS)
                 raise ConfigError(f"unknown action unit {name!r} in the caption settings; did you mean {known}?")
-        for value in (self.threshold, *self.thresholds.values()):
+        of_units = {f"the threshold of {name}": value for name, value in self.thresholds.items()}
+        shares = ("threshold", "release_ratio", "sustained_share")
+        for name, value in {**{name: getattr(self, name) for name in shares}, **of_units}.items():
             if not 0 < value <= 1:
-                raise ConfigError(f"an action-unit threshold is above 0 and at most 1, got {value}")
-        if not 0 < self.release_ratio <= 1:
-            raise ConfigError(f"release_ratio is above 0 and at most 1, got {self.release_ratio}")
-        if self.max_phrases < 1:
-            raise ConfigError(f"max_phrases is at least 1, got {self.max_phrases}")
-        if self.max_words < 1:
-            raise ConfigError(f"max_words is at least 1, got {self.max_words}")
+                raise ConfigError(f"{name} is {value}; give a number above 0, at most 1")
+        seconds = {f"the min_seconds of {name}": value for name, value in self.min_seconds_by_unit.items()}
+        rest = ("min_seconds", "max_gap_seconds", "min_change", "fast_seconds", "slow_seconds", "speech_weight")
+        for name, value in {**{name: getattr(self, name) for name in rest}, **seconds}.items():
+            if not value >= 0:
+                raise ConfigError(f"{name} is {value}; give a number of 0 or more")
+        if self.fast_seconds > self.slow_seconds:
+            raise ConfigError(f"fast_seconds is {self.fast_seconds}; give at most slow_seconds, {self.slow_seconds}")
+        for name in ("max_phrases", "max_words"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,8 +40,11 @@ class RefineConfig:
     complete_below: int = 7
 
     def __post_init__(self) -> None:
-        if min(self.max_stressed, self.max_absent, self.complete_below) < 0 or self.max_words < 1:
-            raise ConfigError(f"counts of the caption rewriter must not be negative, got {self}")
+        for name in ("max_stressed", "max_absent", "complete_below", "against_weight", "tell_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
+        if self.max_words < 1:
+            raise ConfigError(f"max_words is {self.max_words}; give at least 1")
 
 
 # A unit whose presence makes "not …" of the other wrong or misleading: an open jaw parts the lips.

@@ -60,7 +60,7 @@ class A3lignConfig:
     def __post_init__(self) -> None:
         if self.joint_mode not in JOINT_MODES:
             raise ConfigError(f"joint_mode is {self.joint_mode!r}; choose {', '.join(JOINT_MODES)}")
-        if self.dim % self.heads:
+        if self.heads < 1 or self.dim % self.heads:
             raise ConfigError(f"dim is {self.dim} and heads {self.heads}; the width must be a multiple of the heads")
         if not 0 <= self.shared_layers <= min(self.image_layers, self.joint_layers):
             raise ConfigError(

@@ -6,8 +6,9 @@ The paper's code was never released and its method section could not be read; th
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from einops import rearrange
@@ -20,11 +21,10 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.losses import auxiliary, class_weights_effective, contrastive, weighted_focal
 from dferkit.models.joint_space import JointSpace
-from dferkit.motion import SOURCES, apply_motion, motion_weights, select_by_mass, select_tokens
+from dferkit.motion import SOURCES, Mode, apply_motion, motion_weights, select_by_mass, select_tokens
 from dferkit.schema import Alignment, Caption, ModelOutput, TokenBatch, TokenShape
 
 TEXTS = ("tokens", "phrases", "sentence", "none")
-MOTIONS = ("both", "spatial", "temporal", "none")
 SELECTIONS = ("ratio", "mass")
 VISUAL_MASSES = ("uniform", "motion", "learned")
 _LEAST_MASS = 1e-3  # of a uniform share
@@ -67,7 +67,7 @@ class GraceConfig:
     aligner: AlignerConfig = field(default_factory=AlignerConfig)
     text: str = "tokens"
     use_visual: bool = True
-    motion: str = "both"
+    motion: Mode = "both"
     motion_source: str = "tokens"
     motion_strength: float = 0.3
     selection: str = "ratio"
@@ -86,7 +86,7 @@ class GraceConfig:
     def __post_init__(self) -> None:
         for name, known in (
             ("text", TEXTS),
-            ("motion", MOTIONS),
+            ("motion", get_args(Mode)),
             ("motion_source", SOURCES),
             ("selection", SELECTIONS),
             ("visual_mass", VISUAL_MASSES),
@@ -103,6 +103,14 @@ class GraceConfig:
             raise ConfigError(f"ratio is {self.ratio}; give a share above 0, at most 1")
         if not 0 < self.motion_strength < 1:
             raise ConfigError(f"motion_strength is {self.motion_strength}; give a number between 0 and 1")
+        for name in ("dropout", "label_smoothing", "class_balance"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a share of at least 0 and below 1")
+        for name in ("gamma", "weight_focal", "weight_contrastive", "weight_auxiliary"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a finite number of 0 or more")
+        if self.dim < 1 or self.num_queries < 1:
+            raise ConfigError(f"dim is {self.dim} and num_queries {self.num_queries}; give at least 1")
 
     @classmethod
     def for_shape(cls, shape: TokenShape) -> GraceConfig:

@@ -1,12 +1,12 @@
 """Motion-difference weighting: visual tokens that move get more weight (GRACE, E1 to E3).
 
-E1 to E3 are our reconstruction of what the paper tells about its motion weighting; the formulas themselves are not
-published.
+E1 to E3 are our reconstruction of the motion weighting that the paper describes in words; its formulas are not published.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange
@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from dferkit.errors import ConfigError, DataError
 
-MODES = ("spatial", "temporal", "both", "none")
-DIFFERENCES = ("cosine", "l2")
+Mode = Literal["both", "spatial", "temporal", "none"]
+Difference = Literal["cosine", "l2"]
 
 _SMALLEST_RANGE = 1e-6  # A clip whose differences span less than this is static: the rest is rounding.
 
@@ -25,10 +25,10 @@ _SMALLEST_RANGE = 1e-6  # A clip whose differences span less than this is static
 def motion_weights(
     tokens: Float[Tensor, "batch frames patches dim"],
     *,
-    mode: str = "both",
+    mode: Mode = "both",
     temperature_spatial: float = 0.1,
     temperature_temporal: float = 0.1,
-    difference: str = "cosine",
+    difference: Difference = "cosine",
 ) -> Float[Tensor, "batch frames patches"]:
     """Positive weights with mean 1 per clip; a static clip gives exactly 1 everywhere (GRACE, E1 and E2).
 
@@ -40,13 +40,13 @@ def motion_weights(
     either end), which marks the apex of a movement and not only its onset.
 
     Args:
-        mode: One of ``MODES``; ``none`` gives 1 everywhere.
+        mode: ``none`` gives 1 everywhere.
         difference: ``cosine`` is 1 − cosine; ``l2`` is the distance as a share of the clip's mean token norm.
 
     Raises:
         ConfigError: Unknown mode or difference, or a temperature that is not above 0.
     """
-    for name, value, known in (("mode", mode, MODES), ("difference", difference, DIFFERENCES)):
+    for name, value, known in (("mode", mode, get_args(Mode)), ("difference", difference, get_args(Difference))):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}, but must be one of {', '.join(known)}")
     for name, temperature in (
@@ -69,7 +69,7 @@ def motion_weights(
 
 
 def proportional_weights(
-    differences: Float[Tensor, "batch frames patches"], *, mode: str = "both"
+    differences: Float[Tensor, "batch frames patches"], *, mode: Mode = "both"
 ) -> Float[Tensor, "batch frames patches"]:
     """Weights ≥ 0 in proportion to measured motion, mean 1 per clip; a clip without motion gives exactly 1 everywhere.
 
@@ -81,14 +81,14 @@ def proportional_weights(
 
     Args:
         differences: Motion of each patch, ≥ 0, such as grey levels; a clip below 1e-6 counts as static. For example from ``residual_differences``.
-        mode: One of ``MODES``; ``none`` gives 1 everywhere.
+        mode: ``none`` gives 1 everywhere.
 
     Raises:
         ConfigError: Unknown mode.
         DataError: A difference is negative or not finite.
     """
-    if mode not in MODES:
-        raise ConfigError(f"mode is {mode!r}, but must be one of {', '.join(MODES)}")
+    if mode not in get_args(Mode):
+        raise ConfigError(f"mode is {mode!r}, but must be one of {', '.join(get_args(Mode))}")
     if not ((differences >= 0) & differences.isfinite()).all():
         raise DataError("differences hold negative or non-finite values; give the size of each patch's motion")
     differences = differences.to(torch.promote_types(differences.dtype, torch.float32))
