@@ -87,6 +87,7 @@ def test_wrong_inputs_are_one_sentence():
         residual_differences(np.zeros((5, 64, 64, 3), np.uint8), grid=(8, 8), num_steps=2)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_proportional_weights_by_hand():
     import torch
 

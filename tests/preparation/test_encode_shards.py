@@ -45,7 +45,7 @@ def test_two_shares_are_the_whole(store: Path) -> None:
     assert tokens_of(store) == shared
     tokens = open_tokens(FaceStore.open(store))
     # Clip 4 is empty and clip 7 is missing.
-    assert [r.clip_id for r in tokens.features.records] == [f"{i:05d}" for i in range(11) if i not in (4, 7)]
+    assert [r.clip_id for r in tokens.records] == [f"{i:05d}" for i in range(11) if i not in (4, 7)]
 
 
 def test_a_shard_of_other_faces_counts_as_missing(faces: tuple[Release, Path], tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_other_faces_are_encoded_again(faces: tuple[Release, Path], store: Path,
     encode_store(store, workers=1)
     assert tokens_of(store).keys() == old.keys()
     assert tokens_of(store) != old
-    assert len(open_tokens(FaceStore.open(store)).features.records) == 9
+    assert len(open_tokens(FaceStore.open(store)).records) == 9
 
 
 def test_views_and_motion_have_folders_of_their_own(store: Path) -> None:
@@ -107,8 +107,8 @@ def test_views_and_motion_have_folders_of_their_own(store: Path) -> None:
     flipped, _ = encode_store(store, TokenConfig(with_flip=True), workers=1)
     steady, _ = encode_store(store, TokenConfig(motion="steady"), workers=1)
     assert len({plain, flipped, steady}) == 3
-    assert len(open_tokens(FaceStore.open(store), TokenConfig(with_flip=True)).features.records) == 18
-    assert open_tokens(FaceStore.open(store), TokenConfig(motion="steady")).features.motion is not None
+    assert len(open_tokens(FaceStore.open(store), TokenConfig(with_flip=True)).records) == 18
+    assert open_tokens(FaceStore.open(store), TokenConfig(motion="steady")).motion is not None
 
 
 def test_killed_and_run_again_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
