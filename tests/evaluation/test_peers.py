@@ -241,7 +241,7 @@ def test_truth_names_and_folds_come_from_the_other_file(tmp_path):
     paths = [f"/data/faces/{name}.mp4" for name in clips.clip_ids]
     path = peer_file(tmp_path / "peer.csv", clips, truth=False, clip_ids=paths)
     found = read_predictions(path, order="dfew")
-    with pytest.raises(DataError, match="does not tell the true classes"):
+    with pytest.raises(DataError, match="has no true classes"):
         found.scored()
     scored = found.scored(clips.take(np.arange(50)[::-1]))
     assert (scored.clip_ids, scored.folds, scored.subjects) == (clips.clip_ids, clips.folds, clips.subjects)
@@ -269,7 +269,7 @@ def test_pairs_of_files(tmp_path):
         sign = 1 if first is with_truth else -1
         assert found.uar.value == pytest.approx(sign * expected.uar.value, abs=1e-12)
         assert found.war.value == pytest.approx(sign * expected.war.value, abs=1e-12)
-    with pytest.raises(DataError, match="does not tell the true classes"):
+    with pytest.raises(DataError, match="has no true classes"):
         score_pair(without, without)
 
 

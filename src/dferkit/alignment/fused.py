@@ -1,8 +1,8 @@
-"""The Newton solver as one launch on an NVIDIA GPU, in Triton: a program per batch element does everything.
+"""The Newton solver as one launch on an NVIDIA GPU, in Triton: one program solves one batch element.
 
-A batch of 32 captions is solved by 32 programs side by side, without a single return to the host: where the torch loop
-of ``newton`` launches some hundred small operations and waits for their errors, here sweeps, steps and line search end
-where each element's own error says. A pass over the cost eliminates the long side tile by tile, in the log domain
+A batch of 32 captions is solved by 32 programs in parallel, without a return to the host. The torch loop of ``newton``
+launches some hundred small operations and waits for their errors; here the error of each element ends its own sweeps,
+steps and line search. A pass over the cost eliminates the long side tile by tile, in the log domain
 without a stored kernel: the cost stays in the cache of the device, and memory does not grow. The step is solved by
 conjugate gradients on the short side.
 
