@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.evaluation.metrics import evaluate_predictions
 from dferkit.explain import alignment_table
 from dferkit.labels import BASIC
-from dferkit.reports import page
-from dferkit.reports.clip_page import clip_section, deletion_section, deletion_verdict, verdict_text
+from dferkit.reports import formatting, page
+from dferkit.reports.clip_page import STATUS, WARNINGS, clip_view, deletion_verdict, deletion_view, verdict_text
 from dferkit.reports.figures import write_explanation, write_over_time
 from dferkit.reports.html import write_benchmark_report, write_clip_report
-from dferkit.reports.shown import frames_to_show
+from dferkit.reports.selection import frames_to_show
 from dferkit.schema import DeletionTest, Evaluation, Explanation
 
 ABOUT = {
@@ -56,6 +57,11 @@ class _Elements(HTMLParser):
 def _report(path: Path, *explanations: Explanation, **settings: object) -> str:
     write_clip_report(path, explanations, about=ABOUT, **settings)  # type: ignore[arg-type]
     return path.read_text(encoding="utf-8")
+
+
+def _section(explanation: Explanation, **settings: Any) -> str:
+    clip = page.templates().get_template("clip.html").module.clip
+    return str(clip(clip_view(explanation, **settings), STATUS, WARNINGS))
 
 
 def _evaluation() -> Evaluation:
@@ -138,19 +144,19 @@ def test_the_maps_in_the_page_are_those_of_the_explanation(tmp_path: Path, expla
 @pytest.mark.parametrize("faces", ["blur", "boxes"])
 def test_hidden_faces_leave_no_detail(faces: str):
     explanation = make_explanation(3, is_rendered=False)
-    for section in (clip_section(explanation, faces=faces), clip_section(explanation)):
+    for section in (_section(explanation, faces=faces), _section(explanation)):
         pictures = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]+)", section)]
         assert len(pictures) == 16
-    shown = len(clip_section(explanation))
-    assert len(clip_section(explanation, faces=faces)) < 0.6 * shown, "noise that is hidden needs few bytes"
+    shown = len(_section(explanation))
+    assert len(_section(explanation, faces=faces)) < 0.6 * shown, "noise that is hidden needs few bytes"
     other = replace(explanation, face_clip=replace(explanation.face_clip, images=255 - explanation.face_clip.images))
     if faces == "boxes":
-        assert clip_section(other, faces=faces) == clip_section(explanation, faces=faces), "no pixel gets through"
+        assert _section(other, faces=faces) == _section(explanation, faces=faces), "no pixel gets through"
 
 
 def test_unknown_ways_to_show_faces_are_refused(explanation: Explanation):
     with pytest.raises(ConfigError, match="show, blur, boxes"):
-        clip_section(explanation, faces="cartoon")
+        _section(explanation, faces="cartoon")
 
 
 def test_answers_without_a_face_are_listed(tmp_path: Path, explanation: Explanation):
@@ -168,8 +174,8 @@ def test_windows_of_one_person_give_a_time_line(explanation: Explanation):
     windows = [
         replace(explanation.prediction, window=i, start_seconds=2.0 * i, end_seconds=2.0 * i + 2) for i in range(3)
     ]
-    assert "Through the video" in clip_section(explanation, windows=windows)
-    assert "Through the video" not in clip_section(explanation, windows=windows[:1])
+    assert "Probabilities over time" in _section(explanation, windows=windows)
+    assert "Probabilities over time" not in _section(explanation, windows=windows[:1])
 
 
 def test_a_report_of_many_clips_shrinks_and_then_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -207,7 +213,7 @@ def test_the_benchmark_report_shows_the_given_numbers_only(tmp_path: Path, expla
         assert shown in text, shown
     assert parsed.stack == []
     assert "Recall per rendered skin tone" in text
-    assert "Do words meet the part of the face that they name?" not in text, "no numbers were given for it"
+    assert "Are words aligned with the part of the face that they name?" not in text, "no numbers were given for it"
 
 
 @pytest.mark.parametrize("results", [{}, {"models": {}}, {"ceiling": None}, {"claims": {"motion": 0.3}}])
@@ -235,7 +241,7 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
         deletion=None,
     )
     text = _report(tmp_path / "r.html", bare)
-    assert "Check of the explanation" not in text
+    assert "Deletion test of the explanation" not in text
     assert len(alignment_table(bare)) == 0
     write_explanation(tmp_path / "e.png", bare)
     write_over_time(tmp_path / "o.png", bare)
@@ -244,12 +250,12 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
 @pytest.mark.parametrize(
     ("ranked", "words"),
     [
-        (0.2, "more than chance: it shows"),
+        (0.2, "the model used what the evidence shows"),
         (0.49, "within the spread of random orders"),
-        (0.9, "as decoration"),
+        (0.9, "does not explain the answer"),
     ],
 )
-def test_the_deletion_test_is_told_as_it_is(ranked: float, words: str):
+def test_the_verdict_of_a_deletion_test_follows_its_curves(ranked: float, words: str):
     random = np.stack([np.full(20, 0.9), np.linspace(0.3, 0.7, 20)], axis=1)
     curve = np.array([0.9, ranked])
     test = DeletionTest(
@@ -258,22 +264,23 @@ def test_the_deletion_test_is_told_as_it_is(ranked: float, words: str):
         random_probability=random,
         drop=float((random - curve).mean()),
     )
-    text = deletion_section(test, "anger")
-    assert words in text
-    assert "goes from 90 % to" in text
-    assert deletion_section(None, "anger") == ""
+    view = deletion_view(test, "anger", cells="patches")
+    assert view is not None
+    assert words in view["verdict"]
+    assert (view["start"], view["ranked"]) == (0.9, ranked)
+    assert deletion_view(None, "anger", cells="patches") is None
 
 
 def test_numbers_read_well():
-    assert [page.percent(p) for p in (0.0, 0.004, 0.814, 0.999, 1.0, float("nan"))] == [
+    assert [formatting.percent(p) for p in (0.0, 0.004, 0.814, 0.999, 1.0, float("nan"))] == [
         "0 %", "<1 %", "81 %", ">99 %", "100 %", "–",
     ]  # fmt: skip
-    assert [page.number(v) for v in (0.81234, -0.5, 0.00001, float("nan"), 12, 1234567, True)] == [
+    assert [formatting.number(v) for v in (0.81234, -0.5, 0.00001, float("nan"), 12, 1234567, True)] == [
         "0.812", "−0.500", "1e−05", "–", "12", "1,234,567", "yes",
     ]  # fmt: skip
 
 
-def test_a_difference_that_nobody_would_see_is_told_as_such():
+def test_a_tiny_difference_is_named_in_the_verdict():
     test = DeletionTest(
         fractions=np.array([0.0, 0.3]),
         ranked_probability=np.array([0.2, 0.198]),
@@ -281,7 +288,7 @@ def test_a_difference_that_nobody_would_see_is_told_as_such():
         drop=0.001,
     )
     assert test.num_beaten == 10
-    assert "but hardly: +0.001 of probability" in deletion_verdict(test)
+    assert "but only by +0.001: do not rely on the evidence" in deletion_verdict(test)
 
 
 def test_the_heaviest_frames_are_shown(explanation: Explanation):
@@ -303,7 +310,7 @@ def test_the_heaviest_frames_are_shown(explanation: Explanation):
     assert frames_to_show(flat, [], 2) == [0, frames - 1]
 
 
-def test_a_model_that_sees_a_frame_as_one_speaks_of_frames(tmp_path: Path, explanation: Explanation):
+def test_the_page_of_a_model_with_one_token_a_frame_names_frames(tmp_path: Path, explanation: Explanation):
     frames = len(explanation.face_clip.timestamps)
     whole = replace(
         explanation,
@@ -312,10 +319,10 @@ def test_a_model_that_sees_a_frame_as_one_speaks_of_frames(tmp_path: Path, expla
         evidence=np.full((frames, 1, 1), 1 / frames),
         regions=(("face",),),
     )
-    told = " ".join(_Elements(_report(tmp_path / "r.html", whole)).text)
-    assert "patch" not in told
-    assert "Words and times" in told
-    assert "Words and regions" not in told
+    text = " ".join(_Elements(_report(tmp_path / "r.html", whole)).text)
+    assert "patch" not in text
+    assert "Words and times" in text
+    assert "Words and regions" not in text
     assert "patches" in " ".join(_Elements(_report(tmp_path / "p.html", explanation)).text)
 
 
@@ -326,3 +333,73 @@ def test_figures_are_png_files(tmp_path: Path, explanation: Explanation):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError):
         write_explanation(tmp_path / "x.png", explanation, faces="none")
+
+
+def _every_section(path: Path, explanation: Explanation, text: str) -> tuple[str, str]:
+    """Both pages with everything that they can show, ``text`` wherever a text can stand."""
+    frames = len(explanation.face_clip.timestamps)
+    prediction = replace(explanation.prediction, input=text, message=text, status="low_coverage")
+    units = replace(explanation.action_units, names=(text, *explanation.action_units.names[1:]), source=text)
+    units = replace(units, intensity=np.ones_like(units.intensity))
+    quality = replace(explanation.face_clip.quality, warnings=("W_BLUR", text))
+    hostile = replace(
+        explanation,
+        prediction=prediction,
+        face_clip=replace(explanation.face_clip, quality=quality),
+        action_units=units,
+        caption=replace(explanation.caption, source=text),
+        words=(text, *explanation.words[1:]),
+        method=text,
+    )
+    whole = replace(hostile, transport=np.full((len(hostile.words), frames, 1, 1), 1 / frames))
+    whole = replace(whole, motion=np.ones((frames, 1, 1)), evidence=np.zeros((frames, 1, 1)), regions=(("face",),))
+    abstained = replace(prediction, window=1, label=None, status="abstain", abstain_reason=text)
+    missing = replace(prediction, window=2, label=None, probabilities=None, status=text)
+    about = {**ABOUT, "command": text, text: text, "versions": {text: text}, "deep": {text: {text: [text]}}}
+    write_clip_report(
+        path / "clips.html",
+        [hostile, whole, replace(hostile, prediction=abstained)],
+        about=about,
+        predictions=[prediction, abstained, missing],
+        truth={prediction.clip_id: text},
+        title=text,
+    )
+    known = {"difference": 0.1, "low": -0.1, "high": 0.2}
+    results = {
+        "models": {"grace": {"uar": 0.7, "war": 0.7, "uar_ci95": [0.6, 0.8], "num_parameters": 3}, text: {"uar": text}},
+        "ceiling": 0.9,
+        "comparisons": {text: known, f"{text} 2": {text: text}},
+        "controls": {text: {text: text}},
+        "claims": {text: text, "motion": {text: text}},
+        "profiles": {text: {text: {text: text}}},
+        "uar_by_skin_tone": {text: {text: text}},
+        text: {text: text},
+    }
+    evaluation = replace(_evaluation(), labels=(text, *BASIC[1:]))
+    write_benchmark_report(path / "b.html", results, {"grace": evaluation}, [hostile], about=about)
+    return tuple((path / name).read_text(encoding="utf-8") for name in ("clips.html", "b.html"))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "evil", ["<script>alert(1)</script>", "\"><img src='x' onerror=alert(2)>", "{{ 7 * 191 }}</script>"]
+)
+def test_text_from_outside_stays_text_in_every_template(tmp_path: Path, explanation: Explanation, evil: str):
+    harmless = _every_section(tmp_path, explanation, "harmless")
+    for text, plain in zip(_every_section(tmp_path, explanation, evil), harmless, strict=True):
+        parsed, expected = _Elements(text), _Elements(plain)
+        assert parsed.stack == []
+        assert [(tag, set(a)) for tag, a in parsed.found] == [(tag, set(a)) for tag, a in expected.found]
+        shown = " ".join(parsed.text)
+        assert shown.count(evil) == " ".join(expected.text).count("harmless") > 20
+        assert "1337" not in shown
+        for block in re.findall(r'<script type="application/json" class="maps">(.*?)</script>', text, re.S):
+            assert json.loads(block)["words"][0] == evil
+
+
+def test_every_template_file_is_used(tmp_path: Path, explanation: Explanation):
+    page.templates.cache_clear()
+    _every_section(tmp_path, explanation, "a")
+    folder = Path(page.__file__).parent / "templates"
+    cache = page.templates().cache
+    assert cache is not None
+    assert sorted(name for _, name in cache) == sorted(file.name for file in folder.iterdir())

@@ -11,13 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wording:
-    """Words for one action unit.
+    """How one action unit is told.
 
     Attributes:
         subject, movement: ``brows`` and ``furrowed``.
         detail: Where and how it shows, for stressed phrases.
-        synonyms: Other wordings; ``*`` is the place of the adverb.
-        held_out: One more, never used to train a text encoder: it measures whether a text encoder generalises to new wordings.
+        synonyms: Other ways to say it; ``*`` is the place of the adverb.
+        held_out: One more, never used to train a text encoder: it measures whether meaning carries over.
     """
 
     subject: str
@@ -145,7 +145,7 @@ WORDINGS: Mapping[str, Wording] = MappingProxyType(
 )  # fmt: skip
 
 STILL = "the face stays still"
-MODERATE = "moderately"  # for intensities without an adverb, in a full phrase
+MODERATE = "moderately"  # said of intensities without an adverb when a phrase is told fully
 
 
 def plain(name: str, adverb: str) -> str:

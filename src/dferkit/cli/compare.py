@@ -45,6 +45,6 @@ def compare(
     for line in comparison_lines(found):
         typer.echo(line)
     if out is not None:
-        names = relative_input(a, None), relative_input(b, None)
+        names = relative_input(a), relative_input(b)
         write_json(out / "compare.json", comparison_figures(found, names))
         write_text(out / "compare.md", comparison_markdown(found, names))

@@ -50,7 +50,7 @@ def explain(
     from dferkit.recipes.prediction import write_explanation
     from dferkit.reports.clip_page import cells_of, deletion_verdict
     from dferkit.reports.notice import confidence_note
-    from dferkit.reports.shown import main_words
+    from dferkit.reports.selection import main_words
     from dferkit.schema import PARAGRAPH
 
     started = time.monotonic()

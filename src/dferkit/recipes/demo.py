@@ -23,7 +23,7 @@ from dferkit.recipes.demo_plan import Clock, DemoConfig, benchmark_of
 from dferkit.recipes.demo_rows import train_rows
 from dferkit.recipes.demo_scores import score
 from dferkit.reports.html import write_benchmark_report, write_clip_report
-from dferkit.reports.tables import clean_json, own_version, write_tables
+from dferkit.reports.tables import RunDetails, clean_json, own_version, write_tables
 from dferkit.schema import ReportProgress
 from dferkit.storage import read_json, write_json
 from dferkit.synthetic import BenchmarkConfig, describe_config, render_benchmark
@@ -49,7 +49,7 @@ def first_answer(out: Path | str, *, seed: int = 0, face: str = "haar") -> Path:
         explained.result.provenance,
         frames=explained.result.sampled_frames,
         explanations=explained.explanations,
-        has_media=True,
+        details=RunDetails(has_media=True),
     )
     return folder / "report.html"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dferkit.pipeline import Answer, ExplanationResult, Model, ReadingSettings, Results, explain_answer
 from dferkit.reports.html import write_clip_report
-from dferkit.reports.tables import write_tables
+from dferkit.reports.tables import RunDetails, write_tables
 from dferkit.schema import Explanation
 
 _REPORT_WINDOWS = 12  # a page with more explained windows would pass its size limit
@@ -56,10 +56,7 @@ def predict_files(
             model.provenance,
             frames=results.sampled_frames,
             explanations=explanations,
-            settings=about,
-            seconds=seconds,
-            has_media=with_report,
-            command=command,
+            details=RunDetails(settings=about, seconds=seconds, has_media=with_report, command=command),
             top_k=5,
         )
         if with_report:
@@ -87,9 +84,6 @@ def write_explanation(
         result.provenance,
         frames=result.sampled_frames,
         explanations=explained.explanations,
-        settings=settings,
-        seconds={"explain": seconds},
-        has_media=True,
-        command="dferkit explain",
+        details=RunDetails(settings=settings, seconds={"explain": seconds}, has_media=True, command="dferkit explain"),
         top_k=explained.top_k,
     )

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dferkit import storage
-from dferkit.errors import ConfigError
 from dferkit.evaluation.calibration import reliability_bins
 from dferkit.evaluation.metrics import expected_calibration_error, negative_log_likelihood, wilson_interval
 from dferkit.evaluation.summary import NUM_BINS
-from dferkit.reports.clip_page import overlay, verdict_text
-from dferkit.reports.page import FACES
-from dferkit.reports.shown import frames_to_show, main_words
+from dferkit.reports.clip_page import verdict_text
+from dferkit.reports.face_pictures import check_faces, shown_face
+from dferkit.reports.selection import frames_to_show, main_words
 from dferkit.schema import PARAGRAPH, Explanation
 
 if TYPE_CHECKING:
@@ -26,9 +25,9 @@ _CLIPS_PER_DOT = 8  # with fewer a dot is noise
 def write_reliability(
     path: Path | str, before: np.ndarray, after: np.ndarray, true: np.ndarray, *, title: str = ""
 ) -> None:
-    """Draw how often answers are right against how sure they are, before and after a calibration.
+    """Draw the share of right answers against confidence, before and after a calibration.
 
-    A dot is a bin of equally many clips with its 95 % Wilson interval; on the diagonal confidences keep what they promise.
+    A dot is a bin of equally many clips with its 95 % Wilson interval; on the diagonal the two are equal.
 
     Args:
         before, after: Probabilities (clips, classes) of the same clips. true: (clips,) class numbers.
@@ -65,17 +64,16 @@ def write_reliability(
 def write_explanation(
     path: Path | str, explanation: Explanation, *, faces: str = "show", num_words: int = 3, num_frames: int = 8
 ) -> None:
-    """Draw an explanation as a strip: the frames, the motion weights, the evidence, and the maps of the words that matter most.
+    """Draw an explanation as a strip: the frames, the motion weights, the evidence, and the maps of the words with the largest weights.
 
     Args:
         faces: ``show``, ``blur`` or ``boxes``.
-        num_words: Words with the largest weights, one row each; of equal words the heavier only.
+        num_words: Words with the largest weights, one row each; of equal words the one with the larger weight.
 
     Raises:
         ConfigError: An unknown value of ``faces``.
     """
-    if faces not in FACES:
-        raise ConfigError(f"faces is {faces!r}; choose {', '.join(FACES)}")
+    check_faces(faces)
     from matplotlib.figure import Figure
 
     words = main_words(explanation, num_words)
@@ -86,16 +84,18 @@ def write_explanation(
     figure = Figure(figsize=(1.15 * len(shown) + 1.0, 1.2 * (len(maps) + 1) + 0.9), layout="constrained")
     grid = figure.subplots(len(maps) + 1, len(shown), squeeze=False)
     size = explanation.face_clip.images.shape[1]
-    strongest = 0.8 if explanation.motion[0].size > 1 else 0.4  # one cell that covers the whole face must not hide it
+    strongest = (
+        0.8 if explanation.motion[0].size > 1 else 0.4
+    )  # one cell covers the whole face, which must stay visible
     for column, frame in enumerate(shown):
-        picture = overlay(explanation.face_clip.images[frame], faces, explanation.regions)
+        picture = shown_face(explanation.face_clip.images[frame], faces, explanation.regions)
         grid[0, column].set_title(f"{explanation.face_clip.timestamps[frame]:.2f} s", fontsize=8)
         for axes in grid[:, column]:
             axes.imshow(picture, extent=(0, size, size, 0))
             axes.set_xticks([])
             axes.set_yticks([])
         for axes, (_, values, colours) in zip(grid[1:, column], maps, strict=True):
-            # Only what is above an even spread is drawn, as in the page.
+            # Only cells above a uniform plan are drawn, as on the page.
             above = np.clip((values[frame] - values.mean()) / max(float(values.max() - values.mean()), 1e-12), 0, 1)
             axes.imshow(
                 above, cmap=colours, vmin=0, vmax=1, alpha=strongest * above**0.75, extent=(0, size, size, 0),
@@ -114,7 +114,7 @@ def write_explanation(
 
 
 def write_over_time(path: Path | str, explanation: Explanation, *, num_words: int = 24) -> None:
-    """Draw when each word met the face: its mass over time as a multiple of an even spread, with motion, evidence and, where a model has it, its attention to frames below.
+    """Draw the mass of each word over time as a multiple of a uniform plan; below it motion, evidence and, where the model has it, attention to frames.
 
     Args:
         num_words: The first words that have mass.
@@ -129,15 +129,15 @@ def write_over_time(path: Path | str, explanation: Explanation, *, num_words: in
     places = np.arange(len(times))
     if len(rows):
         image = words.imshow(mass[rows] * len(times), cmap="viridis", aspect="auto", vmin=0, interpolation="nearest")
-        figure.colorbar(image, ax=words, label="× even spread")
+        figure.colorbar(image, ax=words, label="× uniform")
     words.set_yticks(range(len(rows)), [explanation.words[i] for i in rows], fontsize=8)
-    courses = {"motion": explanation.motion.sum((1, 2)), "evidence": explanation.evidence.sum((1, 2))}
+    curves = {"motion": explanation.motion.sum((1, 2)), "evidence": explanation.evidence.sum((1, 2))}
     if explanation.attention is not None:
-        courses["attention"] = explanation.attention
-    for name, values in courses.items():
-        course = np.asarray(values, dtype=np.float64)
-        total = course.mean()
-        below.plot(places, course / total if total > 0 else course, label=name)
+        curves["attention"] = explanation.attention
+    for name, values in curves.items():
+        curve = np.asarray(values, dtype=np.float64)
+        total = curve.mean()
+        below.plot(places, curve / total if total > 0 else curve, label=name)
     below.axhline(1, color="grey", linewidth=0.8, linestyle="--")
     below.set_xticks(places[:: max(len(places) // 8, 1)], [f"{t:.2f}" for t in times[:: max(len(places) // 8, 1)]])
     below.set(xlabel="seconds", ylabel="× mean", ylim=(0, None))

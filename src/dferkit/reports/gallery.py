@@ -1,4 +1,4 @@
-"""Pictures of rendered clips that a model got wrong, to be looked at."""
+"""A picture of rendered clips that a model classified wrongly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FRAMES = 4
 def write_gallery(
     path: Path | str, clips: Sequence[UInt8[np.ndarray, "frames size size 3"]], titles: Sequence[str], *, title: str
 ) -> None:
-    """One row of frames per clip, two clips side by side, with what was shown and what was said; a JPEG."""
+    """One row of frames per clip, two clips side by side, each pair under its title; a JPEG."""
     from matplotlib.figure import Figure
 
     rows = -(-len(clips) // 2)

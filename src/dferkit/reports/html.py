@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dferkit.reports.benchmark_page import benchmark_body
-from dferkit.reports.clip_page import answers_table, clip_section, windows_of
+from dferkit.reports.benchmark_page import benchmark_view
+from dferkit.reports.clip_page import STATUS, WARNINGS, clip_view
 from dferkit.reports.notice import is_calibrated
-from dferkit.reports.page import MAX_BYTES, about_section, escape, limits_section, page, write_page
+from dferkit.reports.page import MAX_BYTES, render, write_page
 from dferkit.schema import Evaluation, Explanation, Prediction
-
-__all__ = ["clip_section", "write_benchmark_report", "write_clip_report"]
 
 # (thumbnails per clip, JPEG quality), tried in turn until the file is small enough.
 _SIZES = ((16, 80), (12, 65), (8, 50))
+_FIRST = ("model", "weights_sha256", "trained_on", "calibration", "detector", "front_end", "versions", "command")
 
 
 def write_clip_report(
@@ -33,7 +32,7 @@ def write_clip_report(
     Args:
         about: How it was made; keys in use are ``model``, ``weights_sha256``, ``trained_on``, ``calibration``,
             ``per_class_recall``, ``versions``, ``command``. Other keys are shown as they are. No absolute paths.
-        predictions: All answers of the run; they give the time line of a person and the list of inputs without one.
+        predictions: All answers of the run: the windows of each person over time, and the inputs without an explanation.
         truth: Class by ``clip_id`` where known.
         faces: ``show``, ``blur`` or ``boxes``.
 
@@ -43,13 +42,9 @@ def write_clip_report(
     """
     explained = {(e.prediction.input, e.prediction.track_id, e.prediction.window) for e in explanations}
     others = [p for p in predictions if (p.input, p.track_id, p.window) not in explained]
-
-    def body(thumbnails: int, quality: int) -> str:
-        sections = _sections(explanations, predictions, truth, faces, thumbnails, quality)
-        rest = f"<section><h2>Answers without a picture</h2>{answers_table(others)}</section>" if others else ""
-        return f"<h1>{escape(title)}</h1>{_calibration(about)}{sections}{rest}{about_section(about)}{limits_section()}"
-
-    write_page(path, _fit(title, body))
+    calibration = str(about.get("calibration", ""))
+    values = {"title": title, "others": others, "is_uncalibrated": calibration and not is_calibrated(calibration)}
+    _write(path, "clip_report.html", explanations, values, about, predictions=predictions, truth=truth, faces=faces)
 
 
 def write_benchmark_report(
@@ -60,61 +55,55 @@ def write_benchmark_report(
     *,
     about: Mapping[str, Any],
     truth: Mapping[str, str] | None = None,
-    faces: str = "show",
-    title: str = "dferkit benchmark",
 ) -> None:
     """Write the report of a benchmark. Every number comes from ``results`` and ``evaluations``; what is missing is left
-    out, what is unknown is shown as a plain table.
+    out, and results of an unknown kind are shown as plain tables.
 
     Args:
         results: Nested results as in ``results.json``: ``models``, ``ceiling``, ``controls``, ``claims``,
             ``comparisons``, ``profiles`` and whatever else there is.
         evaluations: Scores by model name; the confusion matrix is that of the one whose name begins with ``grace``.
         explanations: Some explained clips.
-        about, truth, faces: As in ``write_clip_report``.
+        about, truth: As in ``write_clip_report``.
+
+    Raises:
+        DataError: Larger than 5 MB even with few small pictures.
     """
-
-    def body(thumbnails: int, quality: int) -> str:
-        sections = _sections(explanations, (), truth, faces, thumbnails, quality)
-        clips = f"<h1>Explained clips</h1>{sections}" if sections else ""
-        numbers = benchmark_body(results, evaluations)
-        return f"<h1>{escape(title)}</h1>{numbers}{clips}{about_section(about)}{limits_section()}"
-
-    write_page(path, _fit(title, body))
+    values = {"title": "dferkit benchmark", **benchmark_view(results, evaluations)}
+    _write(path, "benchmark_report.html", explanations, values, about, truth=truth)
 
 
-def _sections(
+def _write(
+    path: Path | str,
+    template: str,
     explanations: Sequence[Explanation],
-    predictions: Sequence[Prediction],
-    truth: Mapping[str, str] | None,
-    faces: str,
-    thumbnails: int,
-    quality: int,
-) -> str:
-    return "".join(
-        clip_section(
-            explanation,
-            faces=faces,
-            windows=windows_of(explanation, predictions),
-            truth=(truth or {}).get(explanation.prediction.clip_id),
-            num_thumbnails=thumbnails,
-            quality=quality,
-        )
-        for explanation in explanations
-    )
-
-
-def _calibration(about: Mapping[str, Any]) -> str:
-    calibration = str(about.get("calibration", ""))
-    if not calibration or is_calibrated(calibration):
-        return ""
-    return '<p class="warning">The percentages are not calibrated: take them as scores, not as frequencies.</p>'
-
-
-def _fit(title: str, body: Callable[[int, int], str]) -> str:
+    values: Mapping[str, Any],
+    about: Mapping[str, Any],
+    *,
+    predictions: Sequence[Prediction] = (),
+    truth: Mapping[str, str] | None = None,
+    faces: str = "show",
+) -> None:
+    order = [*(key for key in _FIRST if key in about), *(key for key in about if key not in _FIRST)]
+    values = {**values, "about": {key: about[key] for key in order}, "statuses": STATUS, "warnings": WARNINGS}
     text = ""
-    for thumbnails, quality in _SIZES:
-        text = page(title, body(thumbnails, quality))
+    for num_thumbnails, quality in _SIZES:
+        clips = [
+            clip_view(
+                explanation,
+                faces=faces,
+                windows=[
+                    p
+                    for p in predictions
+                    if (p.input, p.track_id) == (explanation.prediction.input, explanation.prediction.track_id)
+                ],
+                truth=(truth or {}).get(explanation.prediction.clip_id),
+                num_thumbnails=num_thumbnails,
+                quality=quality,
+            )
+            for explanation in explanations
+        ]
+        text = render(template, clips=clips, **values)
         if len(text.encode("utf-8")) <= MAX_BYTES:
             break
-    return text
+    write_page(path, text)

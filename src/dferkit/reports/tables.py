@@ -12,7 +12,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampledFrames:
-    """What ``frames.csv`` tells of one window.
+    """The sampled frames of one window, for ``frames.csv``.
 
     Attributes:
         timestamps: One per sampled frame.
@@ -189,17 +189,10 @@ def alignments_table(explanations: Iterable[Explanation], *, top_k: int = 20) ->
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(ALIGNMENT_COLUMNS))
 
 
-def relative_input(path: Path | str, root: Path | str | None) -> str:
-    """How outputs name an input: below ``root``, with ``/``; only its name where it lies elsewhere."""
+def relative_input(path: Path | str) -> str:
+    """How outputs name an input: with `/`; an absolute path by its last part only."""
     text = str(path)
-    if not _is_absolute(text):
-        return text.replace("\\", "/")
-    if root is not None:
-        try:
-            return Path(text).resolve().relative_to(Path(root).resolve()).as_posix()
-        except ValueError:
-            pass
-    return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
+    return re.split(r"[\\/]", text.rstrip("\\/"))[-1] if _is_absolute(text) else text.replace("\\", "/")
 
 
 def _is_absolute(text: str) -> bool:
@@ -210,10 +203,9 @@ def write_table(
     path: Path | str,
     table: pd.DataFrame,
     *,
-    root: Path | str | None = None,
     float_format: str | None = FLOAT_FORMAT,
 ) -> None:
-    """Write CSV atomically; texts are guarded against formulas, inputs are relative to ``root``.
+    """Write CSV atomically; texts are guarded against formulas, inputs are not absolute.
 
     Args:
         float_format: None writes the shortest text that reads back as the same float64.
@@ -224,9 +216,7 @@ def write_table(
             continue
         cells = ["" if _is_missing(cell) else str(cell) for cell in table[column]]
         if column == "input":
-            cells = [relative_input(cell, root) for cell in cells]
-        elif column == "message" and root is not None:
-            cells = [cell.replace(f"{Path(root).resolve()}/", "").replace(f"{root}/", "") for cell in cells]
+            cells = [relative_input(cell) for cell in cells]
         table[column] = pd.Series([storage.guard_cell(cell) for cell in cells], index=table.index, dtype=object)
     text = table.to_csv(index=False, float_format=float_format, lineterminator="\n")
     storage.write_text(path, text)
@@ -256,6 +246,22 @@ def schema_text() -> str:
     return importlib.resources.files("dferkit.reports").joinpath("SCHEMA.md").read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunDetails:
+    """What ``run.json`` holds besides answers and provenance.
+
+    Attributes:
+        settings: What was set.
+        seconds: Seconds per stage.
+        has_media: The folder also holds pictures of faces (a report).
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    has_media: bool = False
+    command: str = ""
+
+
 def write_tables(
     folder: Path | str,
     predictions: Sequence[Prediction],
@@ -263,19 +269,10 @@ def write_tables(
     *,
     frames: Iterable[SampledFrames] | None = None,
     explanations: Sequence[Explanation] | None = None,
-    root: Path | str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    seconds: Mapping[str, float] | None = None,
-    has_media: bool = False,
-    command: str = "",
+    details: RunDetails | None = None,
     top_k: int = 20,
 ) -> list[Path]:
     """Write all tables of a run into ``folder``, with ``run.json`` and ``SCHEMA.md``; those not given are left out.
-
-    Args:
-        root: Inputs are named relative to this folder.
-        settings, seconds: What was set, and seconds per stage; both stand in ``run.json``.
-        has_media: The folder also holds pictures of faces (a report).
 
     Returns:
         The files that were written.
@@ -287,26 +284,14 @@ def write_tables(
     if explanations is not None:
         tables["alignments.csv"] = alignments_table(explanations, top_k=top_k)
     for name, table in tables.items():
-        write_table(folder / name, table, root=root)
+        write_table(folder / name, table)
     storage.write_text(folder / "SCHEMA.md", schema_text())
-    info = run_info(
-        predictions, provenance, settings=settings, seconds=seconds, has_media=has_media, command=command
-    )  # fmt: skip
-    storage.write_json(folder / "run.json", info)
+    storage.write_json(folder / "run.json", run_info(predictions, provenance, details or RunDetails()))
     return [folder / name for name in (*tables, "SCHEMA.md", "run.json")]
 
 
-def run_info(
-    predictions: Sequence[Prediction],
-    provenance: Provenance,
-    *,
-    settings: Mapping[str, Any] | None = None,
-    seconds: Mapping[str, float] | None = None,
-    has_media: bool = False,
-    command: str = "",
-) -> dict[str, Any]:
-    """Content of ``run.json``; values that JSON has no word for become null or text, absolute paths their last part."""
-    inputs = {prediction.input for prediction in predictions}
+def run_info(predictions: Sequence[Prediction], provenance: Provenance, details: RunDetails) -> dict[str, Any]:
+    """Content of ``run.json``, as ``clean_json`` makes it."""
     info = {
         "intended_use": INTENDED_USE,
         "model": provenance.model,
@@ -314,16 +299,16 @@ def run_info(
         "trained_on": provenance.trained_on,
         "calibration": provenance.calibration,
         "versions": {"dferkit": provenance.version_or_own, "python": platform.python_version(), **_versions()},
-        "command": command,
-        "settings": dict(settings or {}),
-        "seconds": {name: round(float(value), 3) for name, value in (seconds or {}).items()},
+        "command": details.command,
+        "settings": details.settings,
+        "seconds": {name: round(float(value), 3) for name, value in details.seconds.items()},
         "counts": {
-            "inputs": len(inputs),
+            "inputs": len({prediction.input for prediction in predictions}),
             "rows": len(predictions),
             "status": dict(sorted(Counter(prediction.status for prediction in predictions).items())),
             "label": dict(sorted(Counter(p.label for p in predictions if p.label).items())),
         },
-        "has_media": has_media,
+        "has_media": details.has_media,
     }
     cleaned = clean_json(info)
     assert isinstance(cleaned, dict)
@@ -341,7 +326,7 @@ def _versions() -> dict[str, str]:
 
 
 def clean_json(value: Any) -> Any:
-    """The value in words of JSON: arrays become lists, NaN and infinity null, absolute paths their last part."""
+    """The value as JSON can hold it: arrays become lists, NaN and infinity null, absolute paths their last part."""
     if isinstance(value, Mapping):
         return {str(key): clean_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -356,4 +341,4 @@ def clean_json(value: Any) -> Any:
         return value
     text = str(value)
     # A command or sentence may hold paths among its words.
-    return " ".join(relative_input(part, None) if _is_absolute(part) else part for part in text.split(" "))
+    return " ".join(relative_input(part) if _is_absolute(part) else part for part in text.split(" "))

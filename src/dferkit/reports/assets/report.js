@@ -23,7 +23,7 @@
         const w = canvas.width / data.columns, h = canvas.height / data.rows;
         pen.clearRect(0, 0, canvas.width, canvas.height);
         if (overlay === "word" && word >= 0) {
-          // Only what is above an even spread lights up.
+          // Only cells above a uniform plan are highlighted.
           const top = Math.max(data.peaks[word] - data.even, 1e-12);
           paint(pen, w, h, "232,106,16", (cell) => (weight(word, frame, cell) - data.even) / top);
         } else if (overlay === "evidence") {
@@ -47,45 +47,45 @@
         pen.fillRect((cell % data.columns) * w, Math.floor(cell / data.columns) * h, w, h);
       }
     }
-    function say() {
+    function describe() {
       if (spot) {
         const all = data.words.map((text, i) => [weight(i, spot.frame, spot.cell) / data.even, text, i])
           .filter((item) => item[0] > 1.5).sort((a, b) => b[0] - a[0]);
-        // A word that stands in the caption several times is named once, but framed everywhere.
+        // A word that occurs several times in the caption is listed once, but framed everywhere.
         const seen = new Set();
         const near = all.filter((item) => !seen.has(item[1].toLowerCase()) && seen.add(item[1].toLowerCase())).slice(0, 4);
         const least = near.length ? near[near.length - 1][0] : Infinity;
         words.forEach((w, i) => w.classList.toggle("met", all.some((item) => item[2] === i && item[0] >= least)));
-        const list = near.map((item) => `${item[1]} (${item[0].toFixed(1)} times even)`).join(", ");
+        const list = near.map((item) => `${item[1]} (${item[0].toFixed(1)} times uniform)`).join(", ");
         const region = data.regions[data.grid[spot.cell]];
         const moved = ((motion[spot.frame * cells + spot.cell] / 255) * data.motionPeak).toFixed(1);
         const place = data.cells === "frames" ? "" : `, ${region}`;
-        readout.textContent = `${data.times[spot.frame].toFixed(2)} s${place}, motion ${moved} times the mean: ` + (list || "no word above 1.5 times even");
+        readout.textContent = `${data.times[spot.frame].toFixed(2)} s${place}, motion ${moved} times the mean: ` + (list || "no word above 1.5 times uniform");
         return;
       }
       words.forEach((w) => w.classList.remove("met"));
-      if (overlay === "motion") readout.textContent = `Blue: ${data.cells} that move more than the average one.`;
-      else if (overlay === "evidence") readout.textContent = `Purple: ${data.cells} where words that speak for the answer met a movement that the answer owes to.`;
+      if (overlay === "motion") readout.textContent = `Blue: ${data.cells} that move more than average.`;
+      else if (overlay === "evidence") readout.textContent = `Purple: ${data.cells} where words that raise the probability of the answer are aligned with a movement that the answer depends on.`;
       else if (overlay === "none" || word < 0) readout.textContent = "";
       else {
         let best = 0;
         for (let i = 0; i < size; i++) if (maps[word * size + i] > maps[word * size + best]) best = i;
         const frame = Math.floor(best / cells);
-        readout.textContent = `“${data.words[word]}” is heaviest at ${data.times[frame].toFixed(2)} s${data.cells === "frames" ? "" : ` on: ${data.regions[data.grid[best % cells]]}`}.`;
+        readout.textContent = `“${data.words[word]}” has its largest weight at ${data.times[frame].toFixed(2)} s${data.cells === "frames" ? "" : ` on: ${data.regions[data.grid[best % cells]]}`}.`;
       }
     }
-    const update = () => { draw(); say(); };
+    const update = () => { draw(); describe(); };
     const choose = (name) => {
       overlay = name;
       buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.overlay === name)));
     };
     buttons.forEach((b) => b.addEventListener("click", () => { choose(b.dataset.overlay); update(); }));
     words.forEach((w, i) => {
-      const light = () => { word = i; spot = null; choose("word"); update(); };
-      w.addEventListener("pointerenter", light);
-      w.addEventListener("focus", light);
-      w.addEventListener("click", () => { pinned = i; light(); });
-      w.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pinned = i; light(); } });
+      const highlight = () => { word = i; spot = null; choose("word"); update(); };
+      w.addEventListener("pointerenter", highlight);
+      w.addEventListener("focus", highlight);
+      w.addEventListener("click", () => { pinned = i; highlight(); });
+      w.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pinned = i; highlight(); } });
       w.addEventListener("pointerleave", () => { word = pinned; update(); });
     });
     faces.forEach((face, frame) => {

@@ -1,4 +1,4 @@
-"""What of an explanation a page or a picture has room for: the words that matter, and the frames that show them."""
+"""The words and frames of an explanation that fit on a page or a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dferkit.schema import Explanation
 
 
 def main_words(explanation: Explanation, count: int) -> list[int]:
-    """Numbers of the words that the answer owes most to, each spelling once and only where it met the face."""
+    """Numbers of the words with the largest weights that are aligned with a cell, each spelling once."""
     order = np.argsort(-np.asarray(explanation.word_weights), kind="stable")
     seen: set[str] = set()
     picked = []
@@ -21,14 +21,14 @@ def main_words(explanation: Explanation, count: int) -> list[int]:
 
 
 def frames_to_show(explanation: Explanation, words: list[int], count: int) -> list[int]:
-    """Numbers of at most ``count`` frames in order: the heaviest of evidence, words and motion, and others spread between."""
+    """Numbers of at most ``count`` frames in order: the peaks of evidence, words and motion, and others spread between them."""
     maps = [
         np.asarray(m) for m in (explanation.evidence, *(explanation.transport[i] for i in words), explanation.motion)
     ]
     heaviest = [int(values.max((1, 2)).argmax()) for values in maps if np.ptp(values) > 0]
     spread = spread_frames(len(explanation.face_clip.timestamps), count)
     chosen = list(dict.fromkeys(heaviest))[: len(spread)]
-    while len(chosen) < len(spread):  # the farthest from what is shown already
+    while len(chosen) < len(spread):  # the farthest from the frames chosen so far
         free = [frame for frame in spread if frame not in chosen]
         chosen.append(max(free, key=lambda frame: min((abs(frame - other) for other in chosen), default=0)))
     return sorted(chosen)
