@@ -6,7 +6,7 @@ Peers: pip install "dferkit[benchmark]"; one that is not installed is left out, 
 
 Times are process CPU time on one thread, median of three, all in this process; compilation is not counted. POT is
 given the sweeps after which the plain scaling loop in float64 has the wanted marginal error, rounded up to the next ten,
-because it looks at its own error at every tenth only; where unrolling them does not fit in memory, its time is extrapolated from two smaller numbers of sweeps and marked ``~``. Memory is the rise of
+because it checks its own error at every tenth only; where unrolling them does not fit in memory, its time is extrapolated from two smaller numbers of sweeps and marked ``~``. Memory is the rise of
 the resident high-water mark in a fresh process per solver, in multiples of the cost's own size.
 """
 

@@ -27,16 +27,15 @@ def test_class_rules_are_translated() -> None:
     assert facs.classes["anger"].core == ("AU4", "AU7", "AU24")
     assert facs.classes["anger"].optional["AU23"] == pytest.approx(0.29)
     assert facs.classes["contempt"].variants[2] == ("AU12", "AU14")  # R12 + R14
-    assert facs.classes["contempt"].is_unilateral
     assert facs.classes["disappointment"].optional["M54"] == pytest.approx(0.35)
     assert tuple(facs.classes["happiness"].optional) == ("AU6", "AU7", "AU26")
     assert facs.action_units["AU14"].phrases_unilateral
 
 
-def test_units_that_tell_confusable_classes_apart() -> None:
+def test_units_that_distinguish_confusable_classes() -> None:
     facs = load_facs()
-    assert facs.tell_units(("surprise", "fear", "neutral")) == ("AU4", "AU20", "AU26")
-    assert facs.tell_units(("happiness", "neutral")) == ()
+    assert facs.distinguishing_units(("surprise", "fear", "neutral")) == ("AU4", "AU20", "AU26")
+    assert facs.distinguishing_units(("happiness", "neutral")) == ()
 
 
 @pytest.mark.parametrize(

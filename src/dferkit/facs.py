@@ -1,6 +1,6 @@
-"""What the Facial Action Coding System says: action units, their regions and words, and what speaks for which class.
+"""Tables of the Facial Action Coding System: action units, their regions and words, and the action units of each class.
 
-The tables are ``data/facs.yaml``; every class carries its evidence level (``C``: no validated prototype exists).
+The tables are ``data/facs.yaml``, which also gives the evidence of each class (``C``: no validated prototype exists).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 from dferkit.labels import MAFW
 
-# The expression action units that the renderer draws and the captioner tells, in their one fixed order. AU45 (blink),
+# The expression action units that the renderer draws and the captioner describes, in one fixed order. AU45 (blink),
 # AU11 and AU13 (hardly visible) are left out.
 AU_NAMES = (
     "AU1", "AU2", "AU4", "AU5", "AU6", "AU7", "AU9", "AU10", "AU12", "AU14", "AU15", "AU16",
@@ -34,12 +34,11 @@ class ActionUnit:
         regions: Names of ``Facs.regions``; the first is where it shows most.
         phrases: What it looks like, in plain words.
         phrases_unilateral: The same when it shows on one side only; mostly empty.
-        is_nuisance: It tells of no expression (a blink).
+        is_nuisance: It is part of no expression (a blink).
     """
 
     name: str
     title: str
-    muscle: str
     regions: tuple[str, ...]
     phrases: tuple[str, ...]
     phrases_unilateral: tuple[str, ...] = ()
@@ -52,30 +51,27 @@ class ClassRule:
 
     Attributes:
         label: Canonical class name of ``labels.MAFW``.
-        evidence: ``A`` replicated prototype, ``B`` one study, ``C`` this project's heuristic.
-        variants: Typical sets of action units, sides dropped (see ``is_unilateral``).
+        variants: Typical sets of action units, sides dropped.
         core: Most displays show them.
         optional: Action unit (or ``M54``: head and gaze) → share of the displays, 0 to 1.
-        against: They speak against the class.
+        against: Evidence against the class.
         adjectives: Words for the class, which no caption may contain.
     """
 
     label: str
-    evidence: str
     variants: tuple[tuple[str, ...], ...]
     core: tuple[str, ...]
     optional: Mapping[str, float]
     against: tuple[str, ...]
     adjectives: tuple[str, ...]
-    is_unilateral: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfusablePair:
-    """Two classes that share most action units; ``tell`` maps each to the action units that tell it from the other."""
+    """Two classes that share most action units; ``distinguishing`` maps each to the action units that distinguish it from the other."""
 
     labels: tuple[str, str]
-    tell: Mapping[str, tuple[str, ...]]
+    distinguishing: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,9 +84,9 @@ class Facs:
         head_and_gaze: Code such as ``M54`` → phrases.
         classes: By canonical class name.
         temporal_words: ``onset``, ``fast_onset``, ``offset``, ``sustained``, ``repeated`` → words.
-        intensity_words: (upper limit of the intensity, adverb); None where an action unit is too weak to tell.
+        intensity_words: (upper limit of the intensity, adverb); None where an action unit is too weak to be described.
         speech_confounds: Action units that speech also produces.
-        blend_shapes: ARKit's blend shapes without their side (``mouthSmile``) → the action units they come near to.
+        blend_shapes: ARKit's blend shapes without their side (``mouthSmile``) → the action units nearest to them.
     """
 
     version: int
@@ -105,20 +101,20 @@ class Facs:
     blend_shapes: Mapping[str, tuple[str, ...]]
 
     def intensity_word(self, intensity: float) -> str | None:
-        """Adverb of an intensity (0 to 1): ``slightly``, empty, ``clearly``, ``strongly``; None: not told."""
+        """Adverb of an intensity (0 to 1): ``slightly``, empty, ``clearly``, ``strongly``; None: too weak to be described."""
         for limit, word in self.intensity_words:
             if intensity <= limit:
                 return word
         return self.intensity_words[-1][1]
 
-    def tell_units(self, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """Action units that tell confusable classes among ``labels`` apart, without repeats."""
+    def distinguishing_units(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Action units that distinguish confusable classes in ``labels``, without repeats."""
         units = [
             unit
             for pair in self.confusable_pairs
             if set(pair.labels) <= set(labels)
             for label in pair.labels
-            for unit in pair.tell[label]
+            for unit in pair.distinguishing[label]
         ]
         return tuple(dict.fromkeys(units))
 
@@ -137,7 +133,6 @@ def _action_unit(name: str, row: dict[str, Any]) -> ActionUnit:
     return ActionUnit(
         name=name,
         title=row["name"],
-        muscle=row["muscle"],
         regions=tuple(row["regions"]),
         phrases=tuple(row["phrases"]),
         phrases_unilateral=tuple(row.get("phrases_unilateral", ())),
@@ -148,13 +143,11 @@ def _action_unit(name: str, row: dict[str, Any]) -> ActionUnit:
 def _class_rule(row: dict[str, Any]) -> ClassRule:
     return ClassRule(
         label=row["mafw"],
-        evidence=row["evidence"],
         variants=tuple(_unit_names(variant) for variant in row["variants"]),
         core=_unit_names(row["core"]),
         optional=MappingProxyType({_unit_name(code): float(share) for code, share in row["optional"].items()}),
         against=_unit_names(row["against"]),
         adjectives=tuple(row["adjectives"]),
-        is_unilateral=bool(row.get("unilateral", False)),
     )
 
 
@@ -174,7 +167,9 @@ def load_facs() -> Facs:
         confusable_pairs=tuple(
             ConfusablePair(
                 labels=(labels[row["pair"][0]], labels[row["pair"][1]]),
-                tell=MappingProxyType({labels[key]: _unit_names(codes) for key, codes in row["tell"].items()}),
+                distinguishing=MappingProxyType(
+                    {labels[key]: _unit_names(codes) for key, codes in row["tell"].items()}
+                ),
             )
             for row in raw["confusable_pairs"]
         ),

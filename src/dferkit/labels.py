@@ -1,4 +1,4 @@
-"""Names and order of expression classes in every data set, and how a spelling or a number is understood.
+"""Names and order of expression classes in every data set, and how spellings and numbers are read.
 
 The order is py-feat's: anger disgust fear happiness sadness surprise neutral, then the four further classes of MAFW. Classes are
 matched by name and never by number: the same number means another class in every release and in most of their copies.
@@ -51,7 +51,7 @@ CLASS_ORDERS = MappingProxyType(
         "dferkit-43": MAFW_COMPOUND,
     }
 )  # fmt: skip
-"""Orders in which releases and published code number the classes (from 0); files of theirs are read by naming one."""
+"""Orders in which releases and published code number the classes (from 0); reading such a file takes the name of one."""
 
 ALIASES = {
     "angry": "anger",
@@ -137,7 +137,7 @@ def restrict_probabilities(
 ) -> Float[np.ndarray, "clips wanted"]:
     """Probabilities given that the answer is one of ``wanted``: those columns, scaled to sum to 1.
 
-    A clip that gives all of them 0, or has no answer, has no answer (NaN).
+    A clip with 0 for all of them, or without an answer, has no answer (NaN).
 
     Raises:
         ConfigError: A wanted class is not among ``labels``.

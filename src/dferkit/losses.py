@@ -94,7 +94,7 @@ def contrastive(
     """Symmetric contrastive loss ½ [CE(S / τ, Q) + CE(Sᵀ / τ, Q)], S the cosine of pooled vectors (GRACE, E10).
 
     Deviation: with ``same_group``, Q spreads evenly over all clips of the same group, as in supervised contrastive
-    learning; otherwise clips of one class, whose captions say the same, would be pushed apart. Without it, Q is the
+    learning; otherwise clips of one class, whose captions are alike, would be pushed apart. Without it, Q is the
     identity.
 
     Args:
@@ -150,9 +150,8 @@ def auxiliary(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of a head that sees the visual tokens only (GRACE, E10).
 
-    The paper does not say what its auxiliary loss is. This reading also gives an answer when there is no caption.
-    Others are a head on the text only, or the transport cost itself (``1 − Alignment.score``); both can be had with
-    what is here.
+    The paper does not define its auxiliary loss. With this one the model also answers clips without a caption. Others
+    are a head on the text only, or the transport cost itself (``1 − Alignment.score``).
     """
     return weighted_focal(
         visual_logits,

@@ -135,7 +135,7 @@ def test_words_of_others_are_kept() -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(ConfigError):
         refine(coarse("AU4"), guide(anger=1.0), top_k=0)
-    for wrong in ({"max_absent": -1}, {"tell_weight": -0.5}, {"max_words": 0}):
+    for wrong in ({"max_absent": -1}, {"distinguishing_weight": -0.5}, {"max_words": 0}):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))}"):
             RefineConfig(**wrong)
 

@@ -86,7 +86,7 @@ def test_classes_and_clips_are_matched_by_name():
     assert (found.uar, found.war, found.mcnemar_p) == (expected.uar, expected.war, expected.mcnemar_p)
     # The same numbers with the names of another order are other answers.
     wrong = replace(b, labels=BASIC[::-1])
-    with pytest.raises(DataError, match=r"two truths.*check the class orders"):
+    with pytest.raises(DataError, match=r"two true classes.*check the class orders"):
         compare(a, wrong)
     with pytest.raises(DataError, match="shared classes"):
         compare(a, imagined_clips(150, labels=MAFW))
@@ -102,7 +102,7 @@ def test_verdicts():
     assert compare(a, good).verdict() == "B is better on these 400 clips, in UAR and WAR."
     assert compare(good, a).verdict() == "A is better on these 400 clips, in UAR and WAR."
     few = np.arange(29)
-    assert compare(a.take(few), good.take(few)).verdict() == "29 clips are too few to say which is better."
+    assert compare(a.take(few), good.take(few)).verdict() == "29 clips are too few to decide which is better."
 
     def answers(labels, true, predicted):
         clips = imagined_clips(len(true), num_folds=0, fails_every=0, labels=labels)

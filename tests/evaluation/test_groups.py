@@ -68,7 +68,3 @@ def test_wilson_interval_equals_scipy_at_the_ends_too():
             continue
         expected = stats.binomtest(int(k), int(n)).proportion_ci(method="wilson")
         np.testing.assert_allclose(interval, expected, rtol=0, atol=1e-12)
-    wide = wilson_interval(right, total, level=0.99)[2]
-    assert wide[0] < found[2, 0] < found[2, 1] < wide[1]
-    with pytest.raises(ConfigError, match="level"):
-        wilson_interval(right, total, level=1.0)

@@ -165,7 +165,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / "class.csv").write_text("clip_id,size\na,3\n")
     (tmp_path / "twice.csv").write_text("clip_id,joy,happy\na,0.5,0.5\n")
     for name, says in (
-        ("none.csv", "not found"), ("none", "not found"), ("empty", "neither"), ("x.npy", ".csv files"), ("latin.csv", "UTF-8"),
+        ("none.csv", "not found"), ("none", "not found"), ("empty", "neither"), ("x.npy", ".csv file"), ("latin.csv", "UTF-8"),
         ("head.csv", "no rows"), ("clip.csv", "no column for the clip"), ("class.csv", "no column per class"), ("twice.csv", "two columns"),
     ):  # fmt: skip
         with pytest.raises(ManifestError, match=says):
@@ -241,13 +241,13 @@ def test_truth_names_and_folds_come_from_the_other_file(tmp_path):
     paths = [f"/data/faces/{name}.mp4" for name in clips.clip_ids]
     path = peer_file(tmp_path / "peer.csv", clips, truth=False, clip_ids=paths)
     found = read_predictions(path, order="dfew")
-    with pytest.raises(DataError, match="does not tell the true classes"):
+    with pytest.raises(DataError, match="has no true classes"):
         found.scored()
     scored = found.scored(clips.take(np.arange(50)[::-1]))
     assert (scored.clip_ids, scored.folds, scored.subjects) == (clips.clip_ids, clips.folds, clips.subjects)
     assert scored.attributes == clips.attributes
     assert [DFEW[i] for i in scored.true] == [BASIC[i] for i in clips.true]
-    with pytest.raises(DataError, match=r"1 of 50 clips of peer.csv are not among the 49"):
+    with pytest.raises(DataError, match=r"1 of 50 clips of peer.csv are not in the other file with 49 clips"):
         found.scored(clips.take(np.arange(49)))
 
 
@@ -269,7 +269,7 @@ def test_pairs_of_files(tmp_path):
         sign = 1 if first is with_truth else -1
         assert found.uar.value == pytest.approx(sign * expected.uar.value, abs=1e-12)
         assert found.war.value == pytest.approx(sign * expected.war.value, abs=1e-12)
-    with pytest.raises(DataError, match="does not tell the true classes"):
+    with pytest.raises(DataError, match="has no true classes"):
         score_pair(without, without)
 
 

@@ -81,7 +81,7 @@ def test_files_without_truth_or_with_damage_are_refused(tmp_path):
         label="fear", probabilities=clips.probabilities[0], status="ok",
     )  # fmt: skip
     write_table(tmp_path / "predict.csv", prediction_table([prediction], PROVENANCE))
-    with pytest.raises(DataError, match="does not tell the true classes"):
+    with pytest.raises(DataError, match="has no true classes"):
         read_prediction_csv(tmp_path / "predict.csv").scored()
     with pytest.raises(ManifestError, match="not found"):
         read_prediction_csv(tmp_path / "none.csv").scored()

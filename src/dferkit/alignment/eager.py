@@ -1,4 +1,4 @@
-"""Keep a function out of torch.compile: its loops stop where the data say, which a compiler can only unroll in vain."""
+"""Keep a function out of torch.compile: the number of its loops depends on the data, so that a compiler cannot unroll them."""
 
 from __future__ import annotations
 

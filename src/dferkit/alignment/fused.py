@@ -1,8 +1,8 @@
-"""The Newton solver as one launch on an NVIDIA GPU, in Triton: a program per batch element does everything.
+"""The Newton solver as one launch on an NVIDIA GPU, in Triton: one program solves one batch element.
 
-A batch of 32 captions is solved by 32 programs side by side, without a single return to the host: where the torch loop
-of ``newton`` launches some hundred small operations and waits for their errors, here sweeps, steps and line search end
-where each element's own error says. A pass over the cost eliminates the long side tile by tile, in the log domain
+A batch of 32 captions is solved by 32 programs in parallel, without a return to the host. The torch loop of ``newton``
+launches some hundred small operations and waits for their errors; here the error of each element ends its own sweeps,
+steps and line search. A pass over the cost eliminates the long side tile by tile, in the log domain
 without a stored kernel: the cost stays in the cache of the device, and memory does not grow. The step is solved by
 conjugate gradients on the short side.
 
@@ -98,6 +98,39 @@ def _direction(gradient, gram, shrink, diagonal, rows, shift, MOST: tl.constexpr
 
 
 @triton.jit
+def _row_change(rows, p, log_mass, live, slack):
+    # Change of the rows' potentials that gives them their marginal, the columns held: one sweep.
+    safe = tl.where(live, tl.maximum(rows, 1e-30), 1.0)
+    return tl.where(live, log_mass - (tl.log(safe) - p) / (1.0 + slack) - p, 0.0)
+
+
+@triton.jit
+def _search(
+    cost, log_b, a, p, step, log_mass, live, i, value, slope, length, is_step,
+    short, long, stride_i, stride_j, scale, row_slack, column_slack,
+    SHORT: tl.constexpr, TILE: tl.constexpr, SHORTENINGS: tl.constexpr,
+):  # fmt: skip
+    # Sweeps are taken whole; a step is shortened until it lowers the semi-dual, up to the rounding of its value.
+    forgiven = 1.2e-6 * tl.maximum(tl.abs(value), 1.0)
+    old, from_value = p, value
+    rows = tl.zeros([SHORT], tl.float32)
+    gram = tl.zeros([SHORT, SHORT], tl.float32)
+    tries = 0
+    is_worse = True
+    while (tries < SHORTENINGS) & is_worse:
+        p = old + length * step
+        rows, value, gram = _evaluate(
+            cost, log_b, p, i, short, long, stride_i, stride_j, scale, column_slack, SHORT, TILE
+        )
+        excess = tl.where(live, log_mass - p, 0.0)
+        value += tl.sum(a * _divergence(excess, row_slack), axis=0)
+        is_worse = is_step & ((value <= from_value + 1e-4 * length * slope + forgiven) == False)  # noqa: E712
+        length *= 0.3
+        tries += 1
+    return p, rows, value, gram
+
+
+@triton.jit
 def _solve(
     cost, plan, log_a, log_b, text, visual, counts,
     short, long, stride_b, stride_i, stride_j, plan_b, plan_i, plan_j,
@@ -133,22 +166,10 @@ def _solve(
     is_near = False
     is_done = False
     while is_done == False:  # noqa: E712 (tensors have no `not`)
-        # Sweeps are taken whole; a step is shortened until it lowers the semi-dual, up to the rounding of its value.
-        is_step = number > SWEEPS
-        forgiven = 1.2e-6 * tl.maximum(tl.abs(value), 1.0)
-        old, from_value = p, value
-        tries = 0
-        is_worse = True
-        while (tries < SHORTENINGS) & is_worse:
-            p = old + length * step
-            rows, value, gram = _evaluate(
-                cost, log_b, p, i, short, long, stride_i, stride_j, scale, column_slack, SHORT, TILE
-            )
-            excess = tl.where(live, log_mass - p, 0.0)
-            value += tl.sum(a * _divergence(excess, row_slack), axis=0)
-            is_worse = is_step & ((value <= from_value + 1e-4 * length * slope + forgiven) == False)  # noqa: E712
-            length *= 0.3
-            tries += 1
+        p, rows, value, gram = _search(
+            cost, log_b, a, p, step, log_mass, live, i, value, slope, length, number > SWEEPS,
+            short, long, stride_i, stride_j, scale, row_slack, column_slack, SHORT, TILE, SHORTENINGS,
+        )  # fmt: skip
         wanted = tl.where(live, a * tl.exp(-row_slack * (p - log_mass)), 0.0)
         gradient = tl.where(live, rows - wanted, 0.0)
         error = tl.sum(tl.abs(gradient), axis=0)
@@ -161,8 +182,7 @@ def _solve(
         is_near = error <= 0.5 * tolerance
         length = 1.0
         if number <= SWEEPS:
-            safe = tl.where(live, tl.maximum(rows, 1e-30), 1.0)
-            step = tl.where(live, log_mass - (tl.log(safe) - p) / (1.0 + row_slack) - p, 0.0)
+            step = _row_change(rows, p, log_mass, live, row_slack)
         else:
             if is_done == False:  # noqa: E712
                 ridge = 1e-9 + 1e-2 * tl.minimum(error, 1.0)
@@ -174,8 +194,7 @@ def _solve(
     # The columns have exactly their marginal here. Where rows are words, they get theirs instead, as in ``newton``.
     change = tl.zeros([SHORT], tl.float32)
     if REPAIR:
-        safe = tl.where(live, tl.maximum(rows, 1e-30), 1.0)
-        change = tl.where(live, log_mass - (tl.log(safe) - p) / (1.0 + row_slack) - p, 0.0)
+        change = _row_change(rows, p, log_mass, live, row_slack)
     repair = tl.where(live, tl.exp(change), 0.0)
     tl.store(text + i, p + change, mask=i < short)
     tl.store(counts + element, number)

@@ -1,8 +1,8 @@
 """Exact gradient of a converged plan, by implicit differentiation of its marginal equations.
 
 The plan P = exp(p + q − cost / ε) satisfies P 1 = a · exp(−slack (p − log a)), and the same for the columns. The
-gradient of ⟨G, P⟩ solves one symmetric system in [α; β]; the longer side is eliminated, so one small system per
-element is left.
+gradient of ⟨G, P⟩ solves one symmetric system in [α; β]; the longer side is eliminated, which leaves one small system
+per element.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _solve(
     if is_hard:
         unit_root = root / root.norm(dim=1, keepdim=True)
         system = system.add_(unit_root[:, :, None] * unit_root[:, None, :])  # Lifts the direction above.
-    # A plan close to a permutation falls apart into pieces that rounding alone connects; the ridge settles their
+    # A plan close to a permutation falls apart into pieces that only rounding connects; the ridge fixes their
     # level. What it adds to the gradient is of its own size, and the refinement below removes it where the pieces are
     # connected.
     system.diagonal(dim1=1, dim2=2).add_((rows <= 0).double() + _RIDGE[plan.dtype])
@@ -101,7 +101,7 @@ def _exact(matrix: Tensor) -> Tensor:
 
 
 def _times(vector: Tensor, matrix: Tensor) -> Tensor:
-    """vectorᵀ matrix of every element, in the type of the matrix, given back in that of the vector."""
+    """vectorᵀ matrix of every element, in the type of the matrix, returned in that of the vector."""
     return torch.bmm(vector[:, None, :].to(matrix.dtype), matrix)[:, 0].to(vector.dtype)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from dferkit.alignment.solver import Solution, SolverSettings, divergence, exponent, safe_log, wanted_marginal
 
 _WARM_SWEEPS = 6  # Sinkhorn sweeps before the first step; each costs a tenth of it.
-_BLIND_SWEEPS = 4  # The first are made without a look at their error, later as many as are expected to be needed.
+_BLIND_SWEEPS = 4  # The first are made without computing their error, later as many as are expected to be needed.
 _WORTH_A_STEP = 6  # Further sweeps are made instead of steps as long as so few are expected to end it.
 # In a small block the number of operations counts, not their size: there a step is worth more sweeps.
 _SMALL, _WORTH_A_SMALL_STEP = 2**15, 20
@@ -55,16 +55,16 @@ class _State:
         return torch.bmm(u[:, None, :], self.kernel)[:, 0].clamp_min(_TINY[u.dtype])
 
     def row_sums(self, v: Tensor) -> Tensor:
-        # This spelling walks the kernel along its rows; bmm(kernel, v[:, :, None]) reads memory five times slower.
+        # This form reads the kernel along its rows; bmm(kernel, v[:, :, None]) reads memory five times slower.
         return torch.bmm(v[:, None, :], self.kernel.transpose(1, 2))[:, 0].clamp_min(_TINY[v.dtype])
 
     def advance(self, u: Tensor, sweeps: int) -> Tensor:
-        """Sweeps of the rows' scalings without a look at their error."""
+        """Sweeps of the rows' scalings, without computing their error."""
         if self.settings.text_slack or self.settings.visual_slack:
             for _ in range(sweeps):
                 u = self.row_scaling(self.row_sums(self.column_scaling(self.column_sums(u))))
             return u
-        # Hard marginals, spelled with as few operations as there can be: in small blocks nothing else counts.
+        # Hard marginals, with as few operations as possible: in small blocks nothing else counts.
         a, b, u, turned = self.a[:, None, :], self.b[:, None, :], u[:, None, :], self.kernel.transpose(1, 2)
         tiny = _TINY[u.dtype]
         for _ in range(sweeps):
@@ -221,7 +221,7 @@ def _descend(state: _State, x: Tensor, done: Tensor, max_steps: int) -> tuple[Te
         slope = (gradient * direction).sum(1)
         length = (_FAR / direction.abs().amax(1).clamp_min(1e-30)).clamp(max=1.0).masked_fill(done, 0.0)
         value = state.value(x, sums)
-        # The last term forgives the rounding of the value near the optimum.
+        # The last term allows for the rounding of the value near the optimum.
         slack = 10 * torch.finfo(dtype).eps * value.abs().clamp_min(1.0)
         for _ in range(_MAX_SHORTENINGS):
             tried = torch.where(done[:, None], x, x + length[:, None] * direction)
@@ -257,7 +257,7 @@ def _factorise(
     ridge = (1e-9 + 1e-2 * error.clamp(max=1.0))[:, None]
     diagonal.copy_((1.0 - shrink + ridge) * rows + settings.text_slack * wanted - hessian.sum(2) + ~live)
     if settings.text_slack == 0 and settings.visual_slack == 0:
-        # A shift of all potentials changes nothing; this settles it.
+        # A shift of all potentials changes nothing; this term makes it 0.
         hessian.baddbmm_(rows[:, :, None], rows[:, None, :])
     found, failed = torch.linalg.cholesky_ex(hessian)
     if bool(failed.any()):  # Rounding left it indefinite: the step of a Sinkhorn sweep then.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dferkit.alignment.solver import Solution, SolverSettings, exponent, log_mass, wanted_marginal
 
-_CHECK_EVERY = 4  # Sweeps between two looks at the error; a look makes the host wait for the device.
+_CHECK_EVERY = 4  # Sweeps between two checks of the error; a check makes the host wait for the device.
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def sinkhorn(
         if sweep % _CHECK_EVERY == 1:
             mass = torch.where(visual_mass > 0, (from_rows + column).exp(), 0.0)
             wanted = wanted_marginal(visual_mass, _finite(column), settings.visual_slack)
-            if sweep > 1:  # before, no row has been looked at
+            if sweep > 1:  # before that, no row has been checked
                 done = done | ((mass - wanted).abs().sum(1) <= 0.5 * settings.tolerance)
             if bool(done.all()):
                 num_iterations = sweep - 1

@@ -1,7 +1,7 @@
 """What every transport solver is given and returns, and the formulas of hard and relaxed marginals.
 
-The plan is P = exp(p + q − cost / ε) with log-potentials p over words and q over visual tokens. The marginal that the
-potentials ask for is mass · exp(−slack · (p − log mass)), slack = ε / relaxation: for a hard marginal slack is 0 and
+The plan is P = exp(p + q − cost / ε) with log-potentials p over words and q over visual tokens. The marginal that belongs
+to the potentials is mass · exp(−slack · (p − log mass)), slack = ε / relaxation: for a hard marginal slack is 0 and
 it is the mass itself (Chizat et al., Scaling algorithms for unbalanced transport problems, 2018).
 """
 
@@ -16,7 +16,9 @@ from torch import Tensor
 
 # Bytes of cost that one block of batch elements may have on a CPU: a few copies stay in its cache.
 _BLOCK_BYTES = 2 * 2**20
-_BLOCKS_ON_ACCELERATOR = 4  # There large launches count; a quarter of the batch still bounds the scratch memory.
+_BLOCKS_ON_ACCELERATOR = (
+    4  # There few large launches are faster; a quarter of the batch still bounds the scratch memory.
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +92,6 @@ def divergence(excess: Tensor, slack: float) -> Tensor:
 
 
 def exponent(cost: Tensor, text: Tensor, visual: Tensor, epsilon: float) -> Tensor:
-    """p + q − cost / ε in float64 (potentials of hundreds cancel), given back in the type of the cost."""
+    """p + q − cost / ε in float64 (potentials of hundreds cancel), returned in the type of the cost."""
     scaled = cost.double() * (-1.0 / epsilon)
     return scaled.add_(text[:, :, None]).add_(visual[:, None, :]).to(cost.dtype)

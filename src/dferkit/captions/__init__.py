@@ -1,4 +1,4 @@
-"""Action units → words (CATE): what moved, then what of it matters."""
+"""Action units → words (CATE): coarse captions of all movements, then fine ones that stress what matters."""
 
 from dferkit.captions.describe import describe
 from dferkit.captions.refine import refine

@@ -1,9 +1,9 @@
-"""Coarse captions: action-unit curves told in words.
+"""Coarse captions: action-unit curves described in words.
 
-A captioner that needs no language model: it finds when each action unit is active, how strongly and how fast, and says
-so in the order of onset. It names movements, never an expression class.
+A captioner that needs no language model: it finds when each action unit is active, how strongly and how fast, and lists
+them in the order of onset. It names movements, never an expression class.
 
-Deviation: GRACE's captions come from a video language model (Video-LLaVA); action-unit curves are told here instead,
+Deviation: GRACE's captions come from a video language model (Video-LLaVA); action-unit curves are described here instead,
 which is reproducible, needs no download and can be checked against known curves.
 """
 
@@ -36,12 +36,12 @@ class DescribeConfig:
         smooth: Average each frame with its neighbours by ¼ ½ ¼ first.
         min_seconds: Shorter movements are noise.
         min_seconds_by_unit: The same for single action units; closed eyes shorter than half a second are a blink.
-        max_gap_seconds: Movements closer than this are one.
-        sustained_share: A movement over this share of the clip is told as lasting throughout …
+        max_gap_seconds: Movements closer than this count as one.
+        sustained_share: A movement over this share of the clip is described as lasting throughout …
         min_change: … unless it rises by this much above the clip's own baseline (the curve's lowest tenth).
-        fast_seconds, slow_seconds: A rise from 30 % to 90 % of the peak shorter or longer than these is told.
+        fast_seconds, slow_seconds: A rise from 30 % to 90 % of the peak shorter or longer than these is described.
         speech_weight: Salience of units that speech also makes, while they come and go repeatedly.
-        max_phrases: The most salient movements that are told.
+        max_phrases: Number of movements that are described, the most salient ones.
         max_words: Longer texts lose words (not movements): the speeds, then the times, of the least salient first.
     """
 
@@ -93,7 +93,7 @@ class Movement:
         rise_seconds: From 30 % to 90 % of the peak; NaN where the rise was not seen.
         pattern: ``once``, ``repeated``, ``sustained``, ``strongest`` (active throughout, the interval is its height) or
             ``fading`` (active from the start, ends early).
-        salience: What decides who is told when there are too many.
+        salience: Decides which are described when there are too many.
     """
 
     action_unit: str
@@ -112,13 +112,13 @@ def describe(
     config: DescribeConfig | None = None,
     generator: np.random.Generator | None = None,
 ) -> Caption:
-    """Tell the movements of a clip in words, in the order of their onset, such as
+    """Describe the movements of a clip in words, in the order of their onset, such as
     ``Brows furrowed clearly, 0.8–1.9 s; lips pressed together slightly, 1.0–2.0 s.``
 
     Times in the text count from the first frame; those of the phrases are on the clip's own clock.
 
     Args:
-        units: Curves; AU45 (a blink) is never told.
+        units: Curves; AU45 (a blink) is left out.
         generator: Draws among synonyms; without one the wording is always the same.
 
     Raises:
@@ -134,9 +134,9 @@ def describe(
             start_character=0, end_character=0,
         )  # fmt: skip
         return join_phrases([still], source=SOURCE)
-    told = sorted(movements, key=lambda movement: -movement.salience)[: config.max_phrases]
-    texts = _fit([_tell(movement, config, start, generator) for movement in told], config.max_words)
-    told_texts = sorted(zip(told, texts, strict=True), key=lambda pair: pair[0].start_seconds)
+    chosen = sorted(movements, key=lambda movement: -movement.salience)[: config.max_phrases]
+    texts = _fit([_phrase_texts(movement, config, start, generator) for movement in chosen], config.max_words)
+    ordered = sorted(zip(chosen, texts, strict=True), key=lambda pair: pair[0].start_seconds)
     actions = load_facs().action_units
     phrases = [
         Phrase(
@@ -149,13 +149,13 @@ def describe(
             start_character=0,
             end_character=0,
         )
-        for movement, text in told_texts
+        for movement, text in ordered
     ]
     return join_phrases(phrases, source=SOURCE)
 
 
 def join_phrases(phrases: Sequence[Phrase], *, source: str) -> Caption:
-    """One caption of phrases: semicolons between, a capital first, a full stop last; places are computed."""
+    """One caption of phrases: semicolons between, a capital at the start, a full stop at the end; character positions are computed."""
     placed = []
     position = 0
     for number, phrase in enumerate(phrases):
@@ -166,7 +166,7 @@ def join_phrases(phrases: Sequence[Phrase], *, source: str) -> Caption:
 
 
 def find_movements(units: ActionUnits, *, config: DescribeConfig | None = None) -> tuple[Movement, ...]:
-    """The movements worth telling, in the order of onset (then of the columns); see ``DescribeConfig``.
+    """The movements worth a phrase, in the order of onset (then of the columns); see ``DescribeConfig``.
 
     Raises:
         DataError: As ``describe``.
@@ -310,7 +310,7 @@ def _fit(versions: Sequence[tuple[str, ...]], max_words: int) -> list[str]:
     return [texts[i] for texts, i in zip(versions, level, strict=True)]
 
 
-def _tell(
+def _phrase_texts(
     movement: Movement, config: DescribeConfig, clip_start: float, generator: np.random.Generator | None
 ) -> tuple[str, str, str]:
     """The whole phrase, the phrase without speed, and without speed and times."""

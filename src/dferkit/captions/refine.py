@@ -1,10 +1,10 @@
 """Fine captions: the second step of CATE (coarse-to-fine affective text enhancement, GRACE).
 
-The most probable classes of a first model choose what is stressed; the observation alone decides what is said. The
-offline rewriter below never writes a class word.
+The most probable classes of a first model choose what is stressed; the content comes from the observation alone.
+The offline rewriter below never writes a class word.
 
 Deviation: GRACE lets GPT-4o mini rewrite the caption with the classes' names in its prompt; here rules over the action
-units of the classes do it, so that the text cannot spell out the guess of the first model.
+units of the classes rewrite it, so that the text cannot name the class that the first model predicted.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from dferkit.schema import Caption, CoarsePrediction, Phrase
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefineConfig:
-    """How the rewriter stresses.
+    """How the rewriter stresses phrases.
 
     Attributes:
         max_stressed: At most so many phrases are stressed.
-        max_absent: At most so many phrases tell that an expected movement is absent; 0 tells none.
+        max_absent: At most so many phrases name an expected movement that is absent.
         max_words: The text has at most so many words (split at spaces).
-        against_weight: Weight of a unit that speaks against a class; core ones weigh 1, optional ones their share.
-        tell_weight: Weight of a unit that tells two confusable candidates apart.
-        complete_below: Absence is told only of captions with fewer phrases: a longer one may have left movements out.
+        against_weight: Weight of a unit that is evidence against a class; core ones weigh 1, optional ones their share.
+        distinguishing_weight: Weight of a unit that distinguishes two confusable candidates.
+        complete_below: Absent movements are named only in captions with fewer phrases: a longer one may have left movements out.
     """
 
     max_stressed: int = 3
     max_absent: int = 2
     max_words: int = 44
     against_weight: float = 0.5
-    tell_weight: float = 0.5
+    distinguishing_weight: float = 0.5
     complete_below: int = 7
 
     def __post_init__(self) -> None:
-        for name in ("max_stressed", "max_absent", "complete_below", "against_weight", "tell_weight"):
+        for name in ("max_stressed", "max_absent", "complete_below", "against_weight", "distinguishing_weight"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
         if self.max_words < 1:
@@ -70,20 +70,20 @@ def refine(
     for_training: bool = False,
     config: RefineConfig | None = None,
 ) -> Caption:
-    """Rewrite a coarse caption so that it stresses what speaks for or against the ``top_k`` candidate classes.
+    """Rewrite a coarse caption so that it stresses the evidence for and against the ``top_k`` candidate classes.
 
-    Stressed phrases come first, the most telling one at the front, in full wording; the others follow, shortened, in
+    Stressed phrases come first, the one with the highest weight at the front, in full wording; the others follow, shortened, in
     their old order; last come movements that a candidate would show and that are absent (intensity 0, over the span of
     the caption). Phrases without an action unit, and those of captions that are not our template's, keep their words.
     A caption without phrases is returned as it is, with ``guided_by`` set.
 
     Args:
-        guide: What a first model thinks of the clip.
+        guide: Class probabilities of a first model for the clip.
         top_k: Candidates taken from the guide.
         for_training: The caption is for a clip that a model will be trained on.
 
     Raises:
-        DataError: ``for_training`` with a guide that has seen the clip: its certainty would leak the label. Or the
+        DataError: ``for_training`` with a guide that has seen the clip: its confidence would leak the label. Or the
             caption is already refined.
         ConfigError: ``top_k`` is below 1.
     """
@@ -111,7 +111,7 @@ def refine(
     others = [p for p in caption.phrases if id(p) not in chosen]
     absent = _absent_phrases(caption, guide, top_k, config)
 
-    # Shorten until it fits: details of the least telling phrases first, then absences, then what nobody speaks of.
+    # Shorten until it fits: details of the phrases with the lowest weight first, then absences, then phrases without stress.
     num_detailed = len(stressed)
     while True:
         fine = [
@@ -133,10 +133,10 @@ def refine(
 
 
 def stress_weights(guide: CoarsePrediction, *, top_k: int, config: RefineConfig | None = None) -> dict[str, float]:
-    """How much each action unit tells about the ``top_k`` candidates.
+    """How much each action unit distinguishes the ``top_k`` candidates.
 
     Sum over candidates of probability × weight (core 1, optional its share, against ``against_weight``), plus
-    ``tell_weight`` × the probabilities of both classes of a confusable pair for the units that tell them apart.
+    ``distinguishing_weight`` × the probabilities of both classes of a confusable pair for the units that distinguish them.
     """
     config = config or RefineConfig()
     facs = load_facs()
@@ -158,28 +158,28 @@ def stress_weights(guide: CoarsePrediction, *, top_k: int, config: RefineConfig 
     for pair in facs.confusable_pairs:
         if set(pair.labels) <= set(top):
             both = sum(probability[label] for label in pair.labels)
-            for name in dict.fromkeys(name for names in pair.tell.values() for name in names):
-                add(name, config.tell_weight * both)
+            for name in dict.fromkeys(name for names in pair.distinguishing.values() for name in names):
+                add(name, config.distinguishing_weight * both)
     return weights
 
 
 def _rules(label: str) -> list[ClassRule]:
-    """What is known of a class: of each part of a joint one (``fear_surprise``), of none for a user's own."""
+    """Rules of a class: of each part of a joint one (``fear_surprise``), of none for a user's own."""
     classes = load_facs().classes
     parts = [ALIASES.get(part, part) for part in label.split("_")]
     return [classes[part] for part in parts if part in classes]
 
 
 def _absent_phrases(caption: Caption, guide: CoarsePrediction, top_k: int, config: RefineConfig) -> list[Phrase]:
-    """Expected movements (core of a candidate, or telling two apart) that the caption does not speak of."""
+    """Expected movements (core of a candidate, or distinguishing two) that the caption does not mention."""
     present = {p.action_unit for p in caption.phrases}
-    # "The face stays still" already says that nothing else is there.
+    # "The face stays still" already excludes every movement.
     if caption.source != SOURCE or len(caption.phrases) >= config.complete_below or present == {""}:
         return []
     facs = load_facs()
     top = guide.top(top_k)
     expected = [name for label in top for rule in _rules(label) for name in rule.core]
-    expected += facs.tell_units(top)
+    expected += facs.distinguishing_units(top)
     weights = stress_weights(guide, top_k=top_k, config=config)
     names = [
         name
@@ -208,7 +208,7 @@ _SPEEDS = ("quickly", "suddenly", "gradually")
 
 
 def _adverb(phrase: Phrase) -> str:
-    """Strength and speed, as the coarse phrase told them."""
+    """Strength and speed, as in the coarse phrase."""
     words = phrase.text.lower().replace(",", " ").split()
     strength = load_facs().intensity_word(phrase.intensity)
     speed = next((word for word in _SPEEDS if word in words), "")

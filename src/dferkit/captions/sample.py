@@ -18,7 +18,7 @@ _ENVELOPES = ("onset", "offset", "bump", "sustained", "double", "whole")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampledCaption:
-    """Curves with what was said about them; ``guide`` is None for a coarse caption."""
+    """Curves with their caption; ``guide`` is None for a coarse caption."""
 
     units: ActionUnits
     caption: Caption

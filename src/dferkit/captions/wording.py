@@ -11,13 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wording:
-    """How one action unit is told.
+    """Words for one action unit.
 
     Attributes:
         subject, movement: ``brows`` and ``furrowed``.
         detail: Where and how it shows, for stressed phrases.
-        synonyms: Other ways to say it; ``*`` is the place of the adverb.
-        held_out: One more, never used to train a text encoder: it measures whether meaning carries over.
+        synonyms: Other wordings; ``*`` is the place of the adverb.
+        held_out: One more, never used to train a text encoder: it measures whether a text encoder generalises to new wordings.
     """
 
     subject: str
@@ -145,7 +145,7 @@ WORDINGS: Mapping[str, Wording] = MappingProxyType(
 )  # fmt: skip
 
 STILL = "the face stays still"
-MODERATE = "moderately"  # said of intensities without an adverb when a phrase is told fully
+MODERATE = "moderately"  # for intensities without an adverb, in a full phrase
 
 
 def plain(name: str, adverb: str) -> str:

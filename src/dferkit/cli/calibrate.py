@@ -41,10 +41,10 @@ def calibrate(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Fit how sure a checkpoint may be, and when it should abstain, on your own labelled clips.
+    """Fit the temperature and the abstention threshold of a checkpoint on your own labelled clips.
 
-    Rows with split val are used, or all rows where there is no split; rows marked train or test never. The weights stay as they are; one temperature
-    and one threshold are fitted, and judged on people that they were not fitted on.
+    Rows with split val are used, or all rows where there is no split; rows marked train or test never. The weights do not change. The
+    temperature corrects the confidence; below the threshold the model abstains. Both are tested on people that they were not fitted on.
     """
     from dferkit.devices import choose_device
     from dferkit.recipes.calibrate import calibrate as run_calibration

@@ -1,7 +1,7 @@
-"""Do probabilities keep what they promise, and one temperature that makes them: fit, cross-fit, scores with intervals.
+"""Calibration of probabilities by one temperature: fit, cross-fit, and scores with intervals.
 
-Temperature scaling (Guo, Pleiss, Sun, Weinberger 2017) divides the logits by one positive number. It changes no label,
-only how sure the answer is. NumPy, float64.
+Temperature scaling (Guo, Pleiss, Sun, Weinberger 2017) divides the logits by one positive number. It changes the
+confidence and never the label. NumPy, float64.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Temperature:
     """A fitted temperature.
 
     Attributes:
-        value: From ``LEAST_TEMPERATURE`` to ``MOST_TEMPERATURE``; above 1 makes a model less sure.
+        value: From ``LEAST_TEMPERATURE`` to ``MOST_TEMPERATURE``; above 1 lowers the confidence.
         negative_log_likelihood: At this temperature on the clips of the fit, nats.
-        is_at_bound: The likelihood still rises at the end of the range: every clip is right (lower end), or being sure
-            tells nothing (upper end).
+        is_at_bound: The likelihood still rises at the end of the range: every clip is right (lower end), or confidence
+            is unrelated to being right (upper end).
     """
 
     value: float
@@ -110,7 +110,7 @@ class CrossFit:
 def cross_fit(
     logits: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"], fold_of: Int[np.ndarray, " clips"]
 ) -> CrossFit:
-    """Fit on all folds but one, apply to that one; so no clip is judged by a temperature that has seen it (or its person).
+    """Fit on all folds but one, apply to that one; so the temperature of a clip was never fitted on that clip (or its person).
 
     Raises:
         DataError: Fewer than two folds, or as ``fit_temperature``.
@@ -165,8 +165,8 @@ def compare_calibration(
     """Negative log likelihood (nats), Brier score (0 to 2) and calibration error (0 to 1) of two sets of probabilities, lower is better.
 
     Whole groups (subjects) are drawn where given, else clips. The intervals of the two means are percentiles; that of the
-    calibration error is the reflected one (2 · value − percentile, within its range), because binning finds an error in
-    noise too: drawing clips adds as much again as the value itself has, and the reflection takes it off.
+    calibration error is the reflected one (2 · value − percentile, within its range), because noise alone gives
+    a binned error: drawing clips adds as much again as the value itself has, and the reflection subtracts it.
 
     Raises:
         DataError: No clips, unequal lengths, rows that are no probabilities, or class numbers out of range.
@@ -237,10 +237,10 @@ def resample(
 def error_if_calibrated(
     probabilities: Float[np.ndarray, "clips classes"], *, num_draws: int = _PERFECT_DRAWS, seed: int = 0
 ) -> tuple[float, float]:
-    """Calibration error that clips of these confidences would show if every confidence were true: mean and 95th percentile.
+    """Calibration error that clips of these confidences would have by chance if every confidence were true: mean and 95th percentile.
 
-    Bins of few clips find an error in noise; a measured error below this tells nothing against the probabilities
-    (consistency resampling of Bröcker and Smith 2007).
+    A measured error below this is no evidence against the probabilities (consistency resampling of Bröcker and Smith
+    2007).
 
     Raises:
         DataError: No clips, or rows that are no probabilities.
@@ -256,7 +256,7 @@ def error_if_calibrated(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReliabilityBins:
-    """Clips sorted by confidence, in bins of equal mass, the least sure first.
+    """Clips sorted by confidence, in bins of equal mass, the least confident first.
 
     Attributes:
         confidence: Mean probability of the answer. num_right, num_clips: Counts.
@@ -270,7 +270,7 @@ class ReliabilityBins:
 def reliability_bins(
     probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"], *, num_bins: int = NUM_BINS
 ) -> ReliabilityBins:
-    """What ``expected_calibration_error`` sums over.
+    """The bins of ``expected_calibration_error``.
 
     Raises:
         DataError: No clips, rows that are no probabilities, or class numbers out of range.

@@ -1,4 +1,4 @@
-"""The papers' claims as measurements on rendered clips with known truth."""
+"""The papers' claims as measurements on rendered clips whose motion is known."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _filled(boxes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhraseMass:
-    """Where the mass of one phrase went: ``mass`` (patches) sums to 1, ``moved`` says which patches its action unit moves."""
+    """Where the mass of one phrase lies: ``mass`` (patches) sums to 1, ``moved`` marks the patches that its action unit moves."""
 
     action_unit: str
     mass: np.ndarray
@@ -90,10 +90,10 @@ def phrase_masses(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipEvidence:
-    """What a model said of one clip, beside the truth.
+    """Motion weights and phrase masses of a model for one clip, with the truth.
 
     Attributes:
-        motion: (steps, rows, columns) weights. phrases: Where the words' mass went.
+        motion: (steps, rows, columns) weights. phrases: Where the mass of the words lies.
         boxes: (frames, 4). frame_size: (width, height).
     """
 
@@ -154,7 +154,7 @@ def localisation_claim(phrases: Sequence[PhraseMass], *, seed: int = 0) -> dict[
         others = [j for j in rng.permutation(len(phrases))[:50] if phrases[j].action_unit != phrase.action_unit]
         if others:
             moved = phrases[others[0]].moved
-            # The other map's size differs: it is judged against its own uniform share, then put on this phrase's scale.
+            # The other map's size differs: its mass is divided by its own uniform share.
             shuffled.append(phrase.mass[moved].sum() / moved.mean())
     ratio_shuffled = float(np.mean(shuffled)) if shuffled else float("nan")
     ratio = float(np.mean([p.mass[p.moved].sum() / p.moved.mean() for p in phrases]))

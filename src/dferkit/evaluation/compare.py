@@ -61,9 +61,9 @@ class Comparison:
         return self.a.num_clips
 
     def verdict(self) -> str:
-        """What these clips can show, in one sentence; from the intervals, since they know of subjects."""
+        """The result in one sentence; from the intervals, which take subjects into account."""
         if self.num_clips < FEW_CLIPS:
-            return f"{self.num_clips} clips are too few to say which is better."
+            return f"{self.num_clips} clips are too few to decide which is better."
         shown = {name: d for name, d in (("UAR", self.uar), ("WAR", self.war)) if d.is_shown}
         if not shown:
             return f"No difference that these {self.num_clips} clips can show."
@@ -90,7 +90,7 @@ def compare(a: ScoredClips, b: ScoredClips, *, seed: int = 0) -> Comparison:
     if len(clash):
         i = clash[0]
         raise DataError(
-            f"{len(clash)} of {len(a.true)} clips have two truths: {a.clip_ids[i]!r} is {a.labels[a.true[i]]} in the first and {a.labels[b.true[i]]} in the second; check the class orders"
+            f"{len(clash)} of {len(a.true)} clips have two true classes: {a.clip_ids[i]!r} is {a.labels[a.true[i]]} in the first and {a.labels[b.true[i]]} in the second; check the class orders"
         )
     subjects = a.subjects if a.subjects is not None else b.subjects
     scores_a, scores_b = evaluate_clips(a, seed=seed), evaluate_clips(b, seed=seed)

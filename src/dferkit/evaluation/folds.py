@@ -18,11 +18,11 @@ class FoldScores:
     of sums.
 
     Attributes:
-        folds: Names, in the order in which the clips bring them.
+        folds: Names, in the order of the clips.
         of_fold: One evaluation per fold.
         pooled: All clips together, with their interval.
         uar_mean, war_mean: Mean over folds.
-        uar_sd, war_sd: Sample standard deviation over folds (n − 1); NaN with one fold. It tells how far folds lie
+        uar_sd, war_sd: Sample standard deviation over folds (n − 1); NaN with one fold. It measures how far folds lie
             apart, not how exact the mean is: the training sets of folds overlap.
     """
 

@@ -1,4 +1,4 @@
-"""Evaluation over several processes: bring the rows together, then score once.
+"""Evaluation over several processes: the rows are gathered, then scored once.
 
 A mean of per-process scores is not the score: UAR is no mean over clips, and padded samplers count some clips twice.
 """
@@ -27,7 +27,7 @@ def gather_clips(
     """The rows of all processes on every process: each clip of a fold once, in a fixed order.
 
     Without a process group the rows are those of this process; repeats are dropped and the order is the same, so that
-    one code serves both. Collective: every process of the group has to call it, with the same classes and columns.
+    the same code serves both. Collective: every process of the group has to call it, with the same classes and columns.
 
     Args:
         rows: Of this process; may be none, and may repeat clips of others (padding).
@@ -36,7 +36,7 @@ def gather_clips(
             ``join``, since half precision in another batch differs by about this much; the lowest rank's row is kept.
 
     Raises:
-        DataError: Two rows of a clip contradict each other, processes disagree on classes or columns, or the clips are not
+        DataError: Two rows of a clip contradict each other, processes have different classes or columns, or the clips are not
             those of ``order``. Raised on every process alike, so none is left waiting.
     """
     is_distributed = dist.is_available() and dist.is_initialized()

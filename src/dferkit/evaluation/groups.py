@@ -1,4 +1,4 @@
-"""Scores by group: does a model serve every scene, or every kind of person, alike?"""
+"""Scores by group: is a model equally good for every scene, or every kind of person?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dferkit.evaluation.scored import ScoredClips, evaluate_clips
 from dferkit.schema import Evaluation
 
 MIN_CLIPS = 30
-"""A group with fewer clips has insufficient data: no figure of it is given."""
+"""A group with fewer clips has insufficient data: it has no figures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """Scores of predicted classes, in NumPy float64.
 
 Everything about classes starts from a confusion matrix: rows are true classes, columns predicted ones. Extra columns
-after the classes hold clips without an answer: they count as wrong, so that no system gains by failing. A matrix may
+after the classes hold clips without an answer: they count as wrong, so that failing never improves a score. A matrix may
 have leading axes.
 """
 
@@ -21,6 +21,8 @@ NO_ANSWER = -1
 
 NUM_RESAMPLES = 2000
 """Draws of a bootstrap interval."""
+LEVEL = 0.95
+"""Share of an interval."""
 _FEW_SUBJECTS = 10
 FEW_CLIPS = 30
 """With fewer clips an interval is no sign of certainty."""
@@ -30,7 +32,7 @@ WARNINGS = {
     "W_CLASS_ABSENT": "not every class is in the data: UAR is the mean over those that are",
     "W_FAILED_CLIPS": "clips without an answer count as wrong",
     "W_NO_SUBJECTS": "no subject is named: the interval takes clips as independent and is too narrow when people appear more than once",
-    "W_FEW_SUBJECTS": f"fewer than {_FEW_SUBJECTS} people: the interval says little about other people",
+    "W_FEW_SUBJECTS": f"fewer than {_FEW_SUBJECTS} people: the interval may not hold for other people",
 }
 """What each warning of an evaluation means."""
 
@@ -81,22 +83,19 @@ def bootstrap_interval(
     num_classes: int,
     *,
     groups: Shaped[np.ndarray, " clips"] | Sequence[str] | None = None,
-    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-    level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic of the confusion matrix.
+    """95 % percentile bootstrap interval of a statistic of the confusion matrix.
 
     With ``groups`` (subjects, source videos) whole groups are drawn, since clips of one person are not independent;
     otherwise clips are drawn. Resamples on which the statistic is NaN are left out.
 
     Raises:
-        ConfigError: ``num_resamples`` below 1, or ``level`` not between 0 and 1.
         DataError: No clips, unequal lengths, or a class number out of range.
     """
     codes = _cells(true, predicted, num_classes)
-    tables = _resample(codes, num_classes * (num_classes + 1), groups, num_resamples, seed)
-    return _percentiles(statistic(tables.reshape(-1, num_classes, num_classes + 1)), level)
+    tables = _resample(codes, num_classes * (num_classes + 1), groups, seed)
+    return _percentiles(statistic(tables.reshape(-1, num_classes, num_classes + 1)))
 
 
 def paired_difference(
@@ -107,39 +106,31 @@ def paired_difference(
     *,
     groups: Shaped[np.ndarray, " clips"] | Sequence[str] | None = None,
     statistic: Statistic = uar,
-    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-    level: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Statistic of ``b`` minus that of ``a`` on the same clips, with its paired bootstrap interval (low, high).
+    """Statistic of ``b`` minus that of ``a`` on the same clips, with its paired 95 % bootstrap interval (low, high).
 
-    Both are scored on the same drawn clips or groups, so what makes a resample hard for both cancels. An interval
-    without 0 says that they differ. See ``bootstrap_interval`` for groups and errors.
+    Both are scored on the same drawn clips or groups, so the difficulty of a resample cancels. With an
+    interval that excludes 0 they differ. See ``bootstrap_interval`` for groups and errors.
     """
     columns = num_classes + 1
     codes_a, codes_b = _cells(true, a, num_classes), _cells(true, b, num_classes)
     joint = codes_a * columns + codes_b % columns  # true, a, b: one cell per combination.
-    tables = _resample(joint, num_classes * columns**2, groups, num_resamples, seed)
+    tables = _resample(joint, num_classes * columns**2, groups, seed)
 
     def difference(counts: np.ndarray) -> np.ndarray:
         counts = counts.reshape(-1, num_classes, columns, columns)
         return statistic(counts.sum(2)) - statistic(counts.sum(3))
 
     whole = difference(np.bincount(joint, minlength=num_classes * columns**2)[None])
-    return (float(whole[0]), *_percentiles(difference(tables), level))
+    return (float(whole[0]), *_percentiles(difference(tables)))
 
 
 def wilson_interval(
-    num_right: Num[np.ndarray, "*counts"], num_all: Num[np.ndarray, "*counts"], *, level: float = 0.95
+    num_right: Num[np.ndarray, "*counts"], num_all: Num[np.ndarray, "*counts"]
 ) -> Float[np.ndarray, "*counts 2"]:
-    """Wilson score interval (low, high) of a share; NaN where ``num_all`` is 0. Unlike the plain one it is not empty at 0 and 1.
-
-    Raises:
-        ConfigError: ``level`` not between 0 and 1.
-    """
-    if not 0 < level < 1:
-        raise ConfigError(f"level is {level}, but must be between 0 and 1")
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    """95 % Wilson score interval (low, high) of a share; NaN where ``num_all`` is 0. Unlike the normal interval it has a width at 0 and 1."""
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     n = np.where(np.asarray(num_all) > 0, num_all, np.nan).astype(np.float64)
     share = num_right / n
     middle = share + z**2 / (2 * n)
@@ -224,7 +215,7 @@ def expected_calibration_error(
 
     Raises:
         ConfigError: ``num_bins`` below 1.
-        DataError: No clips, probabilities that are not ones, or class numbers out of range.
+        DataError: No clips, rows that are not probabilities, or class numbers out of range.
     """
     if num_bins < 1:
         raise ConfigError(f"num_bins is {num_bins}, but must be at least 1")
@@ -238,7 +229,7 @@ def expected_calibration_error(
 def negative_log_likelihood(
     probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]
 ) -> float:
-    """Mean of −log p(true class), in nats; p is held at 1e-12 or above, so one sure mistake stays finite."""
+    """Mean of −log p(true class), in nats; p is held at 1e-12 or above, so one confident mistake stays finite."""
     p = checked_probabilities(probabilities, true)
     return float(-np.log(np.maximum(p[np.arange(len(p)), true], 1e-12)).mean())
 
@@ -252,7 +243,7 @@ def brier(probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarra
 def checked_probabilities(
     probabilities: Float[np.ndarray, "clips classes"], true: Int[np.ndarray, " clips"]
 ) -> Float[np.ndarray, "clips classes"]:
-    """The probabilities in float64, if they are ones and the class numbers fit.
+    """The probabilities in float64, checked together with the class numbers.
 
     Raises:
         DataError: No clips, unequal lengths, rows that do not sum to 1 (or are NaN), or class numbers out of range.
@@ -285,38 +276,32 @@ def _cells(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndar
     return true.astype(np.int64) * (num_classes + 1) + column
 
 
-def _resample(
-    codes: np.ndarray, num_cells: int, groups: np.ndarray | Sequence[str] | None, num_resamples: int, seed: int
-) -> np.ndarray:
+def _resample(codes: np.ndarray, num_cells: int, groups: np.ndarray | Sequence[str] | None, seed: int) -> np.ndarray:
     """Bootstrapped counts of the cells, (resamples, cells)."""
-    if num_resamples < 1:
-        raise ConfigError(f"num_resamples is {num_resamples}, but must be at least 1")
     random = np.random.default_rng(seed)
     if groups is None:
         # Drawing clips with replacement and counting cells is one multinomial draw over the cells.
-        return random.multinomial(len(codes), np.bincount(codes, minlength=num_cells) / len(codes), size=num_resamples)
+        return random.multinomial(len(codes), np.bincount(codes, minlength=num_cells) / len(codes), size=NUM_RESAMPLES)
     if len(groups) != len(codes):
         raise DataError(f"got {len(groups)} groups for {len(codes)} clips; give one per clip")
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     cells, cell = np.unique(codes, return_inverse=True)  # Few of the possible cells occur.
     tables = np.zeros((len(names), len(cells)))
     np.add.at(tables, (group, cell), 1.0)
-    counts = np.zeros((num_resamples, num_cells), dtype=np.int64)
+    counts = np.zeros((NUM_RESAMPLES, num_cells), dtype=np.int64)
     even = np.full(len(names), 1 / len(names))
     block = max(1, 4_000_000 // len(names))
-    for start in range(0, num_resamples, block):
-        draws = random.multinomial(len(names), even, size=min(block, num_resamples - start))
+    for start in range(0, NUM_RESAMPLES, block):
+        draws = random.multinomial(len(names), even, size=min(block, NUM_RESAMPLES - start))
         counts[start : start + block, cells] = np.rint(draws @ tables)
     return counts
 
 
-def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    if not 0 < level < 1:
-        raise ConfigError(f"level is {level}, but must be between 0 and 1")
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
     values = values[~np.isnan(values)]
     if len(values) == 0:
         return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -1,8 +1,8 @@
 """Prediction files of other systems, and our own, as scored clips.
 
-Read are CSV files (our ``predictions.csv``; one column per class; or one column with the predicted class) and the text
-files of VideoMAE's family (MAE-DFER, SVFAP, HiCMAE, S2D). The same number means another class in every release, so an
-order of classes is named by the caller and never guessed.
+It reads CSV files (our ``predictions.csv``; one column per class; or one column with the predicted class) and the text
+files of VideoMAE's family (MAE-DFER, SVFAP, HiCMAE, S2D). The same number means another class in every release, so the
+caller names the order of classes; it is never guessed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def read_predictions(path: Path | str, *, order: str | None = None) -> Predictio
     if path.suffix.lower() == ".csv":
         return read_prediction_csv(path, order=order)
     _text(path)
-    raise ManifestError(f"{path.name}: read are .csv files and .txt files of VideoMAE's family; rename or convert it")
+    raise ManifestError(f"{path.name}: not a .csv file or a .txt file of VideoMAE's family; rename or convert it")
 
 
 def read_prediction_csv(path: Path, *, order: str | None = None) -> PredictionFile:
@@ -168,8 +168,8 @@ def read_videomae_text(paths: Sequence[Path], *, order: str | None = None) -> Pr
     ends = sizes.cumsum()
     means = np.stack([probabilities[end - size : end].mean(0) for size, end in zip(sizes, ends, strict=True)])
     if sizes.max() > 1:
-        views_said = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
-        notes = (*notes, f"probabilities are the mean over {views_said} views of a clip")
+        num_views = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+        notes = (*notes, f"probabilities are the mean over {num_views} views of a clip")
     return PredictionFile(
         name=paths[0].name,
         labels=labels,
@@ -232,7 +232,7 @@ def _class_columns(header: list[str], name: str, order: str | None) -> tuple[lis
             )
         return [numbered[i] for i in range(len(labels))], labels
     named: dict[str, int] = {}
-    if "margin" in header and "n_frames" in header:  # ours: whatever the classes are called
+    if "margin" in header and "n_frames" in header:  # our own table, with any names of classes
         named = {header[i]: i for i in range(header.index("margin") + 1, header.index("n_frames"))}
     else:
         for i, column in enumerate(header):
@@ -255,7 +255,7 @@ def _class_columns(header: list[str], name: str, order: str | None) -> tuple[lis
 
 
 def _class_reader(labels: tuple[str, ...], order: str | None, name: str) -> Callable[[str], int]:
-    """How a cell tells a class: by name, or by number in the named order."""
+    """Reads the class of a cell: a name, or a number in the named order."""
 
     def read(text: str) -> int:
         text = text.strip()
@@ -314,7 +314,7 @@ def _is_number(text: str) -> bool:
 def _probabilities(
     values: np.ndarray, name: str, *, is_logits_if_unclear: bool = False
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The values as probabilities, and what was done to them. The whole file decides, since one row may look like either."""
+    """The values as probabilities, and what was done to them; decided from the whole file, since one row can fit several kinds."""
     known = values[~np.isnan(values).any(1)]
     distance = float(np.abs(known.sum(1) - 1).max()) if len(known) else 0.0
     is_share = bool(((known >= 0) & (known <= 1)).all())
@@ -337,7 +337,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         lines = [(cells, reader.line_num) for cells in reader]
     except csv.Error as error:
-        raise ManifestError(f"{path.name}:{reader.line_num}: {error}; look for a quote that is not closed") from error
+        raise ManifestError(f"{path.name}:{reader.line_num}: {error}; check for a quote that is not closed") from error
     header = [name.strip() for name in (lines[0][0] if lines else [])]
     rows, faults = [], []
     start = lines[0][1] + 1 if lines else 1
@@ -368,7 +368,7 @@ def _text(path: Path) -> str:
 
 
 def _refuse(faults: list[str]) -> None:
-    """Raise if there is a fault; each is ``file:line: what``, and many that are alike are said once."""
+    """Raise if there is a fault; each is ``file:line: what``, and equal ones are listed once."""
     if not faults:
         return
     if len(faults) > 1 and len({fault.partition(": ")[2] for fault in faults}) == 1:

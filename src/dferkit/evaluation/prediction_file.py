@@ -1,4 +1,4 @@
-"""What a file of predictions tells, and how it becomes scored clips."""
+"""A file of predictions, and its rows as scored clips."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dferkit.evaluation.scored import ScoredClips
 from dferkit.labels import shared_labels
 
 LEAKY_MARK = "EPOCH CHOSEN ON THE TEST CLIPS"
-"""Stands in the column ``trained_on`` of answers whose score is too good for that reason."""
+"""Text in the column ``trained_on`` of answers whose score is too good for that reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictionFile:
-    """What stands in a file of predictions; the truth may be missing.
+    """Content of a file of predictions; the true classes may be missing.
 
     Attributes:
-        true: Number of the true class, -1 where the file does not tell it.
-        notes: What had to be decided on reading, in sentences.
+        true: Number of the true class, -1 where the file does not have it.
+        notes: Decisions made on reading, in sentences.
     """
 
     name: str
@@ -37,7 +37,7 @@ class PredictionFile:
 
     @property
     def has_truth(self) -> bool:
-        """Every row tells its true class."""
+        """Every row has its true class."""
         return bool((self.true >= 0).all())
 
     def scored(self, truth: ScoredClips | None = None) -> ScoredClips:
@@ -48,13 +48,13 @@ class PredictionFile:
                 by name; if not one name fits, by file name without folder and ending.
 
         Raises:
-            DataError: The file tells no truth and none is given, classes or clips differ, or the two truths contradict
+            DataError: The file has no true classes and none are given, classes or clips differ, or true classes contradict
                 each other (as they do when the class order is not the right one).
         """
         if truth is None:
             if not self.has_truth:
                 raise DataError(
-                    f"{self.name} does not tell the true classes; give a file that does, such as our predictions.csv of the same clips"
+                    f"{self.name} has no true classes; give a file that does, such as our predictions.csv of the same clips"
                 )
             return ScoredClips(
                 labels=self.labels,
@@ -102,12 +102,12 @@ class PredictionFile:
                     f"clip {clip_id!r} cannot be matched with {self.name}: the other file has two clips of that name"
                 )
         own = [key(clip_id, fold) for clip_id, fold in zip(self.clip_ids, self.folds, strict=True)]
-        # A clip that truly is of a class the other does not know was left out there on purpose.
+        # A clip whose true class is missing in the other file was left out there on purpose.
         is_other = [true >= 0 and self.labels[true] not in truth.labels for true in self.true]
         missing = [row for row, name in enumerate(own) if name not in place and not is_other[row]]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(own)} clips of {self.name} are not among the {len(place)} of the other file (such as {self.clip_ids[missing[0]]!r}); give the same clips"
+                f"{len(missing)} of {len(own)} clips of {self.name} are not in the other file with {len(place)} clips (such as {self.clip_ids[missing[0]]!r}); give the same clips"
             )
         kept = np.array([row for row, name in enumerate(own) if name in place], dtype=np.int64)
         return kept, np.array([place[own[row]] for row in kept], dtype=np.int64)
@@ -123,7 +123,7 @@ def score_pair(
 
     Raises:
         ConfigError: Fewer than two shared classes.
-        DataError: Neither file tells the truth, or see ``PredictionFile.scored``.
+        DataError: Neither file has the true classes, or see ``PredictionFile.scored``.
     """
     if not a.has_truth and b.has_truth:
         second, first = score_pair(b, a, on_shared_classes=on_shared_classes)

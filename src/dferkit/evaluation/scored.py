@@ -1,4 +1,4 @@
-"""Answers beside the truth: the rows that every score is computed from."""
+"""Answers with their true classes: the rows from which every score is computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 3  # clips that a message names
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredClips:
-    """Clips with their true class and what one system answered, row by row.
+    """Clips with their true class and the answer of one system, row by row.
 
     Rows may repeat (a padded sampler of a distributed run repeats clips); ``join`` drops repeats, and nothing is
     scored while there are any.
@@ -31,7 +31,7 @@ class ScoredClips:
         true: Number of the true class.
         probabilities: Sum to 1 in each row; a row of NaN is a clip without an answer, which counts as wrong.
         folds: Name of the test fold of each clip, empty for none.
-        subjects: Person of each clip; None where not everybody is known.
+        subjects: Person of each clip; None where not every person is known.
         attributes: Further columns for scores by group, such as ``scene``; an empty text is a value that is not known.
 
     Raises:
@@ -120,7 +120,7 @@ class ScoredClips:
         )
 
     def restrict(self, labels: tuple[str, ...]) -> ScoredClips:
-        """Clips whose true class is among ``labels``, with the probabilities given that the answer is one of these.
+        """Clips whose true class is one of ``labels``, with the probabilities given that the answer is one of them.
 
         Raises:
             ConfigError: One of ``labels`` is not a class here.

@@ -1,7 +1,7 @@
-"""Answering only when sure: risk over coverage.
+"""Abstention: risk over coverage, and the threshold for a wanted accuracy.
 
-Confidence is the probability of the most probable class. Clips without an answer are left out beforehand; say beside
-the figure how many there were.
+Confidence is the probability of the most probable class. Clips without an answer are left out beforehand; report
+their number with the figure.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ ABSTAIN_ALWAYS = 1.01
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RiskCoverage:
-    """Risk when only the surest clips are answered; one step per different confidence, the surest first.
+    """Risk when only the most confident clips are answered; one step per different confidence, the most confident first.
 
-    Clips of equal confidence are one step: no order among them could be justified.
+    Clips of equal confidence are one step, since they have no order.
 
     Attributes:
         threshold: Answered are the clips with at least this confidence.

@@ -1,6 +1,6 @@
 """Every reported figure of one system on one set of clips, as one plain dictionary.
 
-It is written to ``metrics.json``; ``scripts/recompute`` works all of it out again from ``predictions.csv``. What is not
+It is written to ``metrics.json``; ``scripts/recompute`` computes all of it again from ``predictions.csv``. What is not
 defined (recall of a class without clips, a spread over one fold) is None. ``docs/reference/metrics.md`` explains the
 figures.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from dferkit.evaluation.folds import FoldScores, evaluate_folds
 from dferkit.evaluation.groups import AttributeScores, GroupScores, evaluate_groups
 from dferkit.evaluation.metrics import (
+    LEVEL,
     NUM_RESAMPLES,
     brier,
     expected_calibration_error,
@@ -49,7 +50,7 @@ def summarize(clips: ScoredClips, *, attributes: Sequence[str] = (), seed: int =
         "groups": {name: _groups(clips.labels, evaluate_groups(clips, name, seed=seed)) for name in attributes},
         "bootstrap": {
             "num_resamples": NUM_RESAMPLES,
-            "level": 0.95,
+            "level": LEVEL,
             "seed": seed,
             "draws": "clips" if clips.subjects is None else "subjects",
             "numpy": np.__version__,
@@ -135,7 +136,7 @@ def _group(labels: tuple[str, ...], group: GroupScores) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """NaN as None, which JSON has a word for."""
+    """NaN as None, which JSON can hold."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What moved because of the expression: weights of visual tokens, removal of rigid motion, selection of tokens."""
+"""Weights of visual tokens by their motion, removal of rigid motion, and selection of tokens."""
 
 from dferkit.motion.learned import LearnedMotion, fit_motion
 from dferkit.motion.measure import SOURCES, measure_motion

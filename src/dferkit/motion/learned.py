@@ -1,4 +1,4 @@
-"""Motion weights learned from known truth: which changes of a token mean expression, and where."""
+"""Motion weights learned from clips whose true motion is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dferkit.errors import ConfigError, DataError
 from dferkit.motion.weights import mean_of_neighbours
 
-_STILL = 0.01  # Pixels per frame added before the logarithm: below this, motion is none.
+_STILL = 0.01  # Pixels per frame added before the logarithm; smaller motion counts as none.
 _STILL_NUISANCE = 0.05
 _SMALLEST_CHANGE = 1e-6
 
@@ -36,7 +36,7 @@ class LearnedMotion(nn.Module):
         """Weights of tokens of any float type.
 
         Raises:
-            DataError: The tokens are of another encoder or grid than the weighting was fitted on.
+            DataError: The weighting was fitted on tokens of another encoder or grid.
         """
         if tokens.shape[2:] != (len(self.of_place), len(self.of_patch)):
             raise DataError(
@@ -64,7 +64,7 @@ def fit_motion(
     Args:
         tokens: Of training clips; the same kind the weighting will see (of the frames, or of ``steady_faces``).
         expression, nuisance: True motion in pixels per frame, ≥ 0 (``flow_expression`` and ``flow_nuisance`` on the crop).
-        against: How much a place that moves for other reasons counts as wrong; 0 looks at expression alone.
+        against: Weight of nuisance motion, which lowers a place's weight; 0 uses expression alone.
         ridge: Penalty on standardised coefficients, above 0.
 
     Raises:

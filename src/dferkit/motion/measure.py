@@ -1,4 +1,4 @@
-"""Motion weights of face clips with the rigid part taken out, for models that do not take them from their own tokens."""
+"""Motion weights of face clips without the rigid part, for models that do not compute them from their own tokens."""
 
 from __future__ import annotations
 

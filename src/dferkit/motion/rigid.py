@@ -1,7 +1,7 @@
-"""What moves together is taken out: head and camera movement and light, fitted per frame on the face crops.
+"""Removal of head movement, camera movement and changes of light, fitted per frame on the face crops.
 
-A head that turns and a camera that shakes move the whole face by one smooth field; an expression moves parts of it. The
-field is fitted robustly, so that the parts which move on their own do not bend it, and removed from the picture.
+A turning head and a shaking camera move the whole face by one smooth field; an expression moves parts of it. The field
+is fitted robustly, so that the parts with a movement of their own have little influence on it, and is removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOISE_LEVELS = 8.0  # Grey levels added to both sides of a light ratio, so that
 
 
 def steady_faces(images: UInt8[np.ndarray, "frames size size 3"]) -> UInt8[np.ndarray, "frames size size 3"]:
-    """The clip as if head and camera stood still in steady light: each frame laid on the middle one.
+    """The clip with head and camera at rest and even light: each frame is warped onto the middle one.
 
     Per frame: dense optical flow (DIS) from the middle frame on locally normalised grey, a similarity (shift, scale, roll)
     fitted to it on the face by iteratively reweighted least squares with Cauchy weights, the frame warped back by it, and
@@ -34,8 +34,8 @@ def steady_faces(images: UInt8[np.ndarray, "frames size size 3"]) -> UInt8[np.nd
     tokens: motion weighting at feature level without the rigid part. The result is for measuring motion only; expressions
     should be read from the frames themselves.
 
-    A similarity leaves the parallax of a turning head; richer fields (affine, homography, depth of an ellipsoid) took away
-    expression with it (measured; ``docs/explanation/motion.md``). Equal frames give equal frames; the middle frame stays
+    A similarity leaves the parallax of a turning head; richer fields (affine, homography, depth of an ellipsoid) removed
+    expression too (measured; ``docs/explanation/motion.md``). Equal frames give equal frames; the middle frame stays
     as it is. Deterministic.
 
     Args:
@@ -78,10 +78,10 @@ def steady_faces(images: UInt8[np.ndarray, "frames size size 3"]) -> UInt8[np.nd
 def residual_differences(
     steady: UInt8[np.ndarray, "frames size size 3"], *, grid: tuple[int, int], num_steps: int
 ) -> Float[np.ndarray, "steps patches"]:
-    """Grey levels by which each patch changes beyond one smooth field of motion and light, ≥ 0: the pixel level.
+    """Grey levels by which each patch changes beyond one smooth field of motion and light, ≥ 0.
 
     Per step in time the change of grey is fitted as −∇I · u + gain and offset that vary linearly over the face, where u is a
-    field of second order with ten numbers; the fit is robust, and what it leaves is the residual. Each frame takes the mean of
+    field of second order with ten numbers; the fit is robust, and the result is its residual. Each frame takes the mean of
     the steps to its neighbours, each token step the mean of its frames. The linear form holds for small motion only: give
     the frames of ``steady_faces``.
 
@@ -92,7 +92,7 @@ def residual_differences(
         ConfigError: The number of frames is no multiple of ``num_steps``.
     """
     if num_steps < 1 or len(steady) % num_steps:
-        raise ConfigError(f"{len(steady)} frames cannot be shared among {num_steps} token steps; give a divisor")
+        raise ConfigError(f"{len(steady)} frames cannot be divided into {num_steps} token steps; give a divisor")
     x, y = _coordinates(steady.shape[1])
     fields = _second_order(x, y)
     trust = _face(x, y)
@@ -145,7 +145,7 @@ def _fit_robustly(matrix: np.ndarray, wanted: np.ndarray, trust: np.ndarray, sma
     for _ in range(_ITERATIONS):
         weighted = matrix * np.repeat(weight, directions)[:, None]
         normal = weighted.T @ matrix
-        # A flat picture moves in no visible way: the ridge lets its numbers be 0.
+        # In a flat picture no motion is visible: the ridge makes its numbers 0.
         ridge = 1e-6 * np.diag(normal) + 1e-9
         fitted = np.linalg.solve(normal + np.diag(ridge), weighted.T @ target)
         size = np.linalg.norm((target - matrix @ fitted).reshape(-1, directions), axis=1)
@@ -192,7 +192,7 @@ def _texture(grey: np.ndarray) -> np.ndarray:
 
 
 def _normalised(image: np.ndarray) -> np.ndarray:
-    """Grey with the mean and contrast of each neighbourhood made alike, so that light is no motion; uint8."""
+    """Grey with equal mean and contrast in every neighbourhood, so that light is no motion; uint8."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     sigma = 0.08 * len(grey)
     centred = grey - cv2.GaussianBlur(grey, (0, 0), sigma)

@@ -77,7 +77,7 @@ def proportional_weights(
     clip's mean.
 
     Deviation: no softmax as in E2. What is left after rigid motion is removed is noisy while a head turns, and a softmax
-    gives these frames most of the mass (measured; ``docs/explanation/motion.md``).
+    gives such frames most of the mass (measured; ``docs/explanation/motion.md``).
 
     Args:
         differences: Motion of each patch, ≥ 0, such as grey levels; a clip below 1e-6 counts as static. For example from ``residual_differences``.

@@ -22,7 +22,7 @@ from dferkit.evaluation.calibration import (
     error_if_calibrated,
     fit_temperature,
 )
-from dferkit.evaluation.metrics import NUM_RESAMPLES
+from dferkit.evaluation.metrics import LEVEL, NUM_RESAMPLES
 from dferkit.evaluation.selective import ABSTAIN_ALWAYS, ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
@@ -206,7 +206,7 @@ def measure_calibration(
         "num_bins": NUM_BINS,
         "bootstrap": {
             "num_resamples": NUM_RESAMPLES,
-            "level": 0.95,
+            "level": LEVEL,
             "seed": seed,
             "draws": "clips" if groups is None else "subjects",
         },
@@ -292,7 +292,7 @@ def _warnings(clips: LabelledLogits, figures: Mapping[str, Any], people: Sequenc
         found.append("all clips are of one person: these figures hold for no one else")
     absent = [label for i, label in enumerate(clips.labels) if not (clips.true == i).any()]
     if absent:
-        found.append(f"no clip shows {', '.join(absent)}: nothing is known of the confidence in these classes")
+        found.append(f"no clip shows {', '.join(absent)}: the confidence in these classes is not tested")
     if figures["temperature"]["is_at_bound"]:
         found.append(
             f"the temperature stands at the end of its range ({figures['temperature']['value']:g}): these clips do not determine it"
