@@ -31,7 +31,8 @@ from dferkit.schema import DecodeReport, Frames
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Performance, fingerprint, plan_clips
 from dferkit.synthetic.benchmark import draw_clip, draw_identity
-from dferkit.synthetic.render import PER_FRAME, Occluder, Scene, render_frames
+from dferkit.synthetic.render import render_frames
+from dferkit.synthetic.scene import PER_FRAME, Occluder, Scene
 
 SEED = 77
 

@@ -20,7 +20,8 @@ from dferkit.synthetic.benchmark import draw_clip, draw_identity, generator
 from dferkit.synthetic.flow import GRID, _points, _positions, motion_truth
 from dferkit.synthetic.identity import Identity
 from dferkit.synthetic.motion import Performance, draw_scene
-from dferkit.synthetic.render import HEIGHT_IN_CM, Scene, render_frames, side_weights
+from dferkit.synthetic.render import render_frames, side_weights
+from dferkit.synthetic.scene import HEIGHT_IN_CM, Scene
 
 SIZE = 112
 CONFIG = BenchmarkConfig(clips=12)

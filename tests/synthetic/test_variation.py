@@ -13,7 +13,8 @@ from dferkit.synthetic import BenchmarkConfig, Nuisances, plan_clips
 from dferkit.synthetic.benchmark import draw_clip, draw_identity
 from dferkit.synthetic.flow import motion_truth
 from dferkit.synthetic.looks import LOOKS, Looks, held_band
-from dferkit.synthetic.render import PER_FRAME, Occluder, render_frames
+from dferkit.synthetic.render import render_frames
+from dferkit.synthetic.scene import PER_FRAME, Occluder
 
 
 def drawn(settings: str, count: int = 400) -> np.ndarray:

@@ -15,6 +15,7 @@ from dferkit.facs import AU_NAMES
 
 S_MIN, S_MAX, Y_MIN, Y_MAX = -11.0, 11.0, -11.5, 12.5
 PIXELS_PER_CM = 10
+REFERENCE_WIDTH = 7.0  # cm of chart per radian around the head
 CHART_WIDTH, CHART_HEIGHT = int((S_MAX - S_MIN) * PIXELS_PER_CM), int((Y_MAX - Y_MIN) * PIXELS_PER_CM)
 FIELD_STEP = 4  # displacement fields are smooth: one value every 4 chart pixels
 EYE_S, EYE_Y, EYE_HALF_WIDTH = 3.1, 3.3, 1.65
@@ -71,7 +72,6 @@ _LIPS = {
     "AU27": (0.12, 1.80),
 }
 SPEECH_CHANNELS = ("part", "jaw", "pucker", "stretch")
-_SPEECH_AS_AU = {"part": "AU25", "jaw": "AU26", "pucker": "AU18", "stretch": "AU20"}
 
 NUM_AUS = len(AU_NAMES)
 AU_INDEX = {name: i for i, name in enumerate(AU_NAMES)}
@@ -83,6 +83,14 @@ def chart_grid(step: int = 1) -> tuple[np.ndarray, np.ndarray]:
     y = Y_MAX - (np.arange(0, CHART_HEIGHT, step, dtype=np.float32) + 0.5) / PIXELS_PER_CM
     grid_s, grid_y = np.meshgrid(s, y)
     return grid_s, grid_y
+
+
+def row_lookup(table: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Linear interpolation of a per-row table at chart heights ``y``."""
+    position = np.clip((Y_MAX - y) * PIXELS_PER_CM - 0.5, 0, CHART_HEIGHT - 1.001)
+    low = position.astype(np.int32)
+    share = position - low.astype(np.float32)
+    return table[low] * (1 - share) + table[low + 1] * share
 
 
 def gaussian(s: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:

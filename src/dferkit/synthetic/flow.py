@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from dferkit.synthetic import anatomy
-from dferkit.synthetic.anatomy import FIELD_STEP, NUM_AUS, PIXELS_PER_CM
+from dferkit.synthetic.anatomy import FIELD_STEP, NUM_AUS, PIXELS_PER_CM, REFERENCE_WIDTH
 from dferkit.synthetic.identity import Identity
 from dferkit.synthetic.motion import Performance
-from dferkit.synthetic.render import HEIGHT_IN_CM, rotation, side_weights
+from dferkit.synthetic.render import side_weights
+from dferkit.synthetic.scene import HEIGHT_IN_CM, rotation
 
 GRID = 14
-_REFERENCE_WIDTH = 7.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ def _positions(
     row = np.clip(((anatomy.Y_MAX - y) * PIXELS_PER_CM - 0.5).astype(int), 0, anatomy.CHART_HEIGHT - 1)
     column = np.clip(((s - anatomy.S_MIN) * PIXELS_PER_CM - 0.5).astype(int), 0, anatomy.CHART_WIDTH - 1)
     relief = identity.relief[row, column] + height
-    t = (s + moved[:, 0]) / _REFERENCE_WIDTH
+    t = (s + moved[:, 0]) / REFERENCE_WIDTH
     head = np.stack(
         [(identity.half_width[row] + relief) * np.sin(t), y + moved[:, 1], (identity.depth[row] + relief) * np.cos(t)],
         -1,

@@ -13,7 +13,7 @@ import numpy as np
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
 from dferkit.synthetic.anatomy import AU_INDEX, NUM_AUS
-from dferkit.synthetic.render import Scene
+from dferkit.synthetic.scene import Scene
 
 Profile = Literal["posed", "natural", "varied"]
 

@@ -29,7 +29,7 @@ from dferkit.synthetic.anatomy import (
 from dferkit.synthetic.identity import SKIN_TONES, Identity, facial_hair, make_identity
 from dferkit.synthetic.looks import PERSON_LOOKS, SCENE_LOOKS, Looks
 from dferkit.synthetic.motion import Performance, draw_performance
-from dferkit.synthetic.render import PER_FRAME, Occluder, Scene
+from dferkit.synthetic.scene import PER_FRAME, Occluder, Scene
 
 _SIGNED_REST = (
     "AU1",
