@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from dferkit.datasets import read_release
-from dferkit.preparation import PrepareConfig, prepare_faces
+from dferkit.preparation import PrepareConfig, Work, prepare_faces
 from dferkit.recipes.bench import BenchRun, run_bench
 from dferkit.recipes.data import DataOptions
 from dferkit.storage import read_json, write_json
@@ -37,7 +37,9 @@ def main() -> None:
     )
     store = given.work / "store"
     settings = PrepareConfig(face="haar", landmarker="none")
-    prepare_faces(read_release("folder", natural.parent), natural.parent, store, settings, workers=given.workers)
+    prepare_faces(
+        read_release("folder", natural.parent), natural.parent, store, settings, work=Work(workers=given.workers)
+    )
     uars: dict[str, dict[str, list[float]]] = {name: {} for name in MODELS}
     for with_flip in (False, True):
         out = given.work / ("mirrored" if with_flip else "plain")

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 import dferkit
-from dferkit.preparation import FaceStore, Preparation, PrepareConfig, prepare_faces
+from dferkit.preparation import FaceStore, Preparation, PrepareConfig, Work, prepare_faces
 from dferkit.schema import Record, Release
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, plan_clips, write_video
@@ -109,10 +109,10 @@ def scene_videos(root: Path, clips: list[np.ndarray], count: int) -> Release:
 
 def timed(release: Release, root: Path, out: Path, config: PrepareConfig) -> dict[str, float]:
     started, begun = time.perf_counter(), time.process_time()
-    done = prepare_faces(release, root, out, config, workers=1)
+    done = prepare_faces(release, root, out, config, work=Work(workers=1))
     cpu, wall = time.process_time() - begun, time.perf_counter() - started
     again, begun = time.perf_counter(), time.process_time()
-    prepare_faces(release, root, out, config, workers=1)
+    prepare_faces(release, root, out, config, work=Work(workers=1))
     return {
         **speed(done, cpu, wall),
         "again_seconds": time.perf_counter() - again,
@@ -200,7 +200,7 @@ def run_tiny(clips: int, folder: Path) -> None:
         for frame in range(4):
             cv2.imwrite(str(clip / f"{frame}.png"), rng.integers(0, 255, (32, 32, 3), np.uint8))
         records.append(Record(clip_id=clip.name, video=clip, label="joy"))
-    prepare_faces(release_of(records, "faces"), folder, folder / "store", PrepareConfig(size=32), workers=2)
+    prepare_faces(release_of(records, "faces"), folder, folder / "store", PrepareConfig(size=32), work=Work(workers=2))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.registry import MODELS, find_model
 from dferkit.pipeline import load
-from dferkit.preparation import PrepareConfig, prepare_faces
+from dferkit.preparation import PrepareConfig, Work, prepare_faces
 from dferkit.recipes.adapt import adapt
 from dferkit.recipes.calibrate import calibrate
 from dferkit.recipes.data import ListedClips, StoreClips
@@ -68,7 +68,11 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
     for name in ("split", "whole"):
         release = read_release("folder", root / name)
         prepare_faces(
-            release, root / name, root / f"{name}-store", PrepareConfig(face="haar", landmarker="none"), workers=1
+            release,
+            root / name,
+            root / f"{name}-store",
+            PrepareConfig(face="haar", landmarker="none"),
+            work=Work(workers=1),
         )
     return Sets(split, whole, root / "split-store", root / "whole-store", root / "caches")
 

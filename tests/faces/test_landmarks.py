@@ -15,7 +15,7 @@ from dferkit.errors import BackendError, ConfigError, MissingExtraError
 from dferkit.faces import HaarDetector, open_landmarker, track_faces
 from dferkit.faces.landmarks import FaceLandmarker, measure_geometry
 from dferkit.model_files import find_model
-from dferkit.preparation import FaceStore, PrepareConfig, prepare_faces
+from dferkit.preparation import FaceStore, PrepareConfig, Work, prepare_faces
 from dferkit.schema import DecodeReport, Fold, Frames, Record, Release
 from dferkit.video import clip_window, decode_source, index_source
 
@@ -132,7 +132,7 @@ def test_a_store_keeps_them(landmarker: FaceLandmarker, tmp_path: Path) -> None:
         layout="folder", labels=("happiness",), records=(record,), folds=(Fold(name="1", train=("a",), test=()),), media=".", media_reason="", media_kind="videos", annotation_digest="",
     )  # fmt: skip
     config = PrepareConfig(face="haar", max_frames=6, landmarker=str(landmarker.path))
-    prepare_faces(release, MEDIA, tmp_path / "store", config, workers=1)
+    prepare_faces(release, MEDIA, tmp_path / "store", config, work=Work(workers=1))
     clip = FaceStore.open(tmp_path / "store").read("a")
     assert clip.geometry is not None
     assert clip.geometry.landmarks is not None
@@ -140,5 +140,5 @@ def test_a_store_keeps_them(landmarker: FaceLandmarker, tmp_path: Path) -> None:
     assert len(clip.geometry.blend_shape_names) == 52
     assert "mediapipe-face-landmarker" in (tmp_path / "store" / "store.json").read_text()
     plain = PrepareConfig(face="haar", max_frames=6, landmarker="none")
-    prepare_faces(release, MEDIA, tmp_path / "plain", plain, workers=1)
+    prepare_faces(release, MEDIA, tmp_path / "plain", plain, work=Work(workers=1))
     assert FaceStore.open(tmp_path / "plain").read("a").geometry is None

@@ -33,7 +33,7 @@ def test_full_size_lists_are_clean(full_lists: dict[str, Path], layout: str) -> 
 def check_planted(name: str, report: CheckReport) -> None:
     fault = FAULTS[name]
     found = [f for f in report.findings if f.code == fault.code]
-    assert any(fault.says in f.message for f in found), [str(f) for f in report.findings][:5]
+    assert any(fault.message in f.message for f in found), [str(f) for f in report.findings][:5]
     assert report.is_clean != fault.fails
 
 

@@ -14,7 +14,7 @@ import pytest
 from small_release import face_folders, files
 
 from dferkit.errors import CheckpointError
-from dferkit.preparation import FaceStore, PrepareConfig, prepare_faces, shards
+from dferkit.preparation import FaceStore, PrepareConfig, Work, prepare_faces, shards
 from dferkit.schema import Release
 from dferkit.tokens.stored import TokenConfig, encode_store, open_tokens
 
@@ -23,7 +23,7 @@ SMALL = PrepareConfig(size=64)
 
 @pytest.fixture
 def store(faces: tuple[Release, Path], tmp_path: Path) -> Path:
-    prepare_faces(*faces, tmp_path / "store", SMALL, workers=1)
+    prepare_faces(*faces, tmp_path / "store", SMALL, work=Work(workers=1))
     return tmp_path / "store"
 
 
@@ -53,11 +53,11 @@ def test_a_shard_of_other_faces_counts_as_missing(faces: tuple[Release, Path], t
     source, root = faces
     moved = face_folders(tmp_path / "release")
     del source, root
-    prepare_faces(moved, tmp_path / "release", tmp_path / "store", SMALL, workers=1)
+    prepare_faces(moved, tmp_path / "release", tmp_path / "store", SMALL, work=Work(workers=1))
     folder, _ = encode_store(tmp_path / "store", workers=1)
     index = (folder / "index.json").read_bytes()
     (moved.records[5].video / "2.png").write_bytes((moved.records[1].video / "1.png").read_bytes())
-    prepare_faces(moved, tmp_path / "release", tmp_path / "store", SMALL, workers=1)
+    prepare_faces(moved, tmp_path / "release", tmp_path / "store", SMALL, work=Work(workers=1))
     _, missing = encode_store(tmp_path / "store", shard=(0, 2), workers=1)
     assert missing == [1]
     assert (folder / "index.json").read_bytes() == index
@@ -93,7 +93,7 @@ def test_other_faces_are_encoded_again(faces: tuple[Release, Path], store: Path,
     shutil.rmtree(store / "faces")
     for path in (store / "store.json", store / "release.json", store / "index.csv"):
         path.unlink()
-    prepare_faces(*faces, store, PrepareConfig(size=48), workers=1)
+    prepare_faces(*faces, store, PrepareConfig(size=48), work=Work(workers=1))
     with pytest.raises(CheckpointError, match="made of other faces"):
         open_tokens(FaceStore.open(store))
     encode_store(store, workers=1)
@@ -116,7 +116,7 @@ def test_killed_and_run_again_ends_with_the_same_bytes(tmp_path: Path, monkeypat
     monkeypatch.setattr(shards, "CLIPS_PER_SHARD", 64)
     release = face_folders(tmp_path / "release", num_clips=140, num_frames=2)
     store = tmp_path / "store"
-    prepare_faces(release, tmp_path / "release", store, SMALL, workers=2)
+    prepare_faces(release, tmp_path / "release", store, SMALL, work=Work(workers=2))
     encode_store(store, workers=1)
     whole = tokens_of(store)
     assert len(whole) == 4

@@ -13,7 +13,7 @@ from small_release import SIDE, face_folders, picture
 
 from dferkit.errors import CheckpointError, DataError
 from dferkit.faces import build_detector, read_clip_faces
-from dferkit.preparation import FaceStore, PrepareConfig, prepare_faces
+from dferkit.preparation import FaceStore, PrepareConfig, Work, prepare_faces
 from dferkit.preparation import store as store_file
 from dferkit.preparation.part import make_part, read_part, write_part
 from dferkit.preparation.shards import StoreFolder, merge_shard
@@ -22,7 +22,7 @@ from dferkit.schema import FaceGeometry, Record, Release
 
 @pytest.fixture
 def made(faces: tuple[Release, Path], tmp_path: Path) -> FaceStore:
-    prepare_faces(*faces, tmp_path / "store", PrepareConfig(size=SIDE), workers=1)
+    prepare_faces(*faces, tmp_path / "store", PrepareConfig(size=SIDE), work=Work(workers=1))
     return FaceStore.open(tmp_path / "store")
 
 
@@ -40,7 +40,6 @@ def test_clips_come_back(made: FaceStore) -> None:
         for frame in range(5):
             assert np.abs(found.images[frame].astype(int) - picture(clip, frame)).mean() < 2
         np.testing.assert_allclose(found.timestamps, np.arange(5) / 25)
-        np.testing.assert_array_equal(made.timestamps(name), found.timestamps)
         assert made.num_frames(name) == 5
         assert found.end_seconds == pytest.approx(0.2)
         assert found.quality.coverage == 1
@@ -106,7 +105,7 @@ def test_optional_arrays_go_round(tmp_path: Path) -> None:
     """What a landmarker tells comes back as it was, for all frames and for some."""
     release = face_folders(tmp_path / "r", num_clips=2)
     out = tmp_path / "store"
-    prepare_faces(release, tmp_path / "r", out, PrepareConfig(size=SIDE, landmarker="none"), workers=1)
+    prepare_faces(release, tmp_path / "r", out, PrepareConfig(size=SIDE, landmarker="none"), work=Work(workers=1))
     folder = StoreFolder(out)
     record = release.records[1]
     found = read_clip_faces(Record(clip_id=record.clip_id, video=record.video), build_detector("cropped"), size=SIDE)
@@ -146,6 +145,6 @@ def test_a_cell_is_never_a_formula(tmp_path: Path) -> None:
     release = face_folders(tmp_path / "r", num_clips=1)
     record = replace(release.records[0], clip_id="=HYPERLINK()")
     made = replace(release, records=(record,))
-    prepare_faces(made, tmp_path / "r", tmp_path / "s", PrepareConfig(size=SIDE), workers=1)
+    prepare_faces(made, tmp_path / "r", tmp_path / "s", PrepareConfig(size=SIDE), work=Work(workers=1))
     assert "\n'=HYPERLINK()," in (tmp_path / "s" / "index.csv").read_text()
     assert FaceStore.open(tmp_path / "s").read("=HYPERLINK()").images.shape[0] == 5

@@ -9,7 +9,7 @@ import pytest
 from small_release import SIDE, files
 
 from dferkit.errors import MissingExtraError
-from dferkit.preparation import PrepareConfig, prepare_faces
+from dferkit.preparation import PrepareConfig, Work, prepare_faces
 from dferkit.schema import Release
 
 
@@ -18,15 +18,15 @@ def test_without_ray_it_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "dferkit\[ray\]"'):
-        prepare_faces(*faces, tmp_path / "s", PrepareConfig(size=SIDE), backend="ray")
+        prepare_faces(*faces, tmp_path / "s", PrepareConfig(size=SIDE), work=Work(backend="ray"))
 
 
 def test_ray_makes_the_same_bytes(faces: tuple[Release, Path], tmp_path: Path) -> None:
     pytest.importorskip("ray.data")
     config = PrepareConfig(size=SIDE)
-    prepare_faces(*faces, tmp_path / "local", config, workers=1)
-    done = prepare_faces(*faces, tmp_path / "ray", config, backend="ray")
+    prepare_faces(*faces, tmp_path / "local", config, work=Work(workers=1))
+    done = prepare_faces(*faces, tmp_path / "ray", config, work=Work(backend="ray"))
     assert done.statuses == {"ok": 9, "unreadable": 2}
     assert files(tmp_path / "ray") == files(tmp_path / "local")
-    again = prepare_faces(*faces, tmp_path / "ray", config, backend="ray")
+    again = prepare_faces(*faces, tmp_path / "ray", config, work=Work(backend="ray"))
     assert again.num_new == 0

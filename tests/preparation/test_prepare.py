@@ -19,7 +19,7 @@ from small_release import SIDE, face_folders, files, picture
 
 from dferkit.errors import CheckpointError, ConfigError, ManifestError
 from dferkit.faces import HaarDetector, build_detector, read_clip_faces
-from dferkit.preparation import FaceStore, PrepareConfig, estimate_preparation, prepare_faces, run, shards
+from dferkit.preparation import FaceStore, PrepareConfig, Work, estimate_preparation, prepare_faces, run, shards
 from dferkit.schema import Record, Release
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
 from dferkit.tokens.features import read_clip
@@ -34,7 +34,7 @@ def store(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "CLIPS_PER_SHARD", 4)
         out = tmp_path_factory.mktemp("made") / "store"
-        prepare_faces(*faces, out, SMALL, workers=1)
+        prepare_faces(*faces, out, SMALL, work=Work(workers=1))
     return out
 
 
@@ -114,7 +114,9 @@ def test_the_index_has_a_row_for_every_clip(faces: Faces, store: Path) -> None:
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_number_of_workers_changes_nothing(workers: int, faces: Faces, store: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    done = prepare_faces(*faces, tmp_path / "s", SMALL, workers=workers, on_progress=lambda a, b: seen.append((a, b)))
+    done = prepare_faces(
+        *faces, tmp_path / "s", SMALL, work=Work(workers=workers), on_progress=lambda a, b: seen.append((a, b))
+    )
     assert files(tmp_path / "s") == files(store)
     assert done.statuses == {"too_short": 9, "unreadable": 2}
     assert (done.num_new, done.num_frames, done.missing) == (11, 45, ())
@@ -122,29 +124,29 @@ def test_the_number_of_workers_changes_nothing(workers: int, faces: Faces, store
 
 
 def test_shards_of_the_work_add_up(faces: Faces, store: Path, tmp_path: Path) -> None:
-    first = prepare_faces(*faces, tmp_path / "s", SMALL, shard=(0, 2), workers=1)
+    first = prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(shard=(0, 2), workers=1))
     assert first.missing == (1,)
     assert first.num_clips == 7
     assert not (tmp_path / "s" / "store.json").exists()
     with pytest.raises(CheckpointError, match="no complete store"):
         FaceStore.open(tmp_path / "s")
-    second = prepare_faces(*faces, tmp_path / "s", SMALL, shard=(1, 2), workers=1)
+    second = prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(shard=(1, 2), workers=1))
     assert second.missing == ()
     assert files(tmp_path / "s") == files(store)
 
 
 def test_folders_of_two_machines_are_copied_together(faces: Faces, store: Path, tmp_path: Path) -> None:
     for i in range(2):
-        prepare_faces(*faces, tmp_path / str(i), SMALL, shard=(i, 2), workers=1)
+        prepare_faces(*faces, tmp_path / str(i), SMALL, work=Work(shard=(i, 2), workers=1))
     shutil.copytree(tmp_path / "1", tmp_path / "0", dirs_exist_ok=True)
-    done = prepare_faces(*faces, tmp_path / "0", SMALL, shard=(0, 2), workers=1)
+    done = prepare_faces(*faces, tmp_path / "0", SMALL, work=Work(shard=(0, 2), workers=1))
     assert done.num_new == 0
     assert files(tmp_path / "0") == files(store)
 
 
 def _prepare(faces: Faces, out: Path, shard: tuple[int, int]) -> None:
     shards.CLIPS_PER_SHARD = 4
-    prepare_faces(*faces, out, SMALL, shard=shard, workers=1)
+    prepare_faces(*faces, out, SMALL, work=Work(shard=shard, workers=1))
 
 
 def test_processes_share_a_folder(faces: Faces, store: Path, tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_processes_share_a_folder(faces: Faces, store: Path, tmp_path: Path) -> 
 
 def test_a_second_call_changes_nothing(faces: Faces, store: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in store.glob("faces/*")}
-    done = prepare_faces(*faces, store, SMALL, workers=1)
+    done = prepare_faces(*faces, store, SMALL, work=Work(workers=1))
     assert done.num_new == 0
     assert {p: p.stat().st_mtime_ns for p in store.glob("faces/*")} == before
 
@@ -172,15 +174,15 @@ def test_a_changed_source_is_read_again(tmp_path: Path) -> None:
     root = tmp_path / "release"
     release = face_folders(root)
     out = tmp_path / "store"
-    prepare_faces(release, root, out, SMALL, workers=1)
+    prepare_faces(release, root, out, SMALL, work=Work(workers=1))
     path = release.records[5].video / "2.png"
     Image.fromarray(picture(5, 9)).save(path)
     release.records[7].video.mkdir()
     shutil.copy(path, release.records[7].video / "1.png")
-    done = prepare_faces(release, root, out, SMALL, workers=1)
+    done = prepare_faces(release, root, out, SMALL, work=Work(workers=1))
     assert done.num_new == 2
     assert done.statuses == {"too_short": 10, "unreadable": 1}
-    prepare_faces(release, root, tmp_path / "fresh", SMALL, workers=1)
+    prepare_faces(release, root, tmp_path / "fresh", SMALL, work=Work(workers=1))
     assert files(out) == files(tmp_path / "fresh")
 
 
@@ -188,27 +190,27 @@ def test_faces_stay_when_their_source_is_gone(tmp_path: Path) -> None:
     root = tmp_path / "release"
     release = face_folders(root)
     out = tmp_path / "store"
-    prepare_faces(release, root, out, SMALL, workers=1)
+    prepare_faces(release, root, out, SMALL, work=Work(workers=1))
     before = files(out)
     shutil.rmtree(root / "faces")
-    done = prepare_faces(release, root, out, SMALL, workers=1, verify=True)
+    done = prepare_faces(release, root, out, SMALL, work=Work(workers=1, verify=True))
     assert done.num_new == 0
     assert files(out) == before
 
 
 def test_shards_of_other_settings_are_never_mixed_in(faces: Faces, store: Path, tmp_path: Path) -> None:
     """Files copied from another store are made again where their source is there, and where it is not, too."""
-    prepare_faces(*faces, tmp_path / "other", replace(SMALL, quality=50), workers=1)
+    prepare_faces(*faces, tmp_path / "other", replace(SMALL, quality=50), work=Work(workers=1))
     shutil.copytree(store, tmp_path / "s")
     for number in (0, 1):
         name = f"faces/faces-0000{number}.safetensors"
         shutil.copy(tmp_path / "other" / name, tmp_path / "s" / name)
-    assert prepare_faces(*faces, tmp_path / "s", SMALL, workers=1).num_new == 8
+    assert prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1)).num_new == 8
     assert files(tmp_path / "s") == files(store)
 
 
 def test_a_process_without_shards_does_nothing(faces: Faces, tmp_path: Path) -> None:
-    done = prepare_faces(*faces, tmp_path / "s", SMALL, shard=(5, 9), workers=1)
+    done = prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(shard=(5, 9), workers=1))
     assert (done.num_clips, done.num_new, done.missing) == (0, 0, (0, 1, 2))
 
 
@@ -224,7 +226,7 @@ def test_a_process_without_shards_does_nothing(faces: Faces, tmp_path: Path) -> 
 def test_other_settings_are_refused(changed: dict[str, object], faces: Faces, store: Path) -> None:
     before = files(store)
     with pytest.raises(ConfigError, match="was begun with other settings") as caught:
-        prepare_faces(*faces, store, replace(SMALL, **changed), workers=1)  # type: ignore[arg-type]
+        prepare_faces(*faces, store, replace(SMALL, **changed), work=Work(workers=1))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert files(store) == before
 
@@ -239,14 +241,14 @@ def test_other_clips_are_refused(faces: Faces, store: Path) -> None:
         replace(release, layout="other"),
     ):
         with pytest.raises(ConfigError, match="holds other clips"):
-            prepare_faces(other, root, store, SMALL, workers=1)
+            prepare_faces(other, root, store, SMALL, work=Work(workers=1))
     assert files(store) == before
 
 
 def test_other_annotations_are_taken_over_without_cutting_again(faces: Faces, tmp_path: Path) -> None:
     """Labels, votes and findings do not change a face."""
     release, root = faces
-    prepare_faces(release, root, tmp_path / "store", SMALL, workers=1)
+    prepare_faces(release, root, tmp_path / "store", SMALL, work=Work(workers=1))
     shards = {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "faces").iterdir()}
     told = replace(
         release,
@@ -255,12 +257,12 @@ def test_other_annotations_are_taken_over_without_cutting_again(faces: Faces, tm
         findings=(),
         records=tuple(replace(r, label="joy", votes=(0.0, 1.0)) for r in release.records),
     )
-    prepare_faces(told, root, tmp_path / "store", SMALL, workers=1)
+    prepare_faces(told, root, tmp_path / "store", SMALL, work=Work(workers=1))
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "store" / "faces").iterdir()} == shards
     opened = FaceStore.open(tmp_path / "store").release
     assert (opened.annotation_digest, opened.media_reason) == ("1" * 64, "in other words")
     assert all(r.votes == (0.0, 1.0) for r in opened.records)
-    prepare_faces(told, root, tmp_path / "fresh", SMALL, workers=1)
+    prepare_faces(told, root, tmp_path / "fresh", SMALL, work=Work(workers=1))
     assert files(tmp_path / "fresh") == files(tmp_path / "store")
 
 
@@ -268,14 +270,14 @@ def test_a_store_in_the_release_is_refused(faces: Faces) -> None:
     release, root = faces
     for out in (root, root / "faces", root / "store"):
         with pytest.raises(ConfigError, match="lies in the release itself"):
-            prepare_faces(release, root, out, SMALL, workers=1)
+            prepare_faces(release, root, out, SMALL, work=Work(workers=1))
     assert not (root / "store").exists()
 
 
 def test_a_folder_with_other_faces_is_refused(faces: Faces, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     with pytest.raises(ConfigError, match=r"no release\.json"):
-        prepare_faces(*faces, tmp_path, SMALL, workers=1)
+        prepare_faces(*faces, tmp_path, SMALL, work=Work(workers=1))
 
 
 def test_releases_that_cannot_be_stored(faces: Faces, tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_a_flipped_bit_is_found_and_mended(place: float, faces: Faces, store: Pa
             complaints.append(str(error))
     assert len(complaints) == 1
     assert "prepare --verify" in complaints[0]
-    done = prepare_faces(*faces, tmp_path / "s", SMALL, workers=1, verify=True)
+    done = prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1, verify=True))
     assert done.num_new == 1
     assert files(tmp_path / "s") == files(store)
 
@@ -345,7 +347,7 @@ def test_a_damaged_shard_is_made_again(damage: str, faces: Faces, store: Path, t
         path.unlink()
     with pytest.raises(CheckpointError, match="run dferkit prepare again"):
         FaceStore.open(tmp_path / "s")
-    assert prepare_faces(*faces, tmp_path / "s", SMALL, workers=1).num_new == 4
+    assert prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1)).num_new == 4
     assert files(tmp_path / "s") == files(store)
 
 
@@ -357,25 +359,25 @@ def test_two_shards_that_changed_places_are_found(faces: Faces, store: Path, tmp
     b.write_bytes(first)
     with pytest.raises(CheckpointError, match="another release"):
         FaceStore.open(tmp_path / "s")
-    prepare_faces(*faces, tmp_path / "s", SMALL, workers=1)
+    prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1))
     assert files(tmp_path / "s") == files(store)
 
 
 def test_an_estimate_before_the_work(faces: Faces, store: Path, tmp_path: Path) -> None:
     told = []
-    prepare_faces(*faces, tmp_path / "s", SMALL, workers=1, on_estimate=told.append)
+    prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1), on_estimate=told.append)
     (estimate,) = told
     assert (estimate.num_clips, estimate.num_pending, estimate.workers) == (11, 11, 1)
     stored = sum(p.stat().st_size for p in (tmp_path / "s" / "faces").iterdir())
     assert 0.5 * stored < estimate.num_bytes < 2 * stored
     assert estimate.hours > 0
-    prepare_faces(*faces, tmp_path / "s", SMALL, workers=1, on_estimate=told.append)
+    prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1), on_estimate=told.append)
     assert (told[1].num_pending, told[1].num_bytes, told[1].hours) == (0, 0, 0)
     assert "11 clips (11 are there already)" in str(told[1])
 
 
 def test_a_dry_run_leaves_nothing(faces: Faces, tmp_path: Path) -> None:
-    estimate = estimate_preparation(*faces, tmp_path / "s", SMALL, workers=2)
+    estimate = estimate_preparation(*faces, tmp_path / "s", SMALL, work=Work(workers=2))
     assert estimate.num_pending == 11
     assert not (tmp_path / "s").exists()
 
@@ -385,12 +387,12 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     monkeypatch.setattr(run, "free_bytes", lambda folder: 3000)
     with pytest.raises(ConfigError, match=r"s/ needs about .* kB, but 3 kB are free"):
-        prepare_faces(*faces, tmp_path / "s", SMALL, workers=1)
+        prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1))
     assert not list((tmp_path / "s").glob("faces/*"))
     monkeypatch.undo()
     monkeypatch.setattr(shards, "CLIPS_PER_SHARD", 4)
     # What was timed is kept.
-    assert prepare_faces(*faces, tmp_path / "s", SMALL, workers=1).num_new == 3
+    assert prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(workers=1)).num_new == 3
     assert files(tmp_path / "s") == files(store)
 
 
@@ -405,9 +407,9 @@ def test_settings_out_of_range(changed: dict[str, object]) -> None:
 @pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0)])
 def test_shards_out_of_range(shard: tuple[int, int], faces: Faces, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give i/n"):
-        prepare_faces(*faces, tmp_path / "s", SMALL, shard=shard)
+        prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(shard=shard))
     with pytest.raises(ConfigError, match="local, ray"):
-        prepare_faces(*faces, tmp_path / "s", SMALL, backend="rey")
+        prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(backend="rey"))
 
 
 @pytest.fixture(scope="module")
@@ -427,7 +429,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Faces:
 def test_faces_are_found_in_videos(videos: Faces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DFERKIT_MODELS", raising=False)
     release, root = videos
-    done = prepare_faces(release, root, tmp_path / "s", PrepareConfig(max_frames=6), workers=2)
+    done = prepare_faces(release, root, tmp_path / "s", PrepareConfig(max_frames=6), work=Work(workers=2))
     assert done.statuses == {"ok": 3, "no_face": 1, "unreadable": 1}
     store = FaceStore.open(tmp_path / "s")
     detector = HaarDetector()
@@ -463,7 +465,9 @@ def test_training_says_the_same_of_a_clip(videos: Faces, tmp_path: Path, monkeyp
     """Sixteen frames of sixteen: both ways of sampling look at the same ones."""
     monkeypatch.delenv("DFERKIT_MODELS", raising=False)
     release, root = videos
-    prepare_faces(release, root, tmp_path / "s", PrepareConfig(face="haar", size=112, quality=100), workers=1)
+    prepare_faces(
+        release, root, tmp_path / "s", PrepareConfig(face="haar", size=112, quality=100), work=Work(workers=1)
+    )
     store = FaceStore.open(tmp_path / "s")
     for record in release.records:
         clip, status, size = read_clip(record, build_detector("haar"))
@@ -484,10 +488,10 @@ def test_boxes_from_a_table(videos: Faces, tmp_path: Path) -> None:
     table = tmp_path / "boxes.csv"
     rows = [f"{name},{n},20,30,40,40" for n in range(16)]
     table.write_text("\n".join(["input,frame,FaceRectX,FaceRectY,FaceRectWidth,FaceRectHeight", *rows]) + "\n")
-    prepare_faces(release, root, tmp_path / "s", PrepareConfig(face=str(table)), workers=1)
+    prepare_faces(release, root, tmp_path / "s", PrepareConfig(face=str(table)), work=Work(workers=1))
     boxes = FaceStore.open(tmp_path / "s").read(name).track.boxes
     np.testing.assert_allclose(boxes, np.tile([20, 30, 40, 40], (16, 1)))
     assert str(tmp_path).encode() not in b"".join(files(tmp_path / "s").values())
     table.write_text(table.read_text().replace(",20,30", ",22,30"))
     with pytest.raises(ConfigError, match="other settings"):
-        prepare_faces(release, root, tmp_path / "s", PrepareConfig(face=str(table)), workers=1)
+        prepare_faces(release, root, tmp_path / "s", PrepareConfig(face=str(table)), work=Work(workers=1))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from small_release import SIDE, files
 
-from dferkit.preparation import FaceStore, PrepareConfig, prepare_faces, shards
+from dferkit.preparation import FaceStore, PrepareConfig, Work, prepare_faces, shards
 from dferkit.schema import Release
 
 SMALL = PrepareConfig(size=SIDE)
@@ -31,7 +31,7 @@ def whole(faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "CLIPS_PER_SHARD", 4)
         out = tmp_path_factory.mktemp("whole") / "store"
-        prepare_faces(*faces, out, SMALL, workers=1)
+        prepare_faces(*faces, out, SMALL, work=Work(workers=1))
     return files(out)
 
 
@@ -68,7 +68,7 @@ def _killed_at(limit: int, faces: Faces, out: Path, is_after: bool) -> tuple[boo
     if child == 0:  # never returns into the tests
         try:
             seen = _count_down(limit, is_after=is_after)
-            prepare_faces(*faces, out, SMALL, workers=1)
+            prepare_faces(*faces, out, SMALL, work=Work(workers=1))
             os.write(writer, str(seen[0]).encode())
         finally:
             os._exit(0)
@@ -109,7 +109,7 @@ def _check(killed_at: KilledAt, limits: range, faces: Faces, whole: dict[str, by
         died, _ = killed_at(limit, faces, out, is_after=limit % 2 == 0)
         assert died
         assert not (out / "store.json").exists() or files(out)["store.json"] == whole["store.json"]
-        prepare_faces(*faces, out, SMALL, workers=1)
+        prepare_faces(*faces, out, SMALL, work=Work(workers=1))
         assert files(out) == whole, f"killed at operation {limit}"
         assert not (out / "parts").exists()
         shutil.rmtree(out)
@@ -128,7 +128,7 @@ def test_killed_again_and_again(killed_at: KilledAt, faces: Faces, whole: dict[s
     out = tmp_path / "store"
     for limit in (9, 12, 15, 15, 15):
         killed_at(limit, faces, out)
-    prepare_faces(*faces, out, SMALL, workers=1)
+    prepare_faces(*faces, out, SMALL, work=Work(workers=1))
     assert files(out) == whole
 
 
@@ -144,7 +144,7 @@ def test_a_part_half_on_the_disk_is_made_again(
     parts[1].write_bytes(parts[1].read_bytes()[:-7])
     data = parts[2].read_bytes()
     parts[2].write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
-    prepare_faces(*faces, out, SMALL, workers=1)
+    prepare_faces(*faces, out, SMALL, work=Work(workers=1))
     assert files(out) == whole
 
 
@@ -212,9 +212,9 @@ def test_one_shard_of_two_killed(killed_at: KilledAt, faces: Faces, whole: dict[
     assert others
     temporary = next(iter(others)).with_name(".0009.1.0123abcd.tmp.safetensors")
     temporary.write_bytes(b"half")
-    prepare_faces(*faces, out, SMALL, shard=(0, 2), workers=1)
+    prepare_faces(*faces, out, SMALL, work=Work(shard=(0, 2), workers=1))
     assert temporary.exists()
     assert all(p.read_bytes() == data for p, data in others.items())
-    prepare_faces(*faces, out, SMALL, shard=(1, 2), workers=1)
+    prepare_faces(*faces, out, SMALL, work=Work(shard=(1, 2), workers=1))
     assert files(out) == whole
     assert FaceStore.open(out).read("00000").images.shape[0] == 5

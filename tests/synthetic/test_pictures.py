@@ -63,7 +63,6 @@ def script(au: np.ndarray, scene: Scene) -> Performance:
         au=au.astype(np.float32),
         asymmetry=np.zeros(NUM_AUS, np.float32),
         envelope="full",
-        onset_seconds=0.0,
         scene=scene,
     )
 

@@ -149,7 +149,7 @@ def mini(
 ) -> None:
     """Write a small example of a release, with rendered faces in the form of the official files.
 
-    Scores on it say nothing about the real data set.
+    Scores on it do not carry over to the real data set.
     """
     from dferkit.datasets import find_data_set
     from dferkit.errors import ConfigError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -48,10 +49,10 @@ def prepare(
     After an interruption, run the same command again. Exit code: 0 when every clip was read, 1 when some could not be read, 3 when none could.
     """
     from dferkit.datasets import Options, read_release, require_sound
-    from dferkit.preparation import PrepareConfig, estimate_preparation, prepare_faces
+    from dferkit.preparation import PrepareConfig, Work, estimate_preparation, prepare_faces
     from dferkit.preparation.estimate import in_bytes
 
-    which = parse_shard(shard)
+    work = Work(shard=parse_shard(shard), workers=workers or os.cpu_count() or 1, backend=backend, verify=verify)
     config = PrepareConfig(
         face=face, landmarker=_task_file(front_end, landmarker), size=size, quality=quality, max_frames=frames
     )
@@ -60,7 +61,7 @@ def prepare(
     for finding in release.findings:
         note(f"{finding.severity}: {finding}")
     if dry_run:
-        note(str(estimate_preparation(release, root, out, config, shard=which, workers=workers)))
+        note(str(estimate_preparation(release, root, out, config, work=work)))
         return
     with Stages() as progress:
         done = prepare_faces(
@@ -68,10 +69,7 @@ def prepare(
             root,
             out,
             config,
-            shard=which,
-            workers=workers,
-            backend=backend,
-            verify=verify,
+            work=work,
             on_estimate=lambda estimate: progress.say(str(estimate)),
             on_progress=lambda a, b: progress("clips", a, b),
         )

@@ -67,10 +67,10 @@ def synth(
         settings=looks,
     )
     task = None if landmarker is None else landmarker_file(landmarker)
-    with Stages() as tell:
+    with Stages() as progress:
 
         def on_progress(done: int, of: int) -> None:
-            tell("rendering", done, of)
+            progress("rendering", done, of)
 
         if probe == "order":
             manifest = render_order_probe(config, out, workers=workers, on_progress=on_progress)
@@ -79,7 +79,7 @@ def synth(
         else:
             manifest = render_benchmark(config, out, workers=workers, on_progress=on_progress)
         if task is not None:
-            measure_rendered(manifest, task, workers=workers, on_progress=lambda a, b: tell("landmarks", a, b))
+            measure_rendered(manifest, task, workers=workers, on_progress=lambda a, b: progress("landmarks", a, b))
         if sheet:
             write_sheet(config, out / "sheet.png")
     typer.echo(f"{plural(clips, 'clip')} of {config.num_subjects} people: {manifest}")

@@ -129,7 +129,7 @@ def _find_lists(root: Path, fold: str) -> tuple[Path, Path] | None:
 
 
 def _video(clip_id: str, there: dict[int, Path], source: Source) -> Path:
-    """Where the clip lies; the release pads names in one folder and not in the next."""
+    """Path of the clip; the release pads numbers with zeros in one folder and not in another."""
     if path := there.get(int(clip_id)):
         return path
     folder = source.media.folder or source.root / MEDIA[0].folder

@@ -130,9 +130,7 @@ def _read_line(line: Line, findings: Findings) -> Listed | None:
             )
             return None
     if folder != word:
-        findings.error(
-            "LABEL_CONFLICT", f"clip {path} lies in the folder {folder}, but is listed as {word}", line.where
-        )
+        findings.error("LABEL_CONFLICT", f"clip {path} is in the folder {folder}, but is listed as {word}", line.where)
         return None
     if not re.fullmatch(r"\d{4}", clip):
         findings.error("CLIP_NAME", f"clip {clip!r}; expected four digits, such as 0010", line.where)

@@ -1,4 +1,4 @@
-"""What is wrong with a release, collected instead of raised, so that everything is told at once."""
+"""What is wrong with a release, collected instead of raised, so that everything is reported at once."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Findings:
         self.items: list[Finding] = []
 
     def error(self, code: str, message: str, where: str = "") -> None:
-        """Wrong, or a score would be."""
+        """Add a fault that makes the annotations, or a score, wrong."""
         self.items.append(Finding(severity="error", code=code, message=message, where=where))
 
     def warning(self, code: str, message: str, where: str = "") -> None:
-        """Look at it before you believe a score."""
+        """Add a doubt that should be looked at before a score is believed."""
         self.items.append(Finding(severity="warning", code=code, message=message, where=where))
 
     def note(self, code: str, message: str, where: str = "") -> None:
-        """Good to know."""
+        """Add a remark."""
         self.items.append(Finding(severity="note", code=code, message=message, where=where))
 
 

@@ -182,7 +182,7 @@ def _is_clip(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if path.is_symlink() and not path.exists():
-        return True  # a broken link stands for a missing clip, which a later check reports
+        return True  # a broken link is a missing clip, which a later check reports
     if path.is_file():
         return path.suffix.lower() in VIDEO_SUFFIXES
     return path.is_dir() and bool(pictures(path))

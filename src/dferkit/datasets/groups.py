@@ -1,4 +1,4 @@
-"""Attributes that a user knows of the clips, for scores by group. Given by people, never inferred."""
+"""Attributes of clips from a CSV of the user, for scores by group. They are given by people and never inferred."""
 
 from __future__ import annotations
 

@@ -66,7 +66,6 @@ SINGLE = Published(
             (37, 37, 36, 36, 36),
         ),
     ),
-    captioned=by_fold((6423, 6425, 6429, 6429, 6430), (1611, 1609, 1605, 1605, 1604)),
     source=f"MAFW, {COUNTED}; agrees with a user's inventory of its spreadsheets",
     short_clips=8,
 )
@@ -74,7 +73,6 @@ COMPOUND = Published(
     num_clips=8996,
     per_class={name: int(count) for name, count in (pair.split() for pair in _COMPOUND_COUNTS.split(", "))},
     folds=by_fold((7178, 7187, 7198, 7208, 7213), (1818, 1809, 1798, 1788, 1783)),
-    captioned=by_fold((6268, 6277, 6288, 6297, 6302), (1590, 1581, 1570, 1561, 1556)),
     source=f"MAFW compound, {COUNTED}; 11 single and 32 joint classes",
 )
 
@@ -82,7 +80,7 @@ COMPOUND = Published(
 def read_mafw(source: Source, *, setting: str) -> Release:
     """Read the lists of every fold; ``setting`` is ``single`` or ``compound``.
 
-    Folds come from ``no_caption``, which has all clips. ``with_caption`` lacks every neutral clip, so that having a caption tells the class: it is
+    Folds come from ``no_caption``, which has all clips. ``with_caption`` lacks every neutral clip, so that the presence of a caption reveals the class: it is
     read for the captions only, and only when they are asked for.
 
     Raises:
@@ -221,7 +219,7 @@ def _join_captions(folds: Mapping[str, Lists], captioned: Mapping[str, Lists], f
     if without and all(known[clip_id] == "neutral" for clip_id in without):
         findings.note(
             "CAPTION_LEAK",
-            f"{len(without):,} clips have no human caption, and all are neutral: having one tells the class. Human captions are never read at test time",
+            f"{len(without):,} clips have no human caption, and all are neutral: the presence of a caption reveals the class. Human captions are never read at test time",
         )
     elif without:
         first = next(clip_id for clip_id in without if known[clip_id] != "neutral")

@@ -1,4 +1,4 @@
-"""Which folder of a release holds its videos or frames, and what lies in it. Lists folders, opens no picture."""
+"""The folder of a release that holds its videos or frames, and its entries. Lists folders, opens no picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Candidate:
 
     Attributes:
         folder: Path below the root. kind: ``faces``, ``frames`` or ``videos`` (see ``schema.Release``).
-        why: Said when it is chosen.
+        why: Reason that is reported when it is chosen.
     """
 
     folder: str
@@ -107,7 +107,7 @@ def choose_media(root: Path, candidates: Sequence[Candidate], asked: str = "", *
 
 
 def entries(folder: Path | None) -> dict[str, Path]:
-    """What lies in a folder, by name without suffix (videos) or by name (folders); hidden files are left out."""
+    """Entries of a folder, by name without suffix (videos) or by name (folders); hidden files are left out."""
     if folder is None:
         return {}
     found: dict[str, Path] = {}

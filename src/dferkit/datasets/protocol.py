@@ -1,4 +1,4 @@
-"""Who is trained on, who is held out, who is tested: an official fold and a validation block carved out of its training side."""
+"""The protocol of splits: which clips are trained on, held out for the choice of the epoch, and tested."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ProtocolConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldClips:
-    """Clip ids of one fold as they are used; ``val`` is empty unless the rule needs it, and ``val_kind`` says what it is."""
+    """Clip ids of one fold as they are used; ``val`` is empty unless the rule needs it; ``val_kind`` describes it."""
 
     name: str
     train: tuple[str, ...]
@@ -135,7 +135,7 @@ def split_fold(release: Release, fold: Fold, config: ProtocolConfig) -> FoldClip
 def validation_block(records: Sequence[Record], *, share: float) -> tuple[str, ...]:
     """Clips to hold out: whole people where everybody is named, else the last clips of each class (and scene) by number.
 
-    Neighbouring numbers come from one film. A random choice would put clips of one film on both sides and choose the epoch that knows the film best;
+    Neighbouring numbers come from one film. A random choice would put clips of one film on both sides and select the epoch that fits the film best;
     the official test folds are blocks of neighbours for the same reason. A class (or scene of a class) with a single clip gives none.
     """
     if all(record.subject for record in records):
@@ -154,7 +154,7 @@ def validation_block(records: Sequence[Record], *, share: float) -> tuple[str, .
 def inner_groups(records: Sequence[Record]) -> np.ndarray:
     """A group of each clip for inner folds: its person, or its block of neighbours of the same class and scene.
 
-    A guide that is out of fold must not have learned from a clip's neighbours either.
+    The guide of a clip must not have been trained on its neighbours either.
     """
     if all(record.subject for record in records):
         return np.array([str(record.subject) for record in records])

@@ -24,7 +24,6 @@ class Published:
         per_class: Clips of each class over the whole set.
         folds: (train, test) clips by name of the fold.
         test_per_class: Clips of each class on the test side, by name of the fold.
-        captioned: Clips with a human caption, train and test by fold.
         short_clips: Clips with fewer than 16 frames.
         source: Where the counts come from.
     """
@@ -33,7 +32,6 @@ class Published:
     per_class: Mapping[str, int] = field(default_factory=dict)
     folds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     test_per_class: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    captioned: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     short_clips: int | None = None
     source: str = ""
 

@@ -50,7 +50,7 @@ def read_ravdess(source: Source) -> Release:
         if path.parent.name != f"Actor_{actor_number}":
             findings.error(
                 "LABEL_CONFLICT",
-                f"the name says actor {actor_number}, the folder {path.parent.name}",
+                f"the name has actor {actor_number}, but the folder is {path.parent.name}",
                 place(path, root),
             )
             continue

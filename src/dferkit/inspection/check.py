@@ -152,7 +152,7 @@ def _check_contents(
             if is_apart(first, other):
                 findings.error(
                     "SAME_BYTES",
-                    f"clips {first} and {other} hold the same bytes and stand on both sides of a fold; keep one",
+                    f"clips {first} and {other} hold the same bytes and are on both sides of a fold; keep one",
                 )
             else:
                 findings.warning("SAME_BYTES", f"clips {first} and {other} hold the same bytes; keep one")
@@ -165,7 +165,7 @@ def _check_contents(
         if frozenset((a, b)) not in found_already:
             findings.warning(
                 "NEAR_DUPLICATE",
-                f"clips {a} and {b} look the same ({distance:.1f} of 64 bits of their perceptual hashes differ) and stand on both sides of a fold; look at them",
+                f"clips {a} and {b} look the same ({distance:.1f} of 64 bits of their perceptual hashes differ) and are on both sides of a fold; look at them",
             )
 
 

@@ -88,7 +88,7 @@ def _greys(video: Path) -> Iterator[np.ndarray]:
 
 
 def why_unreadable(video: Path) -> str:
-    """What stands in the way of reading a clip that has no hash."""
+    """Why a clip that has no hash cannot be read."""
     try:
         _sample(video)
     except _UNREADABLE as error:
@@ -124,7 +124,7 @@ def near_duplicates(
     """Pairs of clips that look the same, with the mean number of differing bits.
 
     Args:
-        is_apart: Whether two clips stand on both sides of a split; other pairs do no harm.
+        is_apart: Whether two clips are on different sides of a split; only such pairs are reported.
     """
     names = list(hashes)
     if not names:

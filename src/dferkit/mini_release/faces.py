@@ -21,7 +21,7 @@ from dferkit.synthetic.write import write_video
 
 _SEED = 9000  # people of their own: neither the box nor the benchmark has seen them
 _RENDER_SIZE = 128
-_FACE = (slice(18, 112), slice(18, 110))  # where the face stands in a rendered picture of that size
+_FACE = (slice(18, 112), slice(18, 110))  # place of the face in a rendered picture of that size
 # Classes that the generator does not act show the nearest one it does, unknown ones a neutral face: the pictures are for trying things only.
 _ACTED = {"contempt": "disgust", "anxiety": "fear", "helplessness": "sadness", "disappointment": "sadness"}
 
@@ -62,7 +62,7 @@ def write_pictures(folder: Path, images: list[np.ndarray], names: list[str]) -> 
 
 
 def write_clip(path: Path, images: np.ndarray, fps: float) -> None:
-    """A video in the container and codec that its suffix stands for."""
+    """Write a video in the container and codec of its suffix."""
     if path.suffix == ".mp4":
         write_video(path, images, fps)
         return

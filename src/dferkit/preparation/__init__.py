@@ -2,7 +2,7 @@
 
 from dferkit.preparation.config import PrepareConfig
 from dferkit.preparation.estimate import Estimate
-from dferkit.preparation.run import Preparation, estimate_preparation, prepare_faces
+from dferkit.preparation.run import Preparation, Work, estimate_preparation, prepare_faces
 from dferkit.preparation.store import FaceStore
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "FaceStore",
     "Preparation",
     "PrepareConfig",
+    "Work",
     "estimate_preparation",
     "prepare_faces",
 ]

@@ -93,7 +93,7 @@ def claim_folder(folder: StoreFolder, value: dict[str, Any]) -> None:
     name = folder.path.name
     if not folder.release.is_file():
         if folder.about.exists() or (folder.path / "faces").exists():
-            raise ConfigError(f"{name}/ holds faces, but no release.json that tells of what: give another folder")
+            raise ConfigError(f"{name}/ holds faces, but no release.json: give another folder")
         write_json(folder.release, value)
         return
     try:
@@ -113,7 +113,7 @@ def claim_folder(folder: StoreFolder, value: dict[str, Any]) -> None:
             f"{name}/ was begun with other settings ({', '.join(changed)}): give the same ones, or another folder"
         )
     if found != value:
-        folder.about.unlink(missing_ok=True)  # not complete until the tables tell of the new annotations
+        folder.about.unlink(missing_ok=True)  # not complete until the tables have the new annotations
         write_json(folder.release, value)
 
 

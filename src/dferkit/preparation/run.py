@@ -31,7 +31,29 @@ from dferkit.schema import Release
 from dferkit.storage import digest_json
 
 BACKENDS = ("local", "ray")
-_WHOLE = (0, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """Who does the work, and which part of it.
+
+    Attributes:
+        shard: (i, n): only shard files whose number divided by n leaves i. Whoever finishes last writes the tables.
+        workers: Processes; all cores by default. backend: ``local``, or ``ray`` for a cluster with shared files.
+        verify: Check every stored picture against its digest, and make again what is damaged.
+    """
+
+    shard: tuple[int, int] = (0, 1)
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    backend: str = "local"
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        which, of = self.shard
+        if of < 1 or not 0 <= which < of:
+            raise ConfigError(f"shard {which}/{of} is not usable: give i/n with i from 0 to n - 1, such as 0/4")
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"backend {self.backend!r} is unknown: give one of {', '.join(BACKENDS)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,20 +86,14 @@ def prepare_faces(
     out: Path | str,
     config: PrepareConfig | None = None,
     *,
-    shard: tuple[int, int] = _WHOLE,
-    workers: int | None = None,
-    backend: str = "local",
-    verify: bool = False,
+    work: Work | None = None,
     on_estimate: Callable[[Estimate], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Preparation:
     """Store the faces of a release. What is stored already is kept; a killed call goes on where it was.
 
     Args:
-        root: Folder that the records' paths lie below. out: Folder of the store.
-        shard: (i, n): only shard files whose number divided by n leaves i. Whoever finishes last writes the tables.
-        workers: Processes; all cores where not given. backend: ``local``, or ``ray`` for a cluster with shared files.
-        verify: Check every stored picture against its digest, and make again what is damaged.
+        root: Folder that the records' paths lie below. out: Folder of the store. work: All of it, on all cores, by default.
         on_estimate: Called once, before the long work.
 
     Raises:
@@ -85,19 +101,19 @@ def prepare_faces(
         ManifestError: The release has no clips, or two of one name.
         BackendError: The detector or the backend is not usable.
     """
-    run = _Run.plan(release, root, out, config, shard=shard, workers=workers, backend=backend)
+    run = _Run.plan(release, root, out, config, work)
     if Path(out).resolve().is_relative_to(Path(root).resolve()):
-        raise ConfigError(f"{Path(out).name}/ lies in the release itself; give a folder outside of it")
+        raise ConfigError(f"{Path(out).name}/ is inside the release; give a folder outside of it")
     run.folder.path.mkdir(parents=True, exist_ok=True)
     claim_folder(run.folder, run.release_value)
     sweep(run.folder, run.numbers)
     try:
-        pending = run.pending(verify)
+        pending = run.pending()
         estimate, timed = run.time(pending, run.folder)
         if on_estimate:
             on_estimate(estimate)
         estimate.require_space(run.folder.path)
-        return run.work(verify, timed, on_progress)
+        return run.make(timed, on_progress)
     finally:
         close_landmarker(run.config.landmarker)
 
@@ -108,20 +124,19 @@ def estimate_preparation(
     out: Path | str,
     config: PrepareConfig | None = None,
     *,
-    shard: tuple[int, int] = _WHOLE,
-    workers: int | None = None,
+    work: Work | None = None,
 ) -> Estimate:
     """What ``prepare_faces`` would take; nothing is kept.
 
     Raises:
         As ``prepare_faces``.
     """
-    run = _Run.plan(release, root, out, config, shard=shard, workers=workers, backend="local")
+    run = _Run.plan(release, root, out, config, work)
     if run.folder.release.is_file():
         claim_folder(run.folder, run.release_value)
     with tempfile.TemporaryDirectory() as elsewhere:
         try:
-            return run.time(run.pending(False), StoreFolder(Path(elsewhere)))[0]
+            return run.time(run.pending(), StoreFolder(Path(elsewhere)))[0]
         finally:
             close_landmarker(run.config.landmarker)
 
@@ -144,8 +159,7 @@ class _Run:
     front_end: str
     release_value: dict[str, Any]
     numbers: range
-    workers: int
-    backend: str
+    work: Work
 
     @classmethod
     def plan(
@@ -154,16 +168,9 @@ class _Run:
         root: Path | str,
         out: Path | str,
         config: PrepareConfig | None,
-        *,
-        shard: tuple[int, int],
-        workers: int | None,
-        backend: str,
+        work: Work | None,
     ) -> _Run:
-        which, of = shard
-        if of < 1 or not 0 <= which < of:
-            raise ConfigError(f"shard {which}/{of} is not usable: give i/n with i from 0 to n - 1, such as 0/4")
-        if backend not in BACKENDS:
-            raise ConfigError(f"backend {backend!r} is unknown: give one of {', '.join(BACKENDS)}")
+        work = work or Work()
         ids = [record.clip_id for record in release.records]
         if not ids:
             raise ManifestError(f"{release.layout}: the release has no clips")
@@ -177,9 +184,8 @@ class _Run:
             config=resolved,
             front_end=front_end,
             release_value=release_json(release, Path(root), settings_of(resolved, front_end)),
-            numbers=range(which, num_shards(len(ids)), of),
-            workers=workers or os.cpu_count() or 1,
-            backend=backend,
+            numbers=range(work.shard[0], num_shards(len(ids)), work.shard[1]),
+            work=work,
         )
 
     @property
@@ -187,19 +193,19 @@ class _Run:
         """Of this process's shards."""
         return sum(len(places(number, len(self.release.records))) for number in self.numbers)
 
-    def pending(self, verify: bool) -> list[int]:
+    def pending(self) -> list[int]:
         """Numbers of the records that are not stored."""
         found = []
         for number in self.numbers:
-            there = self.known(number, verify)
+            there = self.known(number)
             found += [i for p, i in enumerate(places(number, len(self.release.records))) if not there.get(p)]
         return found
 
-    def known(self, number: int, verify: bool) -> dict[int, str]:
+    def known(self, number: int) -> dict[int, str]:
         """Keys of a shard's stored clips, by place."""
         ids = [self.release.records[index].clip_id for index in places(number, len(self.release.records))]
         settings = digest_json(settings_of(self.config, self.front_end))
-        return known_keys(self.folder, number, ids, settings, verify=verify)
+        return known_keys(self.folder, number, ids, settings, verify=self.work.verify)
 
     def time(self, pending: list[int], folder: StoreFolder) -> tuple[Estimate, list[ClipDone]]:
         """The estimate, and the clips that were made for it into ``folder``."""
@@ -211,8 +217,8 @@ class _Run:
             num_clips=self.num_clips,
             num_pending=len(pending),
             num_bytes=round(share * sum(done.num_bytes for done in timed)),
-            hours=share * seconds / self.workers / 3600,
-            workers=self.workers,
+            hours=share * seconds / self.work.workers / 3600,
+            workers=self.work.workers,
             free_bytes=free_bytes(self.folder.path),
         )
         return estimate, timed
@@ -232,27 +238,27 @@ class _Run:
             front_end=self.front_end,
         )
 
-    def jobs(self, verify: bool) -> Iterator[ClipJob]:
+    def jobs(self) -> Iterator[ClipJob]:
         """A job for every clip, also for stored ones: whether their source is still the same is found out there."""
         for number in self.numbers:
-            there = self.known(number, verify)
+            there = self.known(number)
             for place, index in enumerate(places(number, len(self.release.records))):
                 yield self.job(index, there.get(place, ""), self.folder)
 
     def results(self, jobs: Iterable[ClipJob]) -> Iterator[ClipDone]:
         """Results as they are finished."""
-        if self.backend == "ray":
+        if self.work.backend == "ray":
             from dferkit.preparation.on_ray import run_on_ray
 
             return run_on_ray(jobs)
-        return run_parallel(prepare_clip, jobs, self.workers, in_order=False)
+        return run_parallel(prepare_clip, jobs, self.work.workers, in_order=False)
 
-    def work(self, verify: bool, timed: list[ClipDone], on_progress: Callable[[int, int], None] | None) -> Preparation:
+    def make(self, timed: list[ClipDone], on_progress: Callable[[int, int], None] | None) -> Preparation:
         """Make every clip, close every shard that is whole, write the tables when all are."""
         open_shards: dict[int, _OpenShard] = {}
         made = list(timed)
         num_new, num_frames, cpu_seconds = len(made), sum(d.num_frames for d in made), sum(d.cpu_seconds for d in made)
-        for count, done in enumerate(self.results(self.jobs(verify)), 1):
+        for count, done in enumerate(self.results(self.jobs()), 1):
             shard = open_shards.setdefault(done.shard, _OpenShard(len(places(done.shard, len(self.release.records)))))
             shard.awaited -= 1
             shard.keys[done.place] = done.key

@@ -78,10 +78,6 @@ class FaceStore:
         """Stored frames; 0 for a clip without a face."""
         return self._num_frames[self._find(clip_id)]
 
-    def timestamps(self, clip_id: str) -> Float[np.ndarray, " frames"]:
-        """Seconds of the stored frames."""
-        return self._array(self._usable(clip_id), "timestamps")
-
     def frame_numbers(self, clip_id: str) -> Int[np.ndarray, " frames"]:
         """Numbers of the stored frames in the source."""
         return self._array(self._usable(clip_id), "frame_numbers")

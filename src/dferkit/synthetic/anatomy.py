@@ -283,7 +283,7 @@ def displacement_size() -> np.ndarray:
 def region_at(s: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Index into ``REGIONS`` of each chart point, -1 outside the face."""
     a = np.abs(s)
-    region = np.full(s.shape, 5)  # cheeks unless said otherwise
+    region = np.full(s.shape, 5)  # cheeks unless set below
     region[y > 6.6] = 0
     region[(y > 4.4) & (y <= 6.6)] = 1
     region[(y > 3.9) & (y <= 6.4) & (a < 1.0)] = 2

@@ -34,7 +34,7 @@ class BenchmarkConfig:
 
     Attributes:
         clips: Number of clips, at least 1. profile: ``posed`` or ``natural`` (the benchmark), or ``varied`` (the training profile). prior: Class shares.
-        settings: Which looks the training profile may draw (``looks.Looks``); the benchmark knows only ``any``.
+        settings: Which looks the training profile may draw (``looks.Looks``); the benchmark takes only ``any``.
         size: Height and width in pixels, at least 48 and even. seconds, fps: Length and frame rate.
     """
 
@@ -169,7 +169,7 @@ def draw_clip(config: BenchmarkConfig, plan: ClipPlan, nuisances: Nuisances | No
 
 
 def fingerprint() -> str:
-    """Digest of version 1's constants and of one rendered clip's script; it stands in every results file."""
+    """Digest of version 1's constants and of one rendered clip's script; it is written into every results file."""
     config = BenchmarkConfig(clips=7)
     scripts = [draw_clip(config, plan) for plan in plan_clips(config)]
     script = hashlib.sha256(
@@ -187,7 +187,7 @@ def fingerprint() -> str:
 
 
 def describe_config(config: BenchmarkConfig) -> dict[str, object]:
-    """What a results file says of the benchmark."""
+    """Description of the benchmark for results files."""
     about = asdict(config)
     if config.profile != "varied":
         del about["settings"]  # the frozen benchmark's description is frozen too

@@ -1,7 +1,7 @@
 """Looks: what may differ between rendered people and recordings, each as one number from 0 to 1.
 
-A number stands for a place in the look's range, so that whole stretches of every range can be held back: a model is judged on looks that it was
-never trained on, not only on people that it was never trained on.
+A number is a place in the look's range, so that whole stretches of every range can be held back: a model is tested on looks, and not only on people, that
+it was never trained on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHARE_HELD = 0.35  # of the looks of a clip with held-back settings
 
 
 def held_band(look: str) -> tuple[float, float]:
-    """The stretch of a look's range that training never shows: it lies somewhere else for each look."""
+    """The stretch of a look's range that training never shows; its place differs from look to look."""
     start = (LOOKS.index(look) * 0.6180339887498949 + 0.3) % (1 - _BAND)
     return start, start + _BAND
 

@@ -92,7 +92,7 @@ class Performance:
         is_ambiguous: A second class was mixed in at .25 to .45.
         au: (frames, AUs) truth, 0 to 1.
         asymmetry: (AUs,) -1 to 1, how much weaker one side is.
-        onset_seconds, apex_seconds: Times of the envelope.
+        envelope: Kind of its time course, such as ``onset`` or ``double``.
     """
 
     label: str
@@ -101,7 +101,6 @@ class Performance:
     au: np.ndarray
     asymmetry: np.ndarray
     envelope: str
-    onset_seconds: float
     scene: Scene
 
 
@@ -133,10 +132,8 @@ def _ramp(t: np.ndarray, start: float, duration: float) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def _envelope(
-    t: np.ndarray, seconds: float, profile: Profile, rng: np.random.Generator
-) -> tuple[np.ndarray, str, float]:
-    """Time course 0 to 1 of the expression: its values, its kind and its onset."""
+def _envelope(t: np.ndarray, seconds: float, profile: Profile, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """Time course 0 to 1 of the expression: its values and its kind."""
     if profile == "natural":
         # Slow rises that have begun before the clip does: the first frame is near 40 % of the peak.
         rise = float(np.clip(rng.lognormal(np.log(0.77), 0.8), 0.2, 1.8))
@@ -146,19 +143,19 @@ def _envelope(
         if rng.random() < 0.5:
             fall = rng.uniform(0.6, 1.6)
             curve = curve * (1 - rng.uniform(0.3, 0.8) * _ramp(t, rng.uniform(0.55, 0.9) * seconds, fall))
-        return curve, "natural", onset
+        return curve, "natural"
     kind = str(rng.choice(["onset", "full", "sustained", "double"], p=[0.3, 0.35, 0.2, 0.15]))
     rise, onset = float(rng.uniform(0.2, 0.7)), float(rng.uniform(0.0, 0.35) * seconds)
     if kind == "onset":
-        return _ramp(t, onset, rise), kind, onset
+        return _ramp(t, onset, rise), kind
     if kind == "sustained":
-        return np.ones_like(t) * (0.92 + 0.08 * np.sin(2 * np.pi * t / seconds + rng.uniform(0, 6))), kind, 0.0
+        return np.ones_like(t) * (0.92 + 0.08 * np.sin(2 * np.pi * t / seconds + rng.uniform(0, 6))), kind
     if kind == "full":
         end = float(rng.uniform(0.65, 0.95) * seconds)
-        return _ramp(t, onset, rise) * (1 - _ramp(t, end, rng.uniform(0.2, 0.6))), kind, onset
+        return _ramp(t, onset, rise) * (1 - _ramp(t, end, rng.uniform(0.2, 0.6))), kind
     middle = float(rng.uniform(0.4, 0.6) * seconds)
     dip = 1 - rng.uniform(0.5, 0.9) * _ramp(t, middle - 0.3, 0.25) * (1 - _ramp(t, middle, 0.25))
-    return _ramp(t, onset * 0.5, rise) * dip, kind, onset * 0.5
+    return _ramp(t, onset * 0.5, rise) * dip, kind
 
 
 def _pattern(label: str, profile: Profile, rng: np.random.Generator) -> np.ndarray:
@@ -284,7 +281,7 @@ def draw_performance(
         soft *= 1 - share
         soft[BASIC.index(second)] = share
         peak = np.maximum(peak * (1 - share) * 1.25, other * share * 1.25)
-    curve, kind, onset = _envelope(t, seconds, profile, rng)
+    curve, kind = _envelope(t, seconds, profile, rng)
     au = np.zeros((frames, NUM_AUS))
     for i in np.flatnonzero(peak):
         lag = rng.uniform(-0.1, 0.1)
@@ -304,7 +301,6 @@ def draw_performance(
         au=np.clip(au, 0, 1).astype(np.float32),
         asymmetry=np.clip(asymmetry, -0.7, 0.7).astype(np.float32),
         envelope=kind,
-        onset_seconds=float(onset),
         scene=draw_scene(t, profile, nuisances, rng),
     )
 

@@ -1,7 +1,7 @@
 """The training profile: people, recordings and displays that differ far more than the frozen benchmark's.
 
-What is drawn here starts from the benchmark's own draws and changes them; the benchmark itself never sees this file. A choice stands here because
-real faces broke a model without it: resting faces, shouting and talking mouths, beards, hard light, poor cameras, expressions held from the first frame.
+What is drawn here starts from the benchmark's own draws and changes them; the benchmark does not use this file. Each choice is here because
+a model trained without it failed on real faces: resting faces, shouting and talking mouths, beards, hard light, poor cameras, expressions held from the first frame.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SIGNED_REST = (
     "AU15",
     "AU20",
     "AU26",
-)  # a resting brow or mouth corner lies above or below the average
+)  # a resting brow or mouth corner is above or below the average
 _REST = (*_SIGNED_REST, "AU5", "AU6", "AU7", "AU9", "AU10", "AU14", "AU17", "AU23", "AU24", "AU25", "AU43")
 _SHOUTS = {"anger": 0.45, "fear": 0.3, "happiness": 0.25, "disgust": 0.15, "sadness": 0.1, "surprise": 0.25}
 
@@ -148,7 +148,7 @@ def draw_varied_clip(label: str, *, frames: int, fps: float, settings: str, rng:
 
 
 def _shout(au: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An open mouth that follows the display: it is seen, so it is true, but it tells no class from another."""
+    """An open mouth that follows the display: it is visible, so it is part of the truth, but it does not separate the classes."""
     course = au.max(1, keepdims=True) / max(float(au.max()), 1e-6)
     open_mouth = np.zeros(NUM_AUS)
     for name, low, high in (

@@ -103,14 +103,14 @@ def _write_truth(
     times = np.arange(config.num_frames) / config.fps
     motion = motion_truth(identity, performance, size=config.size)
     events = _events(performance, times)
-    told = [f"{e['phrase']}, {e['start_seconds']:.1f}–{e['end_seconds']:.1f} s" for e in events]
+    timed = [f"{e['phrase']}, {e['start_seconds']:.1f}–{e['end_seconds']:.1f} s" for e in events]
     meta = {
         "clip_id": plan.clip_id,
         "label": plan.label,
         "is_ambiguous": performance.is_ambiguous,
         "events": events,
         "captions": {
-            "phrases": "; ".join(told) or "the face stays still",
+            "phrases": "; ".join(timed) or "the face stays still",
             "sentence": ", ".join(dict.fromkeys(str(e["phrase"]) for e in events)) or "the face stays still",
         },
         "au_names": AU_NAMES,
