@@ -269,7 +269,7 @@ def test_other_annotations_are_taken_over_without_cutting_again(faces: Faces, tm
 def test_a_store_in_the_release_is_refused(faces: Faces) -> None:
     release, root = faces
     for out in (root, root / "faces", root / "store"):
-        with pytest.raises(ConfigError, match="lies in the release itself"):
+        with pytest.raises(ConfigError, match="is inside the release"):
             prepare_faces(release, root, out, SMALL, work=Work(workers=1))
     assert not (root / "store").exists()
 
