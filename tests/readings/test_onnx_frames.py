@@ -131,7 +131,7 @@ def test_probabilities_are_not_softmaxed_again(tmp_path, names):
 def test_values_that_are_neither_are_refused_until_somebody_says(tmp_path, names):
     path = build(tmp_path / "m.onnx", shape=("n", 1, 4, 4), weight=np.array([[1.0, 0, 0]]))  # from 0 to 1, sum 1 to 2
     with pytest.raises(
-        BackendError, match=r"neither probabilities nor raw scores.* say what they are as output in m\.json"
+        BackendError, match=r"neither probabilities nor raw scores.* name the kind of values as output in"
     ):
         OnnxFrames(path, names)
     model = OnnxFrames(path, names, config=OnnxConfig(output="scores"))
