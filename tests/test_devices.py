@@ -24,13 +24,13 @@ def test_a_name_is_one_device(monkeypatch: pytest.MonkeyPatch, gpus: int, name: 
 
 
 @pytest.mark.parametrize(("gpus", "name", "found"), [
-    (0, "cuda", "torch sees no GPU"), (0, "cuda:0", "torch sees no GPU"), (1, "cuda:1", "torch sees 1 GPU "), (2, "cuda:7", "torch sees 2 GPUs "),
+    (0, "cuda", "torch finds no GPU"), (0, "cuda:0", "torch finds no GPU"), (1, "cuda:1", "torch finds 1 GPU "), (2, "cuda:7", "torch finds 2 GPUs "),
 ])  # fmt: skip
 def test_a_device_that_is_not_there_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, gpus: int, name: str, found: str
 ) -> None:
     with_gpus(monkeypatch, gpus)
-    with pytest.raises(ConfigError, match=rf"device {name} is not there: {found}.*give auto or cpu"):
+    with pytest.raises(ConfigError, match=rf"device {name} is not available: {found}.*give auto or cpu"):
         choose_device(name)
 
 

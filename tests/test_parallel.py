@@ -123,12 +123,12 @@ def die_while_writing(number: int) -> int:
 @pytest.mark.parametrize("in_order", [True, False])
 def test_a_worker_that_dies_while_it_writes_is_one_sentence(in_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_LOOK_SECONDS", 0.5)
-    with pytest.raises(BackendError, match="a worker process died"):
+    with pytest.raises(BackendError, match="a worker process ended unexpectedly"):
         list(run_parallel(die_while_writing, range(4), 2, in_order=in_order))
 
 
 def test_a_dead_worker_is_one_sentence() -> None:
-    with pytest.raises(BackendError, match="a worker process died"):
+    with pytest.raises(BackendError, match="a worker process ended unexpectedly"):
         list(run_parallel(die, range(8), 2))
 
 

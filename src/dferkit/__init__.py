@@ -5,7 +5,7 @@
     result = model.predict("clip.mp4")
     print(result.label, result.confidence, result.status)
 
-Outputs say what a face looks like, never what a person feels.
+Outputs describe what a face looks like, not what a person feels.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from dferkit.errors import ConfigError
 
 
 def choose_device(name: str = "auto") -> str:
-    """The torch device of a name; ``auto`` is the first GPU where torch sees one, else the CPU.
+    """The torch device of a name; ``auto`` is the first GPU if torch finds one, else the CPU.
 
     The same seed gives the same bytes on the CPU only.
 
@@ -27,6 +27,6 @@ def choose_device(name: str = "auto") -> str:
         raise ConfigError(f"unknown device {name!r}; give auto, cpu, cuda or cuda:N")
     number = int(match[1] or 0)
     if number >= count:
-        found = f"torch sees {count} GPU{'s' if count != 1 else ''}" if count else "torch sees no GPU"
-        raise ConfigError(f"device {name} is not there: {found} (dferkit doctor describes it); give auto or cpu")
+        found = f"torch finds {count} GPU{'s' if count != 1 else ''}" if count else "torch finds no GPU"
+        raise ConfigError(f"device {name} is not available: {found} (dferkit doctor describes it); give auto or cpu")
     return f"cuda:{number}"

@@ -112,7 +112,7 @@ def check_versions() -> Check:
         missing.remove("opencv-python-headless")
     text = ", ".join(f"{name} {version}" for name, version in found.items())
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        text = f"Python {found['python']} was never tested; use 3.11 to 3.13. {text}"
+        text = f"Python {found['python']} is not tested; use 3.11 to 3.13. {text}"
         return Check(name="versions", state=NOTE, text=text, details=found)
     if missing:
         text = f"not installed: {', '.join(missing)}. Run: pip install dferkit. {text}"
@@ -138,7 +138,7 @@ def check_device() -> Check:
     }
     cores = f"{details['cpu_cores']} CPU cores, torch uses {details['torch_threads']} threads"
     if device == "cpu":
-        why = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no CUDA device"
+        why = "this torch is a CPU build" if torch.version.cuda is None else "torch finds no CUDA device"
         text = f"networks and transport (Newton solver) run on the CPU: {cores}; no GPU ({why}), none is needed"
         return Check(name="device", state=OK, text=text, details=details)
     transport = (
@@ -184,7 +184,7 @@ def check_detector() -> Check:
     details: dict[str, Any] = {"detector": name, "DFERKIT_MODELS": bool(os.environ.get("DFERKIT_MODELS"))}
     if name == "haar":
         why = (
-            "DFERKIT_MODELS names no folder with a YuNet file"
+            "the folder in DFERKIT_MODELS has no YuNet file"
             if details["DFERKIT_MODELS"]
             else "DFERKIT_MODELS is not set"
         )
@@ -213,7 +213,7 @@ def check_landmarker() -> Check:
     except DferError as error:
         return Check(name="landmarker", state=BROKEN, text=str(error), details={"landmarker": path.name})
     if found is None:
-        text = f"{path.name} is there, but MediaPipe is not: pip install 'dferkit[landmarks]'"
+        text = f"{path.name} is available, but MediaPipe is not installed: pip install 'dferkit[landmarks]'"
         return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": path.name})
     with found:
         text = f"{path.name}: --front-end auto reads landmarks"
@@ -232,9 +232,7 @@ def check_box(folder: Path | str | None = None) -> Check:
 
     folder = Path(folder or BOX_FOLDER)
     if not folder.is_dir():
-        text = (
-            "this installation carries no trained weights. Reinstall dferkit, or make them: dferkit pretrain --out DIR"
-        )
+        text = "this installation has no trained weights. Reinstall dferkit, or make them: dferkit pretrain --out DIR"
         return Check(name="box", state=BROKEN, text=text)
     heads = {front_end: load_checkpoint(head_folder(folder, front_end)) for front_end in FRONT_ENDS}
     TextEncoder(folder / "text")

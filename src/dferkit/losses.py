@@ -148,7 +148,7 @@ def auxiliary(
     label_smoothing: float = 0.0,
     shares: Float[Tensor, "batch classes"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of a head that sees the visual tokens only (GRACE, E10).
+    """Cross-entropy of a head that reads the visual tokens only (GRACE, E10).
 
     The paper does not define its auxiliary loss. With this one the model also answers clips without a caption. Others
     are a head on the text only, or the transport cost itself (``1 − Alignment.score``).

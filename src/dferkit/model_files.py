@@ -121,7 +121,7 @@ def get_model(
                         on_progress(min(size, wanted.num_bytes), wanted.num_bytes)
             if digest.hexdigest() != wanted.sha256:
                 raise BackendError(
-                    f"what was sent for {wanted.file} is not the known file ({size:,} bytes, SHA-256 {digest.hexdigest()[:12]}…); nothing was kept. Get it from {wanted.page}"
+                    f"the download of {wanted.file} does not have the expected digest ({size:,} bytes, SHA-256 {digest.hexdigest()[:12]}…) and was removed. Get it from {wanted.page}"
                 )
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
         reason = getattr(error, "reason", error)

@@ -42,7 +42,7 @@ def run_parallel(
         in_flight: Jobs drawn whose results were not handed out yet, at most; four per worker where not given.
 
     Raises:
-        BackendError: A worker process died, mostly for want of memory.
+        BackendError: A worker process ended, usually because the memory was full.
     """
     drawn = iter(jobs)
     first = list(itertools.islice(drawn, 2))
@@ -63,7 +63,7 @@ def run_parallel(
             _refill(pool, function, drawn, pending, in_flight or 4 * workers)
     except BrokenProcessPool as error:
         raise BackendError(
-            "a worker process died, mostly because the memory was full: use fewer workers, the same command goes on from here"
+            "a worker process ended unexpectedly, probably because the memory was full: use fewer workers, and run the same command again to resume"
         ) from error
     finally:
         if pending:

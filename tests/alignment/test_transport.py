@@ -318,7 +318,7 @@ def test_a_cost_alone_is_the_problem_with_equal_masses():
     even = TransportProblem(cost=cost, epsilon=0.05, text_mass=torch.ones(2, 3), visual_mass=torch.ones(2, 4))
     torch.testing.assert_close(transport_plan(cost, epsilon=0.05).plan, transport_plan(even).plan)
     assert torch.equal(transport_plan(cost).plan, transport_plan(cost, epsilon=0.1).plan)
-    with pytest.raises(ConfigError, match="has its own"):
+    with pytest.raises(ConfigError, match="set it in the TransportProblem"):
         transport_plan(even, epsilon=0.2)
 
 
@@ -381,7 +381,7 @@ def test_the_reference_solver_looks_at_rows_before_it_stops():
 def test_edges_are_one_sentence():
     with pytest.raises(DataError, match=r"cost\[None\]"):
         transport_plan(torch.rand(20, 40))
-    with pytest.raises(DataError, match=r"visual_mask has the shape \(1, 2\), but the cost asks for \(1, 3\)"):
+    with pytest.raises(DataError, match=r"visual_mask has the shape \(1, 2\), but the cost requires \(1, 3\)"):
         TransportProblem(cost=torch.rand(1, 2, 3), visual_mask=torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(DataError, match="booleans"):
         transport_plan(TransportProblem(cost=torch.rand(1, 2, 3), text_mask=torch.ones(1, 2, dtype=torch.long)))

@@ -100,7 +100,7 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
     counted = out / "class_prior" / "seed-0" / "checkpoints" / "test"
     refused = run_here("train", "--data", clips / "clips.csv", "--from", counted, "--out", tmp_path / "adapted")
     assert refused.returncode == 2
-    assert "class_prior has no weights that --from could go on from" in refused.stderr
+    assert "class_prior has no weights to adapt with --from" in refused.stderr
     # A fold that was answered is not learned again; one of other clips is.
     metrics = kept.parents[1] / "metrics.json"
     figures = metrics.read_bytes()
@@ -181,8 +181,8 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
         (("--set", "a3lign.training.module_rate=-1"), "module_rate"),
         (("--set", "baseline.training.learning_rate=-1"), "learning_rate"),
         (("--set", "head_rate=-1"), "begins with a family of models"),
-        (("--set", "grace.model.labels=[a,b]"), "the data decides labels"),
-        (("--set", "grace.model.num_frames=4"), "the data decides num_frames"),
+        (("--set", "grace.model.labels=[a,b]"), "labels is determined by the data"),
+        (("--set", "grace.model.num_frames=4"), "num_frames is determined by the data"),
         (("--face", "haarr"), "haarr"),
         (("--models", "a3lign", "--clip", "CLIPS"), "it has no config.json"),
         (("--models", "a3lign,grace", "--set", "a3lign.training.epochs=1"), "expected a list, such as [40,30,30]"),

@@ -128,7 +128,7 @@ def test_a_model_does_all_that_it_can(name: str, kind: str, sets: Sets, clip_fol
         assert figures["verdict"]
         assert load_checkpoint(adapted).name == name
     else:
-        with pytest.raises(ConfigError, match="no weights that --from could go on from"):
+        with pytest.raises(ConfigError, match="no weights to adapt with --from"):
             adapt(whole, tmp_path / "adapted", start, quiet)
 
     moved = transfer([sets.whole_store], tmp_path / "transfer", StoreRun(), checkpoint=folder, report=quiet)

@@ -217,7 +217,7 @@ def test_an_interruption_ends_the_folds_at_once(stores: Path, tmp_path: Path) ->
         os.killpg(process.pid, signal.SIGINT)
         _, told = process.communicate(timeout=180)  # five thousand epochs would take many more minutes
         assert process.returncode == 130
-        assert "the same command goes on" in told
+        assert "run the same command again to resume" in told
         deadline = time.monotonic() + 10
         while (is_left := is_running(process.pid)) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -112,7 +112,7 @@ def test_only_the_predicted_class_is_one_hot_and_it_is_said(tmp_path):
     ]
     assert np.nansum(found.probabilities, axis=1).tolist() == [1, 0, 1, 0]
     assert [BASIC[i] for i in found.true] == ["sadness", "fear", "anger", "fear"]
-    assert "figures of probabilities mean nothing" in found.notes[0]
+    assert "scores of probabilities are meaningless" in found.notes[0]
     numbered = write_csv(tmp_path / "n.csv", ["id", "pred", "label"], [["a", 0, 1], ["b", 6, 6]])
     found = read_predictions(numbered, order="dfew")
     assert [DFEW[p.argmax()] for p in found.probabilities] == ["happiness", "fear"]

@@ -80,7 +80,7 @@ def test_parts_that_do_not_fit_are_refused():
 
 def test_rows_that_repeat_are_not_scored():
     clips = imagined_clips(10)
-    with pytest.raises(DataError, match="1 clips stand more than once"):
+    with pytest.raises(DataError, match="1 clips occur more than once"):
         evaluate_clips(clips.take(np.array([0, 1, 2, 1])))
 
 

@@ -88,7 +88,7 @@ def test_a_damaged_table_is_one_sentence(name: str, made: FaceStore) -> None:
         with pytest.raises(CheckpointError):
             FaceStore.open(made.path)
     path.unlink()
-    with pytest.raises(CheckpointError, match="no complete store: run dferkit prepare LAYOUT ROOT"):
+    with pytest.raises(CheckpointError, match="not a complete store: run dferkit prepare LAYOUT ROOT"):
         FaceStore.open(made.path)
 
 

@@ -128,7 +128,7 @@ def test_shards_of_the_work_add_up(faces: Faces, store: Path, tmp_path: Path) ->
     assert first.missing == (1,)
     assert first.num_clips == 7
     assert not (tmp_path / "s" / "store.json").exists()
-    with pytest.raises(CheckpointError, match="no complete store"):
+    with pytest.raises(CheckpointError, match="not a complete store"):
         FaceStore.open(tmp_path / "s")
     second = prepare_faces(*faces, tmp_path / "s", SMALL, work=Work(shard=(1, 2), workers=1))
     assert second.missing == ()
@@ -225,7 +225,7 @@ def test_a_process_without_shards_does_nothing(faces: Faces, tmp_path: Path) -> 
 )
 def test_other_settings_are_refused(changed: dict[str, object], faces: Faces, store: Path) -> None:
     before = files(store)
-    with pytest.raises(ConfigError, match="was begun with other settings") as caught:
+    with pytest.raises(ConfigError, match="was started with other settings") as caught:
         prepare_faces(*faces, store, replace(SMALL, **changed), work=Work(workers=1))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert files(store) == before

@@ -81,7 +81,7 @@ def test_other_settings_end_with_2(run, tmp_path: Path) -> None:
     code, _, err = run("good", "--out", tmp_path / "s", "--quality", 50)
     assert code == 2
     assert err == (
-        "note: hand-made [X]\ndferkit: s/ was begun with other settings (quality 90 → 50): give the same ones, or another folder\n"
+        "note: hand-made [X]\ndferkit: s/ was started with other settings (quality 90 → 50): give the same ones, or another folder\n"
     )
     assert files(tmp_path / "s") == before
 

@@ -182,7 +182,7 @@ def test_wrong_tables_are_refused_with_one_sentence(tmp_path):
 
 def test_two_videos_never_share_a_row(tmp_path):
     path = write(tmp_path / "t.csv", "video,anger,fear,neutral", "001.mp4,1,0,0")
-    with pytest.raises(ManifestError, match=r"001\.mp4 fits both a/001\.mp4 and b/001\.mp4"):
+    with pytest.raises(ManifestError, match=r"001\.mp4 matches both a/001\.mp4 and b/001\.mp4"):
         open_classifier(path, videos=["a/001.mp4", "b/001.mp4"])
     path = write(tmp_path / "t.csv", "video,anger,fear,neutral", "x/a/001.mp4,1,0,0", "x/b/001.mp4,0,1,0")
     tables = open_classifier(path, videos=["a/001.mp4", "b/001.mp4"])

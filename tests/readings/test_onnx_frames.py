@@ -206,7 +206,7 @@ def test_lists_of_classes(tmp_path):
         read_classes(write(tmp_path / "a.txt", "sad", "hapy"))
     with pytest.raises(ConfigError, match="names sadness twice"):
         read_classes(write(tmp_path / "a.txt", "sad", "sadness"))
-    with pytest.raises(ConfigError, match="is no list of class names"):
+    with pytest.raises(ConfigError, match="is not a list of class names"):
         read_classes(write(tmp_path / "a.json", '{"1": "sad"}'))
     with pytest.raises(ConfigError, match="not found"):
         read_classes(tmp_path / "none.txt")

@@ -183,7 +183,7 @@ def test_a_folder_has_one_table_per_video(tmp_path):
         tables.for_video("x/b.mp4")
     with pytest.raises(ManifestError, match=r"au/ has no table for c\.mp4; expected c\.csv"):
         tables.for_video("x/c.mp4")
-    with pytest.raises(ManifestError, match=r"a\.csv fits both x/a\.mp4 and y/a\.mp4"):
+    with pytest.raises(ManifestError, match=r"a\.csv matches both x/a\.mp4 and y/a\.mp4"):
         open_units(folder, ["x/a.mp4", "y/a.mp4"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ManifestError, match="holds no CSV file"):

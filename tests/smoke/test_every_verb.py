@@ -80,7 +80,7 @@ def test_pretrain_starts_and_can_be_interrupted(folder: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, message = running.communicate()
     assert running.returncode == INTERRUPTED, message
-    assert "the same command goes on from here" in message
+    assert "run the same command again to resume" in message
     assert "Traceback" not in message
 
 

@@ -122,7 +122,7 @@ def test_other_settings_are_refused(rendered: Path) -> None:
 
 def test_a_users_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_text("video,label\n")
-    with pytest.raises(DataError, match="not a rendering of ours"):
+    with pytest.raises(DataError, match="not rendered by dferkit"):
         render_benchmark(CONFIG, tmp_path, workers=1)
     assert (tmp_path / "clips.csv").read_text() == "video,label\n"
 

@@ -173,7 +173,7 @@ def _solve(
         wanted = tl.where(live, a * tl.exp(-row_slack * (p - log_mass)), 0.0)
         gradient = tl.where(live, rows - wanted, 0.0)
         error = tl.sum(tl.abs(gradient), axis=0)
-        # One step more than the tolerance asks for makes the gradient of the plan ten times better. Small errors may
+        # One step more than the tolerance requires makes the gradient of the plan ten times better. Small errors may
         # stop falling because of rounding alone.
         stalled = tl.where((error > 0.5 * best) & (error < 1e-4), stalled + 1, 0)
         best = tl.minimum(best, error)

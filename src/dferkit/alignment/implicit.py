@@ -35,7 +35,7 @@ def plan_gradient(
 
     With r, c the plan's marginals and W = plan ⊙ cotangent it is plan ⊙ (α + β − cotangent) / ε, where
     [diag r (1 + slack), P; Pᵀ, diag c (1 + slack)] [α; β] = [W 1; Wᵀ 1]; that of a mass is α r (1 + slack) / mass.
-    For two hard marginals the gradients of the masses are known up to a constant, which normalised masses do not see.
+    For two hard marginals the gradients of the masses are known up to a constant, which has no effect on normalised masses.
     """
     text_slack, visual_slack = settings.text_slack, settings.visual_slack
     torch.mul(plan, cotangent, out=out)

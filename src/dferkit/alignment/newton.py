@@ -33,7 +33,7 @@ _NEGLIGIBLE = {torch.float32: -70.0, torch.float64: -600.0}
 _TINY = {torch.float32: 1e-37, torch.float64: 1e-300}
 _NOISE = {torch.float32: 1e-4, torch.float64: 1e-10}  # Errors below may stop falling because of rounding alone.
 _MAX_STALLED = 3
-_STALE_ABOVE = 0.2  # A step that leaves more of the error than this asks for a new Hessian.
+_STALE_ABOVE = 0.2  # After a step that leaves more of the error than this, the Hessian is computed again.
 _MAX_SHORTENINGS = 12
 
 

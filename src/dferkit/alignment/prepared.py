@@ -41,7 +41,7 @@ def prepare(problem: TransportProblem) -> PreparedProblem:
     """The problem for a solver.
 
     Raises:
-        BackendError: The method asks for what is not installed.
+        BackendError: The method needs a package that is not installed.
         ConfigError: The method cannot take this cost.
         DataError: An element without words or visual tokens, a cost that is not finite, or a mass that is not positive or
             vanishes beside the others.
@@ -70,7 +70,7 @@ def prepare(problem: TransportProblem) -> PreparedProblem:
         live = filled(cost.detach()[part], a[part], b[part], 0.0, is_masked=prepared.is_masked)
         # A sum is one pass without a copy; only one that overflows or is NaN needs a closer check.
         if not bool(live.sum().isfinite()) and not bool(live.isfinite().all()):
-            raise DataError("the transport cost has NaN or infinite entries at positions that count; check the tokens")
+            raise DataError("the transport cost has NaN or infinite entries at valid positions; check the tokens")
     return prepared
 
 
@@ -100,7 +100,7 @@ def _masses(
     mass = mass / mass.sum(1, keepdim=True)
     if bool((live & (mass < torch.finfo(mass.dtype).tiny)).any()):
         raise DataError(
-            f"{what}_mass has entries too small beside the others for {mass.dtype}; mask positions without mass"
+            f"{what}_mass has entries too small relative to the others for {mass.dtype}; mask positions without mass"
         )
     return mass
 

@@ -29,7 +29,7 @@ class TransportProblem:
             lets words or visual tokens without a near partner go unmatched; None holds the marginal exactly. With both
             relaxed the plan's total mass may differ from 1.
         tolerance: L1 distance of the marginals from the wanted ones at which an element counts as converged. Of a
-            relaxed side the wanted marginal is the one that its potential asks for.
+            relaxed side the wanted marginal is the one that its potential implies.
         max_iterations: Most sweeps and Newton steps together. The result reports whether it converged.
         method: ``newton``, ``sinkhorn``, ``triton`` (Newton's method in one launch on an NVIDIA GPU), or ``auto``: see
             ``choose.choose_solver``.
@@ -56,9 +56,7 @@ class TransportProblem:
         for name in ("text_relaxation", "visual_relaxation"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(
-                    f"{name} is {value}, but must be a finite number above 0; None asks for a hard marginal"
-                )
+                raise ConfigError(f"{name} is {value}, but must be a finite number above 0; None gives a hard marginal")
         if self.max_iterations < 1:
             raise ConfigError(f"max_iterations is {self.max_iterations}, but must be at least 1")
         if self.method not in get_args(Method):
@@ -72,7 +70,7 @@ class TransportProblem:
             for name, value in (("mask", mask), ("mass", mass)):
                 if value is not None and value.shape != shape:
                     raise DataError(
-                        f"{side}_{name} has the shape {tuple(value.shape)}, but the cost asks for {tuple(shape)}"
+                        f"{side}_{name} has the shape {tuple(value.shape)}, but the cost requires {tuple(shape)}"
                     )
             if mask is not None and mask.dtype != torch.bool:
                 raise DataError(f"{side}_mask is of type {mask.dtype}; give booleans, such as mask.bool()")
@@ -88,7 +86,7 @@ class TransportProblem:
         """
         if not isinstance(problem, Tensor):
             if epsilon is not None:
-                raise ConfigError("epsilon goes with a cost alone; this problem has its own, set it there")
+                raise ConfigError("epsilon is for a cost without a problem; set it in the TransportProblem")
             return problem
         return cls(cost=problem) if epsilon is None else cls(cost=problem, epsilon=epsilon)
 

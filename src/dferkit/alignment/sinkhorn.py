@@ -63,7 +63,7 @@ def _update(log_mass: Tensor, log_sum: Tensor, slack: float) -> Tensor:
 
 
 def _repair(plan: Tensor, summed: int, mass: Tensor, potential: Tensor, slack: float) -> Tensor:
-    """Scale one side of the plan, in place, to the marginal its potential asks for; the change of the potential."""
+    """Scale one side of the plan, in place, to the marginal that its potential implies; the change of the potential."""
     sums = plan.sum(summed)
     wanted = wanted_marginal(mass, potential, slack)
     change = torch.where((sums > 0) & (wanted > 0), (wanted / sums).double().log() / (1.0 + slack), 0.0)

@@ -80,7 +80,7 @@ def log_mass(mass: Tensor) -> Tensor:
 
 
 def wanted_marginal(mass: Tensor, potential: Tensor, slack: float) -> Tensor:
-    """Marginal that a float64 log-potential asks for: the mass itself where it is hard."""
+    """Marginal that a float64 log-potential implies: the mass itself where it is hard."""
     if slack == 0:
         return mass
     return (mass * (-slack * (potential - safe_log(mass))).exp()).to(mass.dtype)

@@ -44,7 +44,7 @@ def transport_plan(
         epsilon: Goes with a cost alone: weight of the entropy, in units of the cost (default 0.1).
 
     Raises:
-        BackendError: The method asks for what is not installed.
+        BackendError: The method needs a package that is not installed.
         ConfigError: A number is out of range, or the method is unknown or cannot take this cost.
         DataError: An element without words or visual tokens, a cost that is not finite, a mass that is not positive or
             vanishes beside the others, a wrong shape, or a cost / epsilon that the number type cannot hold.

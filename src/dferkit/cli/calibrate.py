@@ -37,7 +37,7 @@ def calibrate(
     target_accuracy: Annotated[
         float, typer.Option("--target-accuracy", help="Share of right answers wanted among those that are given.")
     ] = 0.8,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the intervals.")] = 0,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:

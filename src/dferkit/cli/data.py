@@ -32,9 +32,7 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Compare every count with the published one.")] = False,
     depth: Annotated[
         str,
-        typer.Option(
-            "--depth", help="lists (annotations), media (also: is every clip there), contents (also: duplicates)."
-        ),
+        typer.Option("--depth", help="lists (annotations), media (also missing clips), contents (also duplicates)."),
     ] = "contents",
     media: Annotated[str, typer.Option("--media", help="Folder of frames or videos to use.")] = "",
     captions: Annotated[bool, typer.Option("--with-captions", help="Also check human captions (MAFW).")] = False,
@@ -42,7 +40,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """List everything that is wrong with a release, with file and line.
+    """Report every error in a release, with file and line.
 
     Exit code: 0 when nothing is wrong, else 1.
     """
@@ -143,7 +141,7 @@ def mini(
     full_lists: Annotated[bool, typer.Option("--full-lists", help="Lists of the real size, without media.")] = False,
     votes: Annotated[bool, typer.Option("--votes", help="Also the annotators' votes (DFEW).")] = False,
     fault: Annotated[
-        list[str] | None, typer.Option("--fault", help="Plant a fault, such as dfew-leak (repeat).")
+        list[str] | None, typer.Option("--fault", help="Add a deliberate error, such as dfew-leak (repeat).")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:

@@ -24,19 +24,19 @@ def demo(
 ) -> None:
     """Show the whole flow on rendered faces: an explained answer first, then training, scores and a report.
 
-    Needs no data and no download. Takes about six minutes on two cores; interrupted, the same command goes on.
-    Leaves DIR/report.html, DIR/results.json, DIR/checkpoints/ and DIR/run.json.
+    Needs no data and no download. Takes about six minutes on two cores. After an interruption the same command resumes.
+    Writes DIR/report.html, DIR/results.json, DIR/checkpoints/ and DIR/run.json.
     """
     from dferkit.recipes.demo import DemoConfig, first_answer, run_demo
 
     with Stages() as stages:
-        stages.say("An explained answer on one rendered video, from the model in the box …")
+        stages.say("An explained answer on one rendered video, from the bundled model …")
         page = first_answer(out, seed=seed)
         stages.say(f"  open {page}")
         if quick:
             return
         stages.say(
-            "The whole flow: render, find faces, describe, train GRACE and the other models, score, explain (about 5 minutes on 2 cores) …"
+            "All steps: render, detect faces, describe, train GRACE and the other models, score, explain (about 5 minutes on 2 cores) …"
         )
         results = run_demo(
             out, DemoConfig(clips=clips, natural_clips=natural_clips, seed=seed), workers=workers, on_progress=stages

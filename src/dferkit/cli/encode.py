@@ -34,7 +34,7 @@ def encode(
 ) -> None:
     """Store the tokens of a frozen encoder with the faces, once; training and testing read them.
 
-    Interrupted, the same command goes on. A clip with fewer frames than views need gets fewer views.
+    After an interruption the same command resumes. A clip with too few frames for all views gets fewer views.
     """
     from dferkit.cli.prepare import parse_shard
     from dferkit.devices import choose_device
@@ -56,4 +56,4 @@ def encode(
     size = sum(path.stat().st_size for path in files) / 1e6
     typer.echo(f"{plural(len(files), 'shard')}, {size:,.1f} MB: {folder}")
     if missing:
-        note(f"{plural(len(missing), 'shard')} still missing: the tokens are complete when they are there")
+        note(f"{plural(len(missing), 'shard')} still missing: the tokens are complete when these are encoded")

@@ -29,7 +29,7 @@ def explain(
     ] = Path("explanation"),
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
     top: Annotated[int, typer.Option("--top", min=1, help="Cells listed per word in alignments.csv.")] = 5,
-    windows: Annotated[int, typer.Option("--windows", min=1, help="At most so many windows are explained.")] = 4,
+    windows: Annotated[int, typer.Option("--windows", min=1, help="Largest number of windows to explain.")] = 4,
     face: Annotated[
         str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
     ] = "auto",

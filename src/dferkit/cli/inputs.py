@@ -20,13 +20,13 @@ LandmarkerOption = Annotated[
     str, typer.Option("--landmarker", help="Face landmarker: auto (the file in DFERKIT_MODELS), none, or a .task file.")
 ]
 NeutralOption = Annotated[
-    Path | None, typer.Option("--neutral", help="A video of the same person at rest: the zero of the landmarks.")
+    Path | None, typer.Option("--neutral", help="A video of the same person at rest, as reference for the landmarks.")
 ]
 UnitsOption = Annotated[
     Path | None,
     typer.Option(
         "--units",
-        help="Action units that another tool measured (OpenFace, py-feat, Live Link Face, ARKit): a CSV, or a folder with one per video, named like it.",
+        help="Action units that another tool measured (OpenFace, py-feat, Live Link Face, ARKit): a CSV, or a folder with one CSV of the same name per video.",
     ),
 ]
 GuideOption = Annotated[
@@ -75,7 +75,7 @@ def expand_inputs(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[s
         if not videos:
             name = display_name(Path(os.path.abspath(path)))
             empty.append(
-                f"{name}/ holds no video ({', '.join(VIDEO_SUFFIXES)}) and no folder that holds numbered pictures alone"
+                f"{name}/ holds no video ({', '.join(VIDEO_SUFFIXES)}) and no folder with only numbered pictures"
             )
         for video in videos:
             place = os.path.join(os.path.realpath(video.parent), video.name)

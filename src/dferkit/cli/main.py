@@ -29,7 +29,7 @@ from dferkit.cli import (
 )
 
 _INTERRUPTED = 128 + signal.SIGINT
-_GO_ON = "interrupted; the same command goes on from here"
+_GO_ON = "interrupted; run the same command again to resume"
 _AT_ONCE = {"predict", "explain", "report", "compare", "doctor", "data", "models"}
 """Verbs that begin anew after an interruption."""
 
@@ -39,9 +39,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Read face videos, name the apparent expression, and show why. Everything stays on this machine.\n\n"
+    help="Read face videos, name the apparent expression, and explain the answer. Everything stays on this machine.\n\n"
     "Start with [bold]dferkit demo --out demo --quick[/] or [bold]dferkit predict my_video.mp4[/].",
-    epilog="Outputs say what a face looks like, never what a person feels. Not for decisions about people.",
+    epilog="Outputs describe what a face looks like, not what a person feels. Not for decisions about people.",
 )
 for verb in (
     demo.demo,
@@ -68,7 +68,7 @@ app.add_typer(models.models)
 @app.callback(invoke_without_command=True)
 def _version(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if version:
         from dferkit import __version__

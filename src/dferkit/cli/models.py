@@ -13,7 +13,7 @@ models = typer.Typer(
     name="models",
     no_args_is_help=True,
     add_completion=False,
-    help="Model files made by others: what they are, where they come from, and whether you have them. Nothing is fetched unless you ask.",
+    help="List and download model files of other projects. Only models get uses the network.",
 )
 
 
@@ -37,7 +37,7 @@ def get(
         Path | None, typer.Option("--to", envvar="DFERKIT_MODELS", help="Folder; that of DFERKIT_MODELS by default.")
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="Fetch from a mirror of yours instead; the digest must be the same.")
+        str | None, typer.Option("--url", help="Download from this address instead; the digest must be the same.")
     ] = None,
 ) -> None:
     """Fetch one file from its makers' page. This is the only command that uses the network."""
@@ -52,4 +52,4 @@ def get(
     )
     with Stages() as report:
         path = get_model(name, to, url=url, on_progress=lambda a, b: report("bytes", a, b))
-    typer.echo(f"{path}: SHA-256 {wanted.sha256} as known; {FOLDER_VARIABLE}={to} makes dferkit find it")
+    typer.echo(f"{path}: SHA-256 {wanted.sha256} verified; set {FOLDER_VARIABLE}={to} so that dferkit finds it")

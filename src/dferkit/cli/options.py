@@ -14,7 +14,7 @@ FrontEndOption = Annotated[
     str | None,
     typer.Option(
         "--front-end",
-        help="What is read of a face: auto (landmarks where a landmarker is there, else pixels; the default), pixels, landmarks or both.",
+        help="What is read of a face: auto (landmarks if a landmarker is available, else pixels; the default), pixels, landmarks or both.",
     ),
 ]
 EncoderOption = Annotated[
@@ -26,7 +26,10 @@ EncoderOption = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", help="auto (a GPU where torch sees one), cpu, cuda or cuda:N. Same bytes on cpu only."),
+    typer.Option(
+        "--device",
+        help="auto (a GPU if torch finds one), cpu, cuda or cuda:N. Results are the same byte for byte on cpu only.",
+    ),
 ]
 DataOption = Annotated[
     Path, typer.Option("--data", help="clips.csv (video,label[,split,subject]), or a store of dferkit prepare.")
@@ -39,7 +42,7 @@ FaceOption = Annotated[
 ViewsOption = Annotated[
     int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default; an answer is their mean.")
 ]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Store: each test view also mirrored.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Store: also use each test view mirrored.")]
 GroupsOption = Annotated[
     Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
 ]

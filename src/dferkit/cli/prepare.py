@@ -31,7 +31,7 @@ def prepare(
         typer.Option("--landmarker", help="Task file of the face landmarker; by default the one in DFERKIT_MODELS."),
     ] = None,
     size: Annotated[int, typer.Option("--size", help="Side of the stored faces in pixels.")] = 224,
-    quality: Annotated[int, typer.Option("--quality", help="Of the JPEGs, 1 to 100.")] = 90,
+    quality: Annotated[int, typer.Option("--quality", help="JPEG quality, 1 to 100.")] = 90,
     frames: Annotated[int, typer.Option("--frames", help="Frames kept of a clip, spread evenly; 0 for all.")] = 64,
     shard: Annotated[
         str, typer.Option("--shard", help="i/n: this process makes every n-th shard file, from the i-th on.")
@@ -82,7 +82,7 @@ def prepare(
     if done.missing:
         shown = ", ".join(map(str, done.missing[:8])) + (", …" if len(done.missing) > 8 else "")
         note(
-            f"{plural(len(done.missing), 'shard file')} still missing ({shown}): the store is complete when they are there"
+            f"{plural(len(done.missing), 'shard file')} still missing ({shown}): the store is complete when these are stored"
         )
     unreadable = done.statuses.get("unreadable", 0)
     if unreadable:
@@ -93,7 +93,7 @@ def _task_file(front_end: str | None, landmarker: str | None) -> str:
     """The landmarker of ``PrepareConfig`` that a front end needs.
 
     Raises:
-        ConfigError: The options exclude each other. BackendError: Landmarks are asked for and cannot be measured.
+        ConfigError: The options exclude each other. BackendError: Landmarks are requested and cannot be measured.
     """
     from dferkit.encoders.front_end import choose_front_end
     from dferkit.errors import ConfigError

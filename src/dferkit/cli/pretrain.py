@@ -29,7 +29,7 @@ class Start(StrEnum):
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; DIR/box or DIR/clip holds the result.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; DIR/box or DIR/clip contains the result.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of people, clips and weights.")] = 0,
     steps: Annotated[
         int | None,
@@ -74,9 +74,11 @@ def pretrain(
         _pretrain_box(out, seed, steps, start, landmarker, workers, choose_device(device))
         return
     if start is not Start.NONE:
-        raise ConfigError("--start goes with --what box only; the small CLIP starts from the convolutions of the box")
+        raise ConfigError(
+            "--start needs --what box; the small CLIP always starts from the convolutions of the bundled model"
+        )
     if landmarker != "auto":
-        raise ConfigError("--landmarker goes with --what box only; the small CLIP reads no landmarks")
+        raise ConfigError("--landmarker needs --what box; the small CLIP reads no landmarks")
     _pretrain_clip(out, seed, steps, workers, choose_device(device))
 
 

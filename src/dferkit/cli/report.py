@@ -15,11 +15,13 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="The page; by default DIR/report.html (tables.html where that one shows faces)."
+            "--out",
+            "-o",
+            help="Output page; by default DIR/report.html, or DIR/tables.html if report.html shows faces.",
         ),
     ] = None,
 ) -> None:
-    """Build the page again from the tables alone: no model, no video, no faces."""
+    """Build the report again from its tables, without model, video or faces."""
     from dferkit.recipes.rebuild import rebuild_report
 
     typer.echo(f"open {rebuild_report(folder, out)}")

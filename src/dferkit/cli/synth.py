@@ -46,9 +46,9 @@ def synth(
     ] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """Render face videos of people who do not exist, with known truth.
+    """Render face videos of people who do not exist, with ground truth.
 
-    Writes videos/*.mp4, clips.csv (video,label,split,subject,…), truth/*.safetensors and a data dictionary. Resumes.
+    Writes videos/*.mp4, clips.csv (video,label,split,subject,…), truth/*.safetensors and a data dictionary. After an interruption the same command resumes.
     """
     from dferkit.faces import landmarker_file
     from dferkit.recipes.rendered_landmarks import measure_rendered

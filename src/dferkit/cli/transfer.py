@@ -23,14 +23,17 @@ from dferkit.cli.progress import Stages, note
 
 def transfer(
     test: Annotated[list[Path], typer.Option("--test", help="Store to test on (repeat).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and tables.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scores and tables.")],
     train: Annotated[Path | None, typer.Option("--train", help="Store to train on, all its clips.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", "-c", help="A trained model instead.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", "-c", help="Checkpoint to test, instead of --train.")
+    ] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="Model: grace, vision_only, … or a recipe.")] = "grace",
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
     select: Annotated[
-        str | None, typer.Option("--select", help="Epoch by val (the default where there are epochs), or last.")
+        str | None,
+        typer.Option("--select", help="How the epoch is chosen: val (the default for models with epochs) or last."),
     ] = None,
     views: ViewsOption = None,
     flip: FlipOption = False,
@@ -39,7 +42,7 @@ def transfer(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Train on one data set and test on others, on the classes that both name.
+    """Train on one data set and test on others, on the classes that both have.
 
     Classes are matched by name. Clips of other classes are left out and counted; nothing is merged.
     """

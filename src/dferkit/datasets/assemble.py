@@ -121,7 +121,7 @@ def _count(clips: Sequence[str], what: str = "") -> str:
 
 
 def _check_blocks(folds: Sequence[Fold], labels: Mapping[str, str], findings: Findings) -> None:
-    """Every official fold tests neighbours: one stretch of clip numbers per class. Lists that were drawn anew do not."""
+    """Every official fold tests neighbours: one range of clip numbers per class. Other lists do not."""
     by_class: dict[str, list[str]] = {}
     for clip_id in sorted(labels, key=natural_key):
         by_class.setdefault(labels[clip_id], []).append(clip_id)
@@ -132,6 +132,6 @@ def _check_blocks(folds: Sequence[Fold], labels: Mapping[str, str], findings: Fi
             if places and places[-1] - places[0] + 1 != len(places):
                 findings.warning(
                     "NOT_A_BLOCK",
-                    f"the test clips of class {label} in fold {fold.name} are no block of neighbouring clip numbers, as in every official fold; "
-                    "these lists were drawn anew, and clips of one film may be on both sides",
+                    f"the test clips of class {label} in fold {fold.name} are not a block of neighbouring clip numbers, as they are in every official fold; "
+                    "these lists are not the official ones, and clips of one film may be on both sides",
                 )

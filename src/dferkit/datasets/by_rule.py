@@ -48,7 +48,7 @@ def release_of(source: Source, records: Iterable[Record], folds: Sequence[Fold])
         if record.clip_id in seen:
             source.findings.error(
                 "LISTED_TWICE",
-                f"clip {record.clip_id} is there twice; the first is {place(seen[record.clip_id].video, source.root)}",
+                f"clip {record.clip_id} exists twice; the first is {place(seen[record.clip_id].video, source.root)}",
                 place(record.video, source.root),
             )
         seen.setdefault(record.clip_id, record)

@@ -78,7 +78,7 @@ PUBLISHED = Published(
 
 
 def read_dfew(source: Source) -> Release:
-    """Read the lists of every fold, and the votes where they are asked for.
+    """Read the lists of every fold, and the votes if requested.
 
     Raises:
         ManifestError: There is no list of DFEW.
@@ -88,7 +88,7 @@ def read_dfew(source: Source) -> Release:
         findings.warning(
             "MEDIA_16F",
             f"only {media.name(root)} is there: 16 frames a clip, interpolated in time. Sampling with a stride repeats frames, and speed is lost; "
-            "get clip_224x224, or name this folder with --media if you mean it",
+            "get clip_224x224, or give this folder with --media to use it",
         )
     folds: dict[str, Lists] = {}
     files: list[Path] = []
@@ -106,7 +106,7 @@ def read_dfew(source: Source) -> Release:
         if fold not in folds:
             findings.error(
                 "LIST_MISSING",
-                f"the lists of fold {fold} are not there; the release has set_1.csv to set_5.csv for training and test",
+                f"the lists of fold {fold} are missing; the release has set_1.csv to set_5.csv for training and test",
             )
     there = {int(name): path for name, path in entries(media.folder).items() if name.isdecimal()}
     release = assemble(
@@ -198,7 +198,7 @@ def _with_votes(release: Release, root: Path, findings: Findings) -> Release:
     if path is None:
         findings.error(
             "VOTES_MISSING",
-            "Annotation/annotation.xlsx is not there, so there are no votes; get it, or leave --votes away",
+            "Annotation/annotation.xlsx is missing, so there are no votes; get it, or leave out --votes",
         )
         return release
     votes = read_votes(path, root, {r.clip_id: str(r.label) for r in release.records}, findings)

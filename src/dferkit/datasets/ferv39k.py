@@ -63,7 +63,7 @@ def read_ferv39k(source: Source) -> Release:
         if path is None:
             findings.error(
                 "LIST_MISSING",
-                f"4_setups/All_scenes/{side}_All.csv is not there; the split has a training and a test list",
+                f"4_setups/All_scenes/{side}_All.csv is missing; the split has a training and a test list",
             )
     found = [path for path in paths.values() if path is not None]
     sides = [_read_list(path, root, findings) if path is not None else [] for path in paths.values()]
@@ -86,7 +86,7 @@ def _read_list(path: Path, root: Path, findings: Findings) -> list[Listed]:
     if lines and "/" not in lines[0].text:
         findings.error(
             "HEADER",
-            f"the first line is {lines[0].text!r}, a header; the release's lists have none. This is a copy, and its class numbers are not the release's: use the release's own lists",
+            f"the first line is {lines[0].text!r}, a header; the release's lists have none. The file is from a copy with other class numbers: use the release's own lists",
             lines[0].where,
         )
         return []
@@ -96,7 +96,7 @@ def _read_list(path: Path, root: Path, findings: Findings) -> list[Listed]:
 def _read_line(line: Line, findings: Findings) -> Listed | None:
     cells = line.text.split(" ")
     if len(cells) != 2:
-        hint = " (a comma: this is a copy, whose numbers are not the release's)" if "," in line.text else ""
+        hint = " (a comma: the file is from a copy with other class numbers)" if "," in line.text else ""
         findings.error(
             "CELLS",
             f"{line.text!r}{hint}; expected a path and a class with one space, such as Action/Sad/0010 Sad",

@@ -49,13 +49,15 @@ def read_lines(path: Path, root: Path, findings: Findings, *, encoding: str = "u
     if b"\0" in data:
         number = data[: data.index(b"\0")].count(b"\n") + 1
         findings.error(
-            "NUL_BYTE", "a NUL byte; the file is damaged or no text. Copy it again from the release", f"{name}:{number}"
+            "NUL_BYTE",
+            "a NUL byte; the file is damaged or not text. Copy it again from the release",
+            f"{name}:{number}",
         )
         return []
     if data.startswith(_UTF8_BOM):
         findings.note(
             "BOM",
-            "the file begins with a byte-order mark, which the release's has not; it was saved again by an editor",
+            "the file begins with a byte-order mark, which the release's file does not have; an editor saved it again",
             name,
         )
         data = data[len(_UTF8_BOM) :]

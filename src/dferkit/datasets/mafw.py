@@ -81,7 +81,7 @@ def read_mafw(source: Source, *, setting: str) -> Release:
     """Read the lists of every fold; ``setting`` is ``single`` or ``compound``.
 
     Folds come from ``no_caption``, which has all clips. ``with_caption`` lacks every neutral clip, so that the presence of a caption reveals the class: it is
-    read for the captions only, and only when they are asked for.
+    read for the captions only, and only if they are requested.
 
     Raises:
         ManifestError: There is no list of MAFW.
@@ -96,7 +96,7 @@ def read_mafw(source: Source, *, setting: str) -> Release:
         if fold not in folds:
             findings.error(
                 "LIST_MISSING",
-                f"{setting}/no_caption/set_{fold} is not there or not whole; the release has set_1 to set_5 with train.txt and test.txt",
+                f"{setting}/no_caption/set_{fold} is missing or incomplete; the release has set_1 to set_5 with train.txt and test.txt",
             )
     captions: dict[str, str] = {}
     if source.options.with_captions:
@@ -160,7 +160,7 @@ def _read_captioned(line: Line, labels: Sequence[str], findings: Findings) -> Li
         return None
     if not cells[3].strip():
         findings.error(
-            "CAPTION_EMPTY", f"the English caption of {cells[0]} is empty; the release has none that is", line.where
+            "CAPTION_EMPTY", f"the English caption of {cells[0]} is empty; in the release none is empty", line.where
         )
         return None
     listed = _listed(cells[0], cells[1], line, labels, findings)
@@ -195,7 +195,7 @@ def _join_captions(folds: Mapping[str, Lists], captioned: Mapping[str, Lists], f
     if not captioned:
         findings.error(
             "CAPTIONS_MISSING",
-            "with_caption is not there, so there are no captions; get it, or leave --with-captions away",
+            "with_caption is missing, so there are no captions; get it, or leave out --with-captions",
         )
         return {}
     known = {line.clip_id: line.label for lists in folds.values() for line in (*lists.train, *lists.test)}

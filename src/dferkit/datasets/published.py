@@ -73,4 +73,4 @@ def compare_with_published(release: Release, published: Published, findings: Fin
             compare(f"fold {fold.name}, test, class {label}", tested[label], expected)
     for name in published.folds:
         if name not in {fold.name for fold in release.folds}:
-            findings.error("FOLD_ABSENT", f"fold {name} is not there; the release has {len(published.folds)}")
+            findings.error("FOLD_ABSENT", f"fold {name} is missing; the release has {len(published.folds)}")

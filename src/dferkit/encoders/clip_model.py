@@ -152,7 +152,7 @@ class ClipEncoder(VisualEncoder):
             tokenizer = None
         if tokenizer is None or len(tokenizer) != self.model.config.text_config.vocab_size:
             raise CheckpointError(
-                f"{self.folder.name} has no usable tokenizer of its own; copy the model's tokenizer.json beside its weights"
+                f"{self.folder.name} has no usable tokenizer; copy the model's tokenizer.json into the folder of its weights"
             )
         return tokenizer
 

@@ -47,7 +47,7 @@ def choose_front_end(
         has_landmarks: Of faces in a store: whether it holds their landmarks, then no landmarker is used. None for videos.
 
     Raises:
-        ConfigError: An unknown front end. BackendError: Landmarks are asked for and cannot be read.
+        ConfigError: An unknown front end. BackendError: Landmarks are requested and cannot be read.
     """
     name = name or "auto"
     if name not in CHOICES:
@@ -77,13 +77,13 @@ def choose_encoder(
     landmarker: str = "auto",
     has_landmarks: bool | None = None,
 ) -> str:
-    """The visual encoder that ``--front-end`` and ``--encoder`` ask for, as ``encoders.open`` names it.
+    """The visual encoder that ``--front-end`` and ``--encoder`` choose, as ``encoders.open`` names it.
 
     Args:
         front_end, landmarker, has_landmarks: As in ``choose_front_end``. encoder: A foreign backbone in place of the front end.
 
     Raises:
-        ConfigError: Both are given, a front end is unknown or given as an encoder. BackendError: Landmarks are asked for and cannot be read.
+        ConfigError: Both are given, a front end is unknown or given as an encoder. BackendError: Landmarks are requested and cannot be read.
     """
     if encoder is None:
         return choose_front_end(front_end, landmarker=landmarker, has_landmarks=has_landmarks).encoder

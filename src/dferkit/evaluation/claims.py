@@ -1,4 +1,4 @@
-"""The papers' claims as measurements on rendered clips whose motion is known."""
+"""Measurements of the papers' claims on rendered clips with known motion."""
 
 from __future__ import annotations
 

@@ -106,14 +106,14 @@ def read_prediction_csv(path: Path, *, order: str | None = None) -> PredictionFi
     probabilities, notes = _probabilities(values, path.name) if class_columns else (values, ())
     if not class_columns:
         notes = (
-            "only the predicted class is given: its probability is taken as 1, so figures of probabilities mean nothing",
+            "only the predicted class is given: its probability is taken as 1, so scores of probabilities are meaningless",
         )
 
     def texts(column: int) -> tuple[str, ...]:
         return tuple(unguard_cell(cells[column]) for _, cells in rows)
 
     if "trained_on" in columns and any(LEAKY_MARK in text for text in texts(columns["trained_on"])):
-        notes = (*notes, "its epoch was chosen on these test clips, so its score is too good by an unknown amount")
+        notes = (*notes, "its epoch was chosen on these test clips, so its score is too high by an unknown amount")
     subjects = texts(columns["subject"]) if "subject" in columns else None
     return PredictionFile(
         name=path.name,

@@ -164,7 +164,7 @@ class ScoredClips:
         repeated = [key for key, count in Counter(self.keys()).items() if count > 1]
         if repeated:
             raise DataError(
-                f"{len(repeated)} clips stand more than once in one fold ({_some(repeated)}); join() drops repeats"
+                f"{len(repeated)} clips occur more than once in one fold ({_some(repeated)}); join() drops repeats"
             )
 
 

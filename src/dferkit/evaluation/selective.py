@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64, Int
 
 from dferkit.evaluation.metrics import checked_probabilities
 
-# Share of right answers that an abstention threshold asks for, without doubts and with one (``judgement``).
+# Share of right answers that an abstention threshold requires, without doubts and with one (``judgement``).
 TARGET_ACCURACY, ACCURACY_IN_DOUBT = 0.8, 0.9
 ABSTAIN_ALWAYS = 1.01
 """A threshold above every confidence."""

@@ -104,7 +104,7 @@ class FaceLandmarker:
                 )  # some graphs write to stderr at their first picture
         except (RuntimeError, ValueError) as error:
             raise BackendError(
-                f"{self.path.name} is not a face landmarker that MediaPipe can load; get it anew with dferkit models get face-landmarker"
+                f"{self.path.name} is not a face landmarker that MediaPipe can load; download it again with dferkit models get face-landmarker"
             ) from error
 
     def __enter__(self) -> FaceLandmarker:

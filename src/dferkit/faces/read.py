@@ -29,7 +29,7 @@ class WindowFaces:
     Attributes:
         timestamps, indices: Of the sampled frames.
         clips: One face clip per person, largest first; empty when no face was found.
-        num_people: People found, also where only the largest was asked for.
+        num_people: People found, also if only the largest was requested.
         frame_size: (width, height) of the upright frames.
     """
 

@@ -22,7 +22,7 @@ PEOPLE = ("largest", "all")
 
 _MIN_OVERLAP = 0.25
 _MAX_GAP_SECONDS = 0.5
-# Between two detections a face may turn or speak, so less similarity is required than beyond the last detection.
+# Between two detections a face may turn or talk, so less similarity is required than beyond the last detection.
 _MIN_LIKENESS_BETWEEN = 0.3
 _MIN_LIKENESS_ALONE = 0.7
 

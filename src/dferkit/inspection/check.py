@@ -127,12 +127,12 @@ def _check_folds(release: Release, findings: Findings) -> None:
     for fold in release.folds:
         for side, clips in (("training", fold.train), ("test", fold.test)):
             if not clips:
-                findings.warning("FOLD_EMPTY", f"fold {fold.name} has no {side} clip; the copy is not whole")
+                findings.warning("FOLD_EMPTY", f"fold {fold.name} has no {side} clip; the copy is incomplete")
         people = [{subject_of[c] for c in side if c in subject_of} for side in (fold.train, fold.test)]
         if shared := sorted(people[0] & people[1]):
             findings.warning(
                 "SUBJECT_LEAK",
-                f"{len(shared)} people are in the training and the test list of fold {fold.name}, such as {shared[0]}; the score would be too good for other people",
+                f"{len(shared)} people are in the training and the test list of fold {fold.name}, such as {shared[0]}; the score would be too high for other people",
             )
 
 
@@ -152,10 +152,10 @@ def _check_contents(
             if is_apart(first, other):
                 findings.error(
                     "SAME_BYTES",
-                    f"clips {first} and {other} hold the same bytes and are on both sides of a fold; keep one",
+                    f"clips {first} and {other} have the same bytes and are on both sides of a fold; keep one",
                 )
             else:
-                findings.warning("SAME_BYTES", f"clips {first} and {other} hold the same bytes; keep one")
+                findings.warning("SAME_BYTES", f"clips {first} and {other} have the same bytes; keep one")
     hashes = hash_all(release.records, workers=workers, on_progress=lambda a, b: progress("contents", a, b))
     for record in release.records:
         if record.clip_id in hashes and hashes[record.clip_id] is None:
@@ -165,7 +165,7 @@ def _check_contents(
         if frozenset((a, b)) not in found_already:
             findings.warning(
                 "NEAR_DUPLICATE",
-                f"clips {a} and {b} look the same ({distance:.1f} of 64 bits of their perceptual hashes differ) and are on both sides of a fold; look at them",
+                f"clips {a} and {b} look the same ({distance:.1f} of 64 bits of their perceptual hashes differ) and are on both sides of a fold; compare them",
             )
 
 

@@ -59,7 +59,7 @@ def check_media(
         where = place(record.video, root)
         if not record.video.exists():
             num_missing += 1
-            findings.error("CLIP_MISSING", f"clip {record.clip_id} is not there; copy it from the release", where)
+            findings.error("CLIP_MISSING", f"clip {record.clip_id} is missing; copy it from the release", where)
         elif record.video.is_file():
             if record.video.stat().st_size == 0:
                 num_missing += 1
@@ -81,12 +81,12 @@ def check_media(
         on_progress(len(release.records), len(release.records))
     for where in formats:
         findings.warning(
-            "FRAME_FORMATS", "pictures of more than one format in one clip: frames may be there twice", where
+            "FRAME_FORMATS", "pictures of more than one format in one clip: frames may be duplicated", where
         )
     if jumps:
         findings.note(
             "FRAME_GAP",
-            f"frame numbers jump in {len(jumps):,} clips, such as {jumps[0]}: frames without a face were dropped, or the copy is not whole",
+            f"frame numbers jump in {len(jumps):,} clips, such as {jumps[0]}: frames without a face were dropped, or the copy is incomplete",
         )
     facts = MediaFacts(frames=frames, num_missing=num_missing, num_unlisted=_unlisted(release, root))
     _compare_short(release, facts, findings)

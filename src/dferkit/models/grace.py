@@ -146,7 +146,7 @@ class GraceOutput(ModelOutput):
     ``alignment`` has words × kept visual tokens, and is None for text only. With phrases each word has an equal part of its phrase's row.
 
     Attributes:
-        visual_logits: Class scores of the auxiliary head, which sees no text.
+        visual_logits: Class scores of the auxiliary head, which reads no text.
         fused: z of E9. text_pooled, visual_pooled: What the contrastive loss compares.
     """
 
@@ -164,7 +164,7 @@ class VisualSummary(nn.Module):
     """The video as one vector: mean (steps in time weighted by their motion) and maximum of its steps, then one layer.
 
     With ``summary_dim`` 0 a step is the mean of its weighted tokens, as in E9. Deviation: with an encoder that has a vector of its own
-    per step (``VisualTokens.summary``), that is used instead, because a mean of patches forgets which of them moved.
+    per step (``VisualTokens.summary``), that is used instead, because a mean of patches loses the information which of them moved.
     """
 
     def __init__(self, config: GraceConfig) -> None:
@@ -258,10 +258,10 @@ class Grace(nn.Module):
         """Nothing is left to compute after training."""
 
     def forward(self, batch: TokenBatch) -> GraceOutput:
-        """Run GRACE on visual tokens and captions; ``summary``, ``phrases`` and ``motion`` are read where the configuration asks for them.
+        """Run GRACE on visual tokens and captions; ``summary``, ``phrases`` and ``motion`` are read if the configuration requires them.
 
         Raises:
-            DataError: The batch lacks something that the configuration asks for.
+            DataError: The batch lacks something that the configuration requires.
         """
         if batch.visual is None or batch.text is None or batch.text_mask is None or batch.sentence is None:
             raise DataError("GRACE reads visual tokens and captions; give clips that have both")
@@ -305,7 +305,7 @@ class Grace(nn.Module):
 
     @torch.no_grad()
     def _motion(self, tokens: Tensor, measured: Tensor | None) -> Tensor:
-        """E1 and E2, on frozen tokens standardised without learned scales: the weights say what moved; training cannot bend them."""
+        """E1 and E2, on frozen tokens standardised without learned scales: training cannot change what counts as motion."""
         if self.config.motion_source == "tokens" or self.config.motion == "none":
             return motion_weights(F.layer_norm(tokens, tokens.shape[-1:]), mode=self.config.motion)
         if measured is None:

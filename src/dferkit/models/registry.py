@@ -30,7 +30,7 @@ from dferkit.schema import Caption, ModelOutput, TokenBatch, TokenShape
 
 
 class TrainableModel(Protocol):
-    """What training, scoring, ``predict`` and ``explain`` ask of a model; it is an ``nn.Module`` as well.
+    """Interface of a model for training, scoring, ``predict`` and ``explain``; it is an ``nn.Module`` as well.
 
     Attributes:
         motion_source: Where its motion weights come from, one of ``motion.SOURCES``.

@@ -36,7 +36,7 @@ def load(
             landmarker can be used, and then pixels where it finds no face; pixels without a landmarker. A checkpoint has a front end of its own.
         face: Detector; ``auto`` takes the best one that is installed.
         landmarker: ``auto``: the file in DFERKIT_MODELS, where it and MediaPipe are there; ``none``; or a task file.
-        device: ``auto`` (a GPU where torch sees one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (a GPU if torch finds one), ``cpu``, ``cuda`` or ``cuda:N``.
         settings: How videos are read where a call does not choose.
         external: Other tools in place of the describer of action units or of the coarse classifier.
 

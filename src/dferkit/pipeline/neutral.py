@@ -33,7 +33,7 @@ def resting_face(
         raise ConfigError(f"--neutral: {error}") from error
     if not faces.clips or seen_share(faces.clips[0]) < LOW_COVERAGE_BELOW:
         raise ConfigError(
-            f"--neutral: {display_name(Path(path).absolute())} shows no face that the landmarker finds; name a video of the face at rest"
+            f"--neutral: {display_name(Path(path).absolute())} has no face that the landmarker finds; give a video of the face at rest"
         )
     shape = encoder.shape(faces.clips[0])
     return np.asarray(np.median(shape.points[shape.seen], 0), np.float32)

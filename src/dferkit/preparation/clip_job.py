@@ -103,7 +103,7 @@ def _detector(face: str, front_end: str) -> Detector | BoxFile:
     """
     detector = build_detector(face)
     if front_end_key(detector) != front_end.partition(" ")[0]:
-        raise BackendError(f"face detector {face} is another one in this worker: give all of them the same model files")
+        raise BackendError(f"face detector {face} differs in this worker: give all workers the same model files")
     return detector
 
 

@@ -88,7 +88,7 @@ def claim_folder(folder: StoreFolder, value: dict[str, Any]) -> None:
     Annotations that do not change a face (labels, folds, votes, captions, findings) are taken over: nothing has to be cut again for them.
 
     Raises:
-        ConfigError: It holds other clips, or was begun with other settings.
+        ConfigError: It holds other clips, or was started with other settings.
     """
     name = folder.path.name
     if not folder.release.is_file():
@@ -110,7 +110,7 @@ def claim_folder(folder: StoreFolder, value: dict[str, Any]) -> None:
             f"{key} {was.get(key)} → {now.get(key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)
         ]
         raise ConfigError(
-            f"{name}/ was begun with other settings ({', '.join(changed)}): give the same ones, or another folder"
+            f"{name}/ was started with other settings ({', '.join(changed)}): give the same ones, or another folder"
         )
     if found != value:
         folder.about.unlink(missing_ok=True)  # not complete until the tables have the new annotations

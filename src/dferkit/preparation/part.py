@@ -106,7 +106,7 @@ def make_part(
 
 
 def _listing(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
-    """Type and shape of each array: the digest sees bytes only."""
+    """Type and shape of each array, because the digest covers bytes only."""
     return {name: [str(value.dtype), list(value.shape)] for name, value in sorted(arrays.items())}
 
 

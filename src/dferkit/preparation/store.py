@@ -1,4 +1,4 @@
-"""Reading a store: one clip at a time, only the pictures that are asked for."""
+"""Reading a store: one clip at a time, only the requested pictures."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class FaceStore:
         count = self.num_frames(clip_id)
         chosen = np.arange(count) if frames is None else np.asarray(frames, dtype=np.int64)
         if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= count:
-            raise DataError(f"{clip_id} has frames 0 to {count - 1}; asked for {chosen.tolist()}")
+            raise DataError(f"{clip_id} has frames 0 to {count - 1}; requested {chosen.tolist()}")
         self._check(number)
         offsets = self._array(number, "offsets")
         pictures = {i: self._picture(number, offsets[i], offsets[i + 1]) for i in np.unique(chosen)}
@@ -188,7 +188,7 @@ def _read(folder: StoreFolder, path: Path) -> dict[str, Any]:
         return dict(read_json(path))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{folder.path.name}/ has no {path.name}, so it is no complete store: run dferkit prepare LAYOUT ROOT --out {folder.path.name}"
+            f"{folder.path.name}/ has no {path.name}, so it is not a complete store: run dferkit prepare LAYOUT ROOT --out {folder.path.name}"
         ) from error
     except NotADirectoryError as error:
         raise CheckpointError(

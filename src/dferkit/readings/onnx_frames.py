@@ -255,12 +255,12 @@ def read_classes(path: Path | str) -> tuple[str, ...]:
         raise ConfigError(f"{path.name}: not found; give the model's class names, one per line") from error
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"{path.name} is no list of class names; expected one name per line, or JSON: a list, or names by number from 0"
+            f"{path.name} is not a list of class names; expected one name per line, or JSON: a list, or names by number from 0"
         ) from error
     names = tuple(class_name(name, f"{path.name}:{number}") for number, name in enumerate(found, 1))
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"{path.name} names {twice} twice; each value of the model needs a class of its own")
+        raise ConfigError(f"{path.name} names {twice} twice; each value of the model needs its own class")
     return names
 
 

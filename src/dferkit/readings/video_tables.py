@@ -59,7 +59,7 @@ class VideoTables:
             place = self._place(video)
             if place is not None and taken.setdefault(place, video) != video:
                 raise ManifestError(
-                    f"{self.path.name}: {Path(place).name} fits both {path_end(taken[place])} and {path_end(video)}; give each video a name of its own"
+                    f"{self.path.name}: {Path(place).name} matches both {path_end(taken[place])} and {path_end(video)}; give each video its own name"
                 )
 
     def has(self, video: str) -> bool:

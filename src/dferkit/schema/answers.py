@@ -57,7 +57,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeletionTest:
-    """Does the picture of the explanation say what the model used?
+    """Whether the explanation shows what the answer depends on.
 
     Attributes:
         fractions: Shares of the visual tokens that were removed, rising from 0.
@@ -84,10 +84,10 @@ class Explanation:
     Attributes:
         words: Whole words of the caption, in order (pieces are merged).
         word_spans: (start, end) character of each word in the caption.
-        word_weights: How much the predicted class owes to each word (occlusion), scaled so that the largest magnitude is 1.
+        word_weights: How much the probability of the predicted class depends on each word (occlusion), scaled so that the largest magnitude is 1.
         transport: Mass of each word on each cell; each word's map sums to 1.
         motion: Motion weight of each cell, mean 1.
-        evidence: Where the words that speak for the answer met the face, times how much the answer owes to the movement there; sums to 1, or all 0.
+        evidence: Where the words that support the answer were aligned with the face, times the gradient of the answer there, times movement; sums to 1, or all 0.
         attention: Share of each frame in the video's vector, of models that attend to frames.
         regions: Region name of each cell, row by row. region_source: ``crop fractions`` (a frontal face assumed) or ``landmarks`` (measured).
     """

@@ -92,7 +92,7 @@ class DecodeReport:
     """What happened while a window was decoded.
 
     Attributes:
-        num_requested: Sampling times asked for.
+        num_requested: Sampling times requested.
         num_decoded: Different frames that were got (fewer when frames repeat or the file ends early).
         num_damaged: Packets that could not be decoded.
         rotation_degrees: Rotation that was applied to make the frames upright (0, 90, 180 or 270, counter-clockwise).
@@ -198,7 +198,7 @@ class FaceGeometry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceClip:
-    """Sampled and warped faces of one person: what every model sees.
+    """Sampled and warped faces of one person: the input of every encoder.
 
     Frames without a face repeat the nearest found one, so that ``images`` is always complete; ``found`` marks the others.
     ``geometry`` is there only where a landmarker was used.

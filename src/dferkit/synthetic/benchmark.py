@@ -22,7 +22,7 @@ from dferkit.synthetic.variation import draw_varied_clip, draw_varied_identity
 VERSION = 1
 CLIPS_PER_SUBJECT = 6
 SPLIT_SHARES = {"train": 0.5, "val": 0.1, "test": 0.4}
-# Each namespace has identities and draws of its own; the box never sees one of ``benchmark`` or ``probe``.
+# Each namespace has identities and draws of its own; the bundled model is not trained on those of ``benchmark`` or ``probe``.
 NAMESPACES = {"benchmark": 1, "probe": 2, "pretrain": 3}
 PROBES = ("none", "blink", "speech", "head", "camera", "light")
 Prior = Literal["balanced", "dfew"]
@@ -55,7 +55,7 @@ class BenchmarkConfig:
             raise ConfigError(f"profile is {self.profile!r}; choose posed, natural or varied")
         if self.settings not in SETTINGS or (self.profile != "varied" and self.settings != "any"):
             raise ConfigError(
-                f"looks {self.settings!r} are not known here; choose {', '.join(SETTINGS)} with profile varied, and any with the benchmark's profiles"
+                f"looks {self.settings!r} are unknown; choose {', '.join(SETTINGS)} with profile varied, and any with the benchmark's profiles"
             )
         if self.prior not in ("balanced", "dfew"):
             raise ConfigError(f"prior is {self.prior!r}; choose balanced or dfew")

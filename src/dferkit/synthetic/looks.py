@@ -28,13 +28,13 @@ _SHARE_HELD = 0.35  # of the looks of a clip with held-back settings
 
 
 def held_band(look: str) -> tuple[float, float]:
-    """The stretch of a look's range that training never shows; its place differs from look to look."""
+    """The stretch of a look's range that is left out of training; its place differs from look to look."""
     start = (LOOKS.index(look) * 0.6180339887498949 + 0.3) % (1 - _BAND)
     return start, start + _BAND
 
 
 class Looks:
-    """Draws looks under the settings; every look is drawn once, in a fixed order, whatever is asked of it.
+    """Draws looks under the settings; every look is drawn once, in a fixed order, whichever looks are used later.
 
     Args:
         settings: ``any``: whole ranges. ``seen``: without the held-back stretches. ``held_back``: about a third of the looks from

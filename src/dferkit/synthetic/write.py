@@ -60,7 +60,7 @@ def write_video(path: Path, images: np.ndarray, fps: float, *, is_each_alone: bo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Truth:
-    """Known truth of one clip, as read back from disk; shapes are in the data dictionary."""
+    """Ground truth of one clip, as read back from disk; shapes are in the data dictionary."""
 
     clip_id: str
     label: str
@@ -240,7 +240,7 @@ def _claim(folder: Path, about: dict[str, object]) -> None:
         return
     if (folder / "clips.csv").exists():
         raise DataError(
-            f"{folder.name}/ already holds a clips.csv that is not a rendering of ours; give an empty folder"
+            f"{folder.name}/ already holds a clips.csv that was not rendered by dferkit; give an empty folder"
         )
     write_json(marker, about)
 

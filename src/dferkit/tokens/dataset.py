@@ -34,7 +34,7 @@ class TokenDataset:
         units: (rows, samples, AUs) action units of the describer, 0 to 1. timestamps: (rows, samples) seconds.
         boxes, frame_sizes: (rows, samples, 4) and (rows, 2) width, height, to map a known truth onto crops.
         view: (rows,) number of each row's view of its clip; 0 is the middle of every segment.
-        statuses: What became of every clip that was asked for, by clip id.
+        statuses: Status of every requested clip, by clip id.
         encoder, encoder_digest: The visual encoder. describer: Who measured the action units.
     """
 

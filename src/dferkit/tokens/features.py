@@ -72,7 +72,7 @@ def read_clip(
     """The face clip of a whole labelled clip, or the reason why there is none; and the frame's (width, height).
 
     Args:
-        landmarker: With one, a clip in most of whose frames it sees no face is none.
+        landmarker: With one, a clip counts as without a face if the landmarker finds none in most frames.
     """
     found = read_clip_faces(record, detector, num_samples=num_samples, landmarker=landmarker)
     if landmarker is None or found.clip is None or seen_share(found.clip) >= LOW_COVERAGE_BELOW:

@@ -1,4 +1,4 @@
-"""Visual tokens that stay on disk: read row by row when a batch asks for them, so that a data set may be larger than the memory."""
+"""Visual tokens that stay on disk: read row by row when a batch needs them, so that a data set may be larger than the memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TokenRows:
 
     Attributes:
         tensor: Name of the tensor in every shard; its first axis is the row.
-        places: (shard, row) of each row. digests: One text per shard, which its content is known by.
+        places: (shard, row) of each row. digests: One text per shard that identifies its content.
     """
 
     paths: tuple[Path, ...]
@@ -81,7 +81,7 @@ def take_rows(values: Tensor | TokenRows, index: np.ndarray) -> Tensor | TokenRo
 
 
 def digest_rows(values: Tensor | TokenRows) -> str:
-    """What these rows are known by: their bytes, or the digests of their shards and their places."""
+    """Identity of these rows: their bytes, or the digests of their shards and their places."""
     if isinstance(values, Tensor):
         return digest_arrays({"visual": values.numpy()})
     used: Sequence[str] = [values.digests[shard] for shard in np.unique(values.places[:, 0])]

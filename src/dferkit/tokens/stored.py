@@ -273,7 +273,7 @@ def open_tokens(
         try:
             noted = _about(path)
             if noted["key"] != _shard_key(store, number, key):
-                raise CheckpointError(f"{path.name} was made of other faces; run dferkit encode again")
+                raise CheckpointError(f"{path.name} was made from other faces; run dferkit encode again")
             with safe_open(path, framework="pt") as handle:
                 for name in set(handle.keys()) - {"visual"}:
                     columns.setdefault(name, []).append(handle.get_tensor(name))

@@ -34,7 +34,7 @@ def sample_frames(num_frames: int, num_samples: int, *, place: float = 0.5) -> I
 def clip_views(num_frames: int, num_samples: int, *, times: int = 1, with_flip: bool = False) -> list[View]:
     """Different views of a clip; the first is the middle of every segment, which training uses too (``bench`` trains on all).
 
-    Views that show the same frames, be it one of them twice, are one view. Asked for more than the clip has, it gives what there is: 16 samples of
+    Views that show the same frames, be it one of them twice, are one view. If the clip has fewer views than requested, it returns those: 16 samples of
     16 frames are one view whatever the place in the segment. (Published "2 clips × 2 crops" protocols count such copies as views.)
 
     Args:

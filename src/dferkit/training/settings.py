@@ -44,18 +44,18 @@ def _written(value: Any) -> str:
 def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
     names = [field.name for field in dataclasses.fields(config)]
     if path[0] in getattr(type(config), "FROM_DATA", ()):
-        raise ConfigError(f"--set {whole}: the data decides {path[0]}; leave it out")
+        raise ConfigError(f"--set {whole}: {path[0]} is determined by the data; leave it out")
     if path[0] not in names:
         near = difflib.get_close_matches(path[0], names, n=1, cutoff=0.0)[0]
         raise ConfigError(f"--set {whole}: unknown key {path[0]!r}; did you mean {near!r}? Known: {', '.join(names)}")
     old = getattr(config, path[0])
     if len(path) > 1:
         if not dataclasses.is_dataclass(old):
-            raise ConfigError(f"--set {whole}: {path[0]!r} has no fields of its own")
+            raise ConfigError(f"--set {whole}: {path[0]!r} has no fields")
         return replace(config, **{path[0]: _set(old, path[1:], value, whole)})
     if dataclasses.is_dataclass(old):
         raise ConfigError(
-            f"--set {whole}: {path[0]!r} holds fields; name one of them, such as {whole}.{dataclasses.fields(old)[0].name}"
+            f"--set {whole}: {path[0]!r} has several fields; name one of them, such as {whole}.{dataclasses.fields(old)[0].name}"
         )
     kind = type(old)
     if kind is float and not isinstance(value, bool):

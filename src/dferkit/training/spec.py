@@ -82,7 +82,7 @@ class TrainingSpec:
             raise ConfigError(f"{self.model} reads CLIP's features of frames: give --encoder clip:FOLDER")
         if self.start is not None:
             if not entry.adapts:
-                raise ConfigError(f"{self.model} has no weights that --from could go on from; train it anew")
+                raise ConfigError(f"{self.model} has no weights to adapt with --from; train it again")
             quiet = {"token_noise": 0.0, "token_drop": 0.0} if entry.family != "grace" else {}
             changed = apply_settings(
                 RunConfig(
