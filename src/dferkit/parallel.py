@@ -141,7 +141,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Without this, a killed command's workers would go on with what is queued, and then wait for ever.
+    """Without this, a killed command's workers would finish the queue, and then wait for ever.
 
     A worker is the child of a fork server that lives as long as any worker does, so the death of the command itself is
     watched too: its end of a pipe closes, however it ended.

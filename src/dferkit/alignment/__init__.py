@@ -1,4 +1,4 @@
-"""Text tokens and visual tokens → alignment: which word meets which moving part of the face."""
+"""Text tokens and visual tokens → alignment: which word is aligned with which moving part of the face."""
 
 from dferkit.alignment.align import ALIGNERS, AlignerConfig, build_aligner
 from dferkit.alignment.aligner import Aligner

@@ -87,7 +87,7 @@ ALIGNERS: dict[str, type[Aligner]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlignerConfig(AlignerSettings):
-    """How words meet visual tokens: a name of ``ALIGNERS`` and its numbers.
+    """How words and visual tokens are aligned: a name of ``ALIGNERS`` and its numbers.
 
     Raises:
         ConfigError: The method is unknown, or a number is out of range.

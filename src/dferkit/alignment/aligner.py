@@ -28,7 +28,7 @@ class AlignerSettings:
     Attributes:
         epsilon, tolerance, max_iterations: Of ``transport``, see ``TransportProblem``.
         visual_relaxation: Of ``transport``: price of not matching visual tokens, in units of the cost; small lets those
-            that no word is near go unmatched, 0 stands for a hard marginal.
+            far from every word stay unmatched, 0 stands for a hard marginal.
         temperature: Of ``cosine``: similarities are divided by it before the softmax.
         attention_dim: Width of the learned queries and keys of ``cross_attention``; 0 means that of the tokens.
         is_plan_differentiable: Let gradient flow through the plan; False holds it constant, as most published code does.
@@ -122,7 +122,7 @@ class Aligner(nn.Module):
         """Align.
 
         Args:
-            text, visual: Tokens of one width. What stands at masked positions has no influence.
+            text, visual: Tokens of one width. Values at masked positions have no influence.
             text_mask, visual_mask: True for what counts (default all); masked rows and columns of the plan are
                 exactly 0.
             visual_mass: Positive weight of each visual token, such as its motion: the column marginal of ``transport``, a

@@ -13,7 +13,7 @@ _Result = TypeVar("_Result")
 
 
 def not_compiled(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """The function, which a compiled model around it calls as it stands.
+    """The function, which a compiled model calls without compiling it.
 
     ``torch.compiler.disable`` as a decorator would load the compiler on import, which takes a second.
     """

@@ -83,7 +83,7 @@ def _direction(gradient, gram, shrink, diagonal, rows, shift, MOST: tl.constexpr
     enough = 1e-8 * fit
     number = 0
     while (number < MOST) & (fit > enough):
-        # The product along the columns: the Hessian is symmetric, and d lies along the rows.
+        # The product along the columns: the Hessian is symmetric, and d is along the rows.
         across = tl.sum(gram * d[:, None], axis=0)
         bent = diagonal * d - shrink * across + shift * rows * tl.sum(rows * d, axis=0)
         length = fit / tl.sum(d * bent, axis=0)

@@ -24,9 +24,9 @@ from dferkit.alignment.solver import Solution, SolverSettings, divergence, expon
 _WARM_SWEEPS = 6  # Sinkhorn sweeps before the first step; each costs a tenth of it.
 _BLIND_SWEEPS = 4  # The first are made without computing their error, later as many as are expected to be needed.
 _WORTH_A_STEP = 6  # Further sweeps are made instead of steps as long as so few are expected to end it.
-# In a small block the number of operations counts, not their size: there a step is worth more sweeps.
+# In a small block the time depends on the number of operations, not on their size, so a step costs as much as more sweeps.
 _SMALL, _WORTH_A_SMALL_STEP = 2**15, 20
-_FAR = 20.0  # Log-scaling at which the kernel is centred anew, and the longest step.
+_FAR = 20.0  # Log-scaling at which the kernel is centred again, and the longest step.
 # Logarithm below which a kernel entry is 0: even scalings at their limit leave it no weight. Exponentials of less, and
 # products with numbers below the normal range, are ten times slower on processors.
 _NEGLIGIBLE = {torch.float32: -70.0, torch.float64: -600.0}
@@ -92,7 +92,7 @@ class _State:
         """Take the scalings of the elements ``which`` into their kernels."""
         self.row_center[which] += torch.where(self.a > 0, u, 1.0).double().log()[which]
         self.column_center[which] += torch.where(v > 0, v, 1.0).double().log()[which]
-        # Only these elements: a rebuilt kernel is rounded anew, and a finished plan must stay as it is.
+        # Only these elements: a rebuilt kernel is rounded differently, and a finished plan must not change.
         rebuilt = exponent(self.cost[which], self.row_center[which], self.column_center[which], self.settings.epsilon)
         self.kernel[which] = _exp_(rebuilt)
 
@@ -155,7 +155,7 @@ def _start(cost: Tensor, a: Tensor, b: Tensor, settings: SolverSettings, kernel:
 
 
 def _sweep(state: _State) -> tuple[Tensor, Tensor, int]:
-    """Sinkhorn sweeps until they are done, no longer worth it, or leave the safe range."""
+    """Sinkhorn sweeps until they converge, cost more than a Newton step, or leave the safe range."""
     settings, live = state.settings, state.a > 0
     worth = _WORTH_A_SMALL_STEP if state.kernel.numel() <= _SMALL else _WORTH_A_STEP
     u = state.row_scaling(state.kernel.sum(2).clamp_min(_TINY[state.a.dtype]))

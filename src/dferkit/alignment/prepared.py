@@ -44,7 +44,7 @@ def prepare(problem: TransportProblem) -> PreparedProblem:
         BackendError: The method needs a package that is not installed.
         ConfigError: The method cannot take this cost.
         DataError: An element without words or visual tokens, a cost that is not finite, or a mass that is not positive or
-            vanishes beside the others.
+            vanishes relative to the others.
     """
     cost = problem.cost.to(torch.promote_types(problem.cost.dtype, torch.float32))
     a = _masses(problem.text_mass, problem.text_mask, cost.shape[:2], like=cost, what="text", things="words")

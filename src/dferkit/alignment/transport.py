@@ -47,7 +47,7 @@ def transport_plan(
         BackendError: The method needs a package that is not installed.
         ConfigError: A number is out of range, or the method is unknown or cannot take this cost.
         DataError: An element without words or visual tokens, a cost that is not finite, a mass that is not positive or
-            vanishes beside the others, a wrong shape, or a cost / epsilon that the number type cannot hold.
+            vanishes relative to the others, a wrong shape, or a cost / epsilon that the number type cannot hold.
     """
     problem = TransportProblem.of(problem, epsilon)
     with torch.autocast(problem.cost.device.type, enabled=False):

@@ -27,7 +27,7 @@ SEPARATOR = "; "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DescribeConfig:
-    """When a movement is worth a phrase.
+    """When a movement gets a phrase.
 
     Attributes:
         threshold: Intensity at which an action unit counts as active.
@@ -166,7 +166,7 @@ def join_phrases(phrases: Sequence[Phrase], *, source: str) -> Caption:
 
 
 def find_movements(units: ActionUnits, *, config: DescribeConfig | None = None) -> tuple[Movement, ...]:
-    """The movements worth a phrase, in the order of onset (then of the columns); see ``DescribeConfig``.
+    """The movements that get a phrase, in the order of onset (then of the columns); see ``DescribeConfig``.
 
     Raises:
         DataError: As ``describe``.

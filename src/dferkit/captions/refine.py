@@ -111,7 +111,7 @@ def refine(
     others = [p for p in caption.phrases if id(p) not in chosen]
     absent = _absent_phrases(caption, guide, top_k, config)
 
-    # Shorten until it fits: details of the phrases with the lowest weight first, then absences, then phrases without stress.
+    # Shorten it to the limit: details of the phrases with the lowest weight first, then absences, then phrases without stress.
     num_detailed = len(stressed)
     while True:
         fine = [

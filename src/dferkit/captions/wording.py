@@ -33,7 +33,7 @@ def _wording(subject: str, movement: str, detail: str, *synonyms: str) -> Wordin
     )
 
 
-# Every word of a held-out phrase (the last of each row) also stands in another phrase of some row.
+# Every word of a held-out phrase (the last of each row) is also in another phrase of some row.
 WORDINGS: Mapping[str, Wording] = MappingProxyType(
     {
         "AU1": _wording(

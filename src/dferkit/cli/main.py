@@ -31,7 +31,7 @@ from dferkit.cli import (
 _INTERRUPTED = 128 + signal.SIGINT
 _GO_ON = "interrupted; run the same command again to resume"
 _AT_ONCE = {"predict", "explain", "report", "compare", "doctor", "data", "models"}
-"""Verbs that begin anew after an interruption."""
+"""Verbs that start again after an interruption."""
 
 app = typer.Typer(
     name="dferkit",
@@ -81,7 +81,7 @@ def _version(
 
 
 def main() -> None:
-    """Entry point: our errors become one sentence and an exit code, an interruption a hint how to go on."""
+    """Entry point: errors of dferkit become one sentence and an exit code, an interruption a message how to resume."""
     from dferkit.errors import BackendError, CheckpointError, ConfigError, DataError, DferError, ManifestError
 
     try:

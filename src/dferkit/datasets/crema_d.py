@@ -31,7 +31,7 @@ _FIRST_ACTORS = (1001, 1019, 1037, 1055, 1073)
 def read_crema_d(source: Source) -> Release:
     """``1001_DFA_ANG_XX`` = actor, sentence, emotion, level; five folds of actors in order.
 
-    ``VideoDemographics.csv`` beside the videos adds what the actors stated about themselves, for scores by group.
+    ``VideoDemographics.csv`` adds self-reported attributes of the actors, for scores by group.
     """
     root, findings, records = source.root, source.findings, []
     about = _demographics(root, findings)

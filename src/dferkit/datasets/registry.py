@@ -38,7 +38,7 @@ DATA_SETS: dict[str, DataSet] = {
 
 
 def read_release(name: str, root: Path | str, options: Options | None = None) -> Release:
-    """A data set as it lies on disk, with everything that is wrong with its annotations as findings.
+    """A data set on disk, with the errors of its annotations as findings.
 
     Args:
         name: One of ``DATA_SETS`` or an alias, any case. root: The unpacked release.
@@ -70,7 +70,7 @@ def read_release(name: str, root: Path | str, options: Options | None = None) ->
 
 
 def find_data_set(name: str) -> DataSet:
-    """The data set of a name or an alias; case does not matter, and ``_`` stands for ``-``.
+    """The data set of a name or an alias; upper case and ``_`` in place of ``-`` are accepted.
 
     Raises:
         ConfigError: Unknown; the message names the nearest.

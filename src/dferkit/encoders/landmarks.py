@@ -102,7 +102,7 @@ class LandmarkEncoder(LandmarkReader):
         return head_shape(landmarks_of(clip), self.template)
 
     def hold_still(self, clip: FaceClip, keep: Bool[np.ndarray, "steps rows columns"]) -> FaceClip:
-        """The clip with the landmarks in cells marked False held at the clip's mean face; the head goes on moving.
+        """The clip with the landmarks in cells marked False held at the clip's mean face; the head still moves.
 
         Args:
             keep: Cells over time and the face crop; a step spans frames / steps frames.
@@ -114,7 +114,7 @@ class LandmarkEncoder(LandmarkReader):
         return replace(clip, geometry=replace(clip.geometry, landmarks=to_frame(still, shape, self.template)))
 
     def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with their gradient path to the landmarks, each in the cell where it lies.
+        """The same tokens with their gradient path to the landmarks, each in its cell.
 
         Raises:
             DataError: The clip has no landmarks, or the landmarker found no face in it.
@@ -163,7 +163,7 @@ class LandmarkEncoder(LandmarkReader):
 
 
 def _cells_of(clip: FaceClip, cells: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Step, row and column of the cell in which each landmark lies, for each frame; ``cells``: steps, rows, columns."""
+    """Step, row and column of the cell of each landmark, for each frame; ``cells``: steps, rows, columns."""
     points, frames = points_on_crop(landmarks_of(clip), clip.track.boxes), len(clip.timestamps)
     steps, rows, columns = cells
     step = np.minimum(np.arange(frames) * steps // frames, steps - 1)

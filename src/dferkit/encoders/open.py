@@ -27,7 +27,7 @@ BACKBONES: dict[str, Callable[..., VisualEncoder]] = {
     "clip-interpolate": lambda source="": ClipEncoder(source, size="interpolate"),
     "videomae": VideoMAEEncoder,
 }
-"""Name → how it is opened: with what stands after ``name:`` (a folder, or a name in the hub cache), or with nothing for the name alone."""
+"""Name → how it is opened: with the text after ``name:`` (a folder, or a name in the hub cache), or without an argument for the name alone."""
 
 
 def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER, device: str = "cpu") -> VisualEncoder:

@@ -59,7 +59,7 @@ def _filled(boxes: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhraseMass:
-    """Where the mass of one phrase lies: ``mass`` (patches) sums to 1, ``moved`` marks the patches that its action unit moves."""
+    """Position of the mass of one phrase: ``mass`` (patches) sums to 1, ``moved`` marks the patches that its action unit moves."""
 
     action_unit: str
     mass: np.ndarray
@@ -93,7 +93,7 @@ class ClipEvidence:
     """Motion weights and phrase masses of a model for one clip, with the truth.
 
     Attributes:
-        motion: (steps, rows, columns) weights. phrases: Where the mass of the words lies.
+        motion: (steps, rows, columns) weights. phrases: Position of the mass of the words.
         boxes: (frames, 4). frame_size: (width, height).
     """
 

@@ -44,7 +44,7 @@ def evaluate_folds(clips: ScoredClips, *, seed: int = 0) -> FoldScores:
     """Scores of each fold and of all.
 
     Raises:
-        DataError: No clips, or a clip stands twice in one fold.
+        DataError: No clips, or a clip is twice in one fold.
     """
     pooled = evaluate_clips(clips, seed=seed)
     folds = tuple(dict.fromkeys(clips.folds))

@@ -62,7 +62,7 @@ def evaluate_groups(clips: ScoredClips, attribute: str, *, seed: int = 0) -> Att
 
     Raises:
         ConfigError: The clips have no such attribute.
-        DataError: A clip stands twice in one fold.
+        DataError: A clip is twice in one fold.
     """
     if attribute not in clips.attributes:
         known = ", ".join(sorted(clips.attributes)) or "none"

@@ -159,7 +159,7 @@ class ScoredClips:
         """Refuse rows that repeat.
 
         Raises:
-            DataError: A clip stands twice in one fold.
+            DataError: A clip is twice in one fold.
         """
         repeated = [key for key, count in Counter(self.keys()).items() if count > 1]
         if repeated:
@@ -210,7 +210,7 @@ def evaluate_clips(clips: ScoredClips, *, seed: int = 0) -> Evaluation:
     """Class scores of the rows; intervals by subject where subjects are known.
 
     Raises:
-        DataError: No clips, or a clip stands twice in one fold.
+        DataError: No clips, or a clip is twice in one fold.
     """
     clips.check_unique()
     return evaluate_predictions(clips.labels, clips.true, clips.predicted, subjects=clips.subjects, seed=seed)

@@ -38,7 +38,7 @@ def summarize(clips: ScoredClips, *, attributes: Sequence[str] = (), seed: int =
 
     Raises:
         ConfigError: The clips have no such attribute.
-        DataError: No clips, or a clip stands twice in one fold.
+        DataError: No clips, or a clip is twice in one fold.
     """
     evaluation = evaluate_clips(clips, seed=seed)
     failed = clips.true[~clips.has_answer]

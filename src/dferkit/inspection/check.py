@@ -40,7 +40,7 @@ class CheckReport:
         return all(finding.severity == "note" for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``: counts beside the published ones, media, findings."""
+        """For ``--json``: counts and the published ones, media, findings."""
         release, published = self.release, find_data_set(self.release.layout).published
         label_of = {record.clip_id: str(record.label) for record in release.records}
         counts = Counter(label_of.values())

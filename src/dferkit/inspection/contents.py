@@ -58,7 +58,7 @@ def same_bytes(records: Sequence[Record]) -> list[tuple[str, ...]]:
 
 
 def perceptual_hash(image: UInt8[np.ndarray, "height width"]) -> int:
-    """64 bits: which of the 8×8 lowest cosine frequencies of a grey picture lie above their median.
+    """64 bits: which of the 8×8 lowest cosine frequencies of a grey picture are above their median.
 
     Source: the pHash of Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010. Survives scaling and compression.
     """

@@ -1,4 +1,4 @@
-"""A³lign-DFER (arXiv 2403.04294): learned paragraphs per class (MAT) meet the video over time (JAS), trained in three steps (BAP).
+"""A³lign-DFER (arXiv 2403.04294): learned paragraphs per class (MAT) are compared with the video over time (JAS), trained in three steps (BAP).
 
 The code was never released; what the paper leaves open is marked in ``docs/deviations.md``. This file reads in the order of the paper's Figure 2:
 (b) the Multi-Dimensional Alignment Token, (c) the dynamic encoders and the Joint Dynamic Alignment Synchronizer, and the similarity. The frozen
@@ -289,7 +289,7 @@ class A3lignReader(nn.Module):
         return self._compare(frames.float())[2]
 
     def forward(self, batch: TokenBatch) -> ModelOutput:
-        """Class scores, and how the sentences of the most probable class met the frames; of the batch only ``visual`` is read."""
+        """Class scores, and the similarity of the sentences of the most probable class and the frames; of the batch only ``visual`` is read."""
         if batch.visual is None:
             raise DataError("A³lign-DFER reads CLIP's features of frames; give clips that have them")
         visual = batch.visual.float()
@@ -364,7 +364,7 @@ class A3lignReader(nn.Module):
     def similarity_over_time(
         self, frames: Float[Tensor, "batch frames dim"]
     ) -> Float[Tensor, "batch classes sentences frames"]:
-        """Which sentence of a class's paragraph meets which frame: cosine similarity where both leave the joint module.
+        """Cosine similarity of each sentence of a class's paragraph and each frame at the output of the joint module.
 
         Deviation: the paper shows no such map. The answer reads the first token of each sequence; this is what those tokens were computed from.
         """
@@ -379,7 +379,7 @@ class A3lignReader(nn.Module):
     def sentences_over_frames(
         self, frames: Float[Tensor, "batch frames dim"]
     ) -> Float[Tensor, "batch classes sentences frames"]:
-        """Share of each frame in what a sentence meets: similarities as sharp as the model compares classes; sums to 1 over the frames."""
+        """Softmax over the frames of ``similarity_over_time``, with the temperature of the class scores."""
         return (self.similarity_over_time(frames) / self.config.temperature).softmax(-1)
 
     @torch.no_grad()

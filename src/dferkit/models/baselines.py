@@ -218,7 +218,7 @@ class ClipZeroShot(Baseline):
 
 
 class ClipTemporal(Baseline):
-    """The DFER-CLIP family: a transformer over frozen frame features meets fixed descriptions of the classes."""
+    """As in DFER-CLIP: a transformer over frozen frame features, compared with fixed descriptions of the classes."""
 
     classes: Tensor
 

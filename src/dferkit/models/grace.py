@@ -38,7 +38,7 @@ class GraceConfig:
         visual_dim, text_dim: Width of the encoders' tokens.
         summary_dim: Width of the visual encoder's own vector per token step; 0 takes the mean of the tokens.
         num_frames, grid, areas: Token steps, rows and columns of patches, and face areas of the visual encoder.
-        aligner: How words meet patches (E6, E7).
+        aligner: How words and patches are aligned (E6, E7).
         text: ``tokens`` (the paper), ``phrases`` (one vector per phrase), ``sentence`` (one vector per caption) or ``none``
             (vision only: the words' place is taken by learned queries, so that capacity stays the same).
         use_visual: False gives the text-only baseline.

@@ -77,7 +77,7 @@ class ModelEntry:
         config: Class of its configuration, a frozen dataclass with ``labels``, ``for_shape`` (a ``TokenShape`` → the defaults for these data), ``as_dict`` and
             ``from_dict`` (to JSON and back), and ``FROM_DATA``: names of the fields that the data decides and nobody sets. change: From the family's defaults to this model. build: Configuration → network.
         learns: By gradient ``steps``, in the ``stages`` of BAP, or by a ``solution`` in closed form. budget: Training settings other than the defaults.
-        explains: Its answer can be explained. adapts: ``train --from`` can go on from its weights.
+        explains: Its answer can be explained. adapts: ``train --from`` can adapt its weights.
     """
 
     family: str

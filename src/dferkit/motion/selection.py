@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dferkit.errors import ConfigError, DataError
 
-_ROUNDING = 1e-9  # Sums that should meet the share exactly may miss it by this much of the whole.
+_ROUNDING = 1e-9  # Rounding can make a sum that equals the share differ from it by this much.
 
 
 def select_tokens(

@@ -90,7 +90,7 @@ def prepare_faces(
     on_estimate: Callable[[Estimate], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Preparation:
-    """Store the faces of a release. What is stored already is kept; a killed call goes on where it was.
+    """Store the faces of a release. What is stored already is kept; the same call resumes a killed one.
 
     Args:
         root: Folder that the records' paths lie below. out: Folder of the store. work: All of it, on all cores, by default.
@@ -282,7 +282,7 @@ class _Run:
         )
 
     def close(self, number: int, keys: dict[int, str]) -> None:
-        """Merge a shard, unless the file that is there holds just these clips and nothing was made anew."""
+        """Merge a shard, unless the file that is there has exactly these clips and no part was made again."""
         abouts = read_header(self.folder.shard(number)) or []
         is_there = {place: about["key"] for place, about in enumerate(abouts)} == keys
         if not is_there or self.folder.parts(number).is_dir():

@@ -133,7 +133,7 @@ def merge_shard(folder: StoreFolder, number: int, keys: Mapping[int, str]) -> No
             )
         abouts.append(dict(part.about))
         arrays.update({f"{place:04d}/{name}": value for name, value in part.arrays.items()})
-    # Until it is written anew, the store is not complete.
+    # Until it is written again, the store is not complete.
     folder.about.unlink(missing_ok=True)
     with atomic_path(folder.shard(number)) as temporary:
         save_tensors(temporary, arrays, {"format": FORMAT, "clips": abouts, "digest": digest_json(abouts)})

@@ -79,7 +79,7 @@ class DeletionTest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """Why: which words met which moving parts of the face, for one prediction.
+    """Which words were aligned with which moving parts of the face, for one prediction.
 
     Attributes:
         words: Whole words of the caption, in order (pieces are merged).

@@ -53,7 +53,7 @@ class Phrase:
         action_unit: FACS name such as ``AU4``; empty for a phrase of no single one (a still face).
         regions: Face regions it concerns, names of ``facs.yaml``.
         intensity: Peak intensity, 0 to 1.
-        start_character, end_character: Where it stands in the caption's text.
+        start_character, end_character: Its position in the caption's text.
         is_stressed: The rewriter stressed it because it belongs to a top-k class.
     """
 

@@ -64,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
-    """An official data set as it lies on disk: its clips, its folds, and what is wrong with it.
+    """An official data set on disk: its clips, its folds, and its errors.
 
     Attributes:
         layout: Such as ``dfew`` or ``mafw-compound``.

@@ -19,7 +19,7 @@ class VisualTokens:
         values: Patches run row by row over ``grid``; after them comes one token per face area.
         summary: The encoder's own vector per token step.
         grid: Rows and columns of the patches; (0, 0) where there are only areas.
-        areas: Names of the face areas. coverage: Where each lies on the face crop at each step, as shares of the cells of an 8 × 8 grid.
+        areas: Names of the face areas. coverage: Position of each on the face crop at each step, as shares of the cells of an 8 × 8 grid.
     """
 
     values: Float[Tensor, "frames patches dim"]
@@ -76,7 +76,7 @@ class TransportPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alignment:
-    """How words meet visual tokens; every aligner returns one.
+    """Alignment of words and visual tokens; every aligner returns one.
 
     Attributes:
         plan: Non-negative weights; rows of live words sum to the text mass (1 / number of live words by default).
@@ -159,7 +159,7 @@ class ModelOutput:
 
     Attributes:
         logits: Class scores, before the checkpoint's temperature.
-        alignment: How the words met the visual tokens; None for a model that aligns none.
+        alignment: Alignment of the words and the visual tokens; None for a model that aligns none.
         motion: Motion weight of every visual token, mean 1 per clip; None for a model without them.
         frame_attention: Share of each frame in the video's vector, of models that attend to frames.
         contributions: Share of each phrase and visual token in each class score, of models whose evidence is exact.

@@ -71,7 +71,7 @@ class TokenDataset:
 
     @property
     def subjects(self) -> np.ndarray:
-        """Person of each row; a clip without one stands for a person of its own."""
+        """Person of each row; a clip without one counts as another person."""
         return subjects_of(self.records)
 
     @property
@@ -191,7 +191,7 @@ class TokenDataset:
 
 
 def subjects_of(records: Sequence[Record]) -> np.ndarray:
-    """Person of each record; a clip without one stands for a person of its own."""
+    """Person of each record; a clip without one counts as another person."""
     return np.array([record.subject or f"clip:{record.clip_id}" for record in records], dtype=np.str_)
 
 

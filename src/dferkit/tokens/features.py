@@ -193,7 +193,7 @@ def extract_features(
     """Tokens and action units of all records that could be read, from the cache in ``folder`` where it holds them.
 
     A shard is keyed by the bytes of its videos, the detector and the encoder's weights: anything else is made again. A video that
-    cannot be read is recorded and the rest goes on.
+    cannot be read is recorded, and the others are read.
 
     Args:
         labels: Classes of the data set.

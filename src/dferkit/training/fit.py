@@ -94,7 +94,7 @@ def fit(
     stage: str = "",
     on_progress: ReportProgress | None = None,
 ) -> Fitted:
-    """Train one model; the same call goes on from ``state`` after an interruption.
+    """Train one model; the same call resumes from ``state`` after an interruption.
 
     All that learns (the guides of the captions too) reads these clips only. With a start, its own classifier guides: it has seen none of them.
 

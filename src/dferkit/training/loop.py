@@ -83,7 +83,7 @@ def train_steps(
 ) -> Any:
     """Train a model in place from the weights that it has; the last weights are returned, on the CPU.
 
-    Every random draw is a function of (seed, epoch, step), so a run that was interrupted and goes on from ``state`` ends with the same bytes.
+    Every random draw is a function of (seed, epoch, step), so a run that is resumed from ``state`` ends with the same bytes.
 
     Args:
         selection: Scores the model after every epoch and keeps the best; it is part of the state.

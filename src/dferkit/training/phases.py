@@ -1,7 +1,7 @@
 """The Bidirectional Alignment Training Paradigm (BAP) of A³lign-DFER: what is trained when, and what is computed once.
 
-1. the class paragraphs learn, with the text dynamic encoder, to meet the mean of a clip's frames;
-2. the image dynamic encoder learns to meet the paragraphs, which stand still and are computed once;
+1. the class paragraphs and the text dynamic encoder are trained to match the mean of a clip's frames;
+2. the image dynamic encoder is trained to match the paragraphs, which are fixed and computed once;
 3. the joint module, which begins with the first layers of the image encoder, and the paragraphs learn together.
 """
 
@@ -108,12 +108,12 @@ def train_a3lign(
     device: str = "cpu",
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> A3lign:
-    """Train through the steps; the same call goes on from ``state`` after an interruption.
+    """Train through the steps; the same call resumes from ``state`` after an interruption.
 
     Args:
         model: Is changed in place, and ends on the CPU. tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``), on the device.
         frames: Cached features. clips: Which clip each row is a view of (``number_clips``): every epoch draws one view of each. By default every row is a clip.
-        state: Folder for what an interrupted run goes on from. device: The text tower of a large CLIP takes days on a CPU; the same bytes
+        state: Folder for the state from which an interrupted run resumes. device: The text tower of a large CLIP takes days on a CPU; the same bytes
             are promised on ``cpu`` only. on_progress: Called with (epochs done, of, mean loss).
 
     Returns:

@@ -96,7 +96,7 @@ def whole_plans(outputs: Iterable[ModelOutput], texts: Sequence[TextTokens]) -> 
             raise DataError("this model aligns no words with the video; take one with video and text, such as grace")
         plan, index = output.alignment.plan, output.alignment.visual_index
         whole = plan.new_zeros(*plan.shape[:2], output.motion[0].numel())
-        # Padding stands at -1 and carries no mass.
+        # Padding is at -1 and has no mass.
         whole.scatter_add_(2, index.clamp_min(0)[:, None].expand(-1, plan.shape[1], -1), plan)
         plans += [clip[: len(texts[len(plans) + i].pieces)].numpy() for i, clip in enumerate(whole)]
     return plans

@@ -33,7 +33,7 @@ class EpochSelection:
         self.best: Any = None
 
     def start(self, model: Any, notes: dict[str, Any]) -> Any:
-        """Begin, or go on from the notes of an earlier run; gives ``best``, which gets its weights from the state."""
+        """Start, or resume from the notes of an earlier run; returns ``best``, which gets its weights from the state."""
         self.best = copy.deepcopy(model)
         self.scores, self.epoch = list(notes.get("scores", [])), int(notes.get("epoch", 0))
         return self.best
@@ -48,5 +48,5 @@ class EpochSelection:
         self.scores.append(score)
 
     def notes(self) -> dict[str, Any]:
-        """What an interrupted run goes on from."""
+        """Notes from which an interrupted run resumes."""
         return {"scores": self.scores, "epoch": self.epoch}

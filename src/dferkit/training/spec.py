@@ -47,7 +47,7 @@ class TrainingSpec:
     Attributes:
         model: Name in ``models.registry``. encoder: Of the tokens, as ``encoders.open`` names it.
         settings: ``key=value`` changes of ``RunConfig``. seed: Of all random draws.
-        start: A trained model to go on from (``train --from``). use_votes: Train on the shares of the annotators in place of one label.
+        start: A trained model to adapt (``train --from``). use_votes: Train on the shares of the annotators in place of one label.
         box: Folder of the bundled model.
     """
 

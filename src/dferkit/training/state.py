@@ -1,4 +1,4 @@
-"""A training run's state on disk, so that the same call goes on after an interruption."""
+"""A training run's state on disk, so that the same call resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_state(
     """Write weights and optimizer; ``state.json`` names the newest file and is written last.
 
     Args:
-        notes: Anything else that the run goes on from; ``load_notes`` gives it back.
+        notes: Anything else that is needed to resume; ``load_notes`` returns it.
     """
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():

@@ -34,7 +34,7 @@ def find_videos(folder: Path) -> list[Path]:
     """The videos in a folder and below it, sorted by path: files with the suffix of a video, and folders of numbered pictures.
 
     A folder of numbered pictures is one video, also the given folder itself. It holds at least two pictures, all with a digit in their
-    names, and no video or folder beside them. Hidden files and folders are left out, links to folders are not followed.
+    names, and no video or folder in the same folder. Hidden files and folders are left out, links to folders are not followed.
     """
     found: list[Path] = []
     for place, folders, files in os.walk(folder):
