@@ -1,7 +1,7 @@
 """dferkit: from a face video to an explained apparent expression.
 
     import dferkit
-    model = dferkit.load()                # the small model in the box
+    model = dferkit.load()                # the bundled model
     result = model.predict("clip.mp4")
     print(result.label, result.confidence, result.status)
 

@@ -112,7 +112,7 @@ def _processes(pool: ProcessPoolExecutor) -> list[Any]:
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers at once: an interrupted command must not wait for jobs that nobody will read; what they write is whole or not there.
+    """End the workers at once: an interrupted command must not wait for results that are no longer used; files are written completely or not at all.
 
     A worker that dies while it writes a result leaves half of it, and the pool would wait for the rest as long as anybody holds the pipe's other end:
     this process does.

@@ -99,7 +99,7 @@ _GUARD = "'"
 
 
 def guard_cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: a ``'`` goes before ``= + - @`` at the start, and before a text that looks guarded already."""
+    """Text that no spreadsheet takes for a formula: a ``'`` is put before ``= + - @`` at the start, and before a text that already has such a mark."""
     return _GUARD + text if _needs_guard(text) else text
 
 

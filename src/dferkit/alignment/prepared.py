@@ -75,7 +75,7 @@ def prepare(problem: TransportProblem) -> PreparedProblem:
 
 
 def filled(block: Tensor, a: Tensor, b: Tensor, value: float, *, is_masked: bool) -> Tensor:
-    """The block with a value at masked positions, whatever stood there; the block itself where nothing is masked."""
+    """The block with a fixed value at masked positions; the block itself if nothing is masked."""
     if not is_masked:
         return block
     return torch.where((a > 0)[:, :, None] & (b > 0)[:, None, :], block, value)

@@ -1,4 +1,4 @@
-"""Action units → words (CATE): coarse captions of all movements, then fine ones that stress what matters."""
+"""Action units → words (CATE): coarse captions of all movements, then refined ones that stress the movements of likely classes."""
 
 from dferkit.captions.describe import describe
 from dferkit.captions.refine import refine

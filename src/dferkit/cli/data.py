@@ -40,9 +40,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")] = None,
 ) -> None:
-    """Report every error in a release, with file and line.
+    """Report errors, warnings and notes about a release, with file and line.
 
-    Exit code: 0 when nothing is wrong, else 1.
+    Exit code: 0 without errors and warnings, 1 with some, 2 without a release.
     """
     import os
 

@@ -54,7 +54,7 @@ def pretrain(
     landmarker: Annotated[
         str,
         typer.Option(
-            "--landmarker", help="Face landmarker, for the box: a .task file, or auto for the one in DFERKIT_MODELS."
+            "--landmarker", help="Face landmarker, for --what box: a .task file, or auto for the one in DFERKIT_MODELS."
         ),
     ] = "auto",
     workers: Annotated[

@@ -1,4 +1,4 @@
-"""Progress on stderr: one bar per stage, off when nobody watches."""
+"""Progress on stderr: one bar per stage on a terminal, else one line per stage and minute."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def _write_votes(path: Path, clips: Sequence[MiniClip], seed: int) -> None:
         votes = rng.multinomial(3, np.full(7, 1 / 7))
         votes[_ORDER.index(clip.label)] += 7
         rows.append([*votes.tolist(), int(clip.name), _ORDER.index(clip.label) + 1])
-    rows.append([2, 2, 2, 1, 1, 1, 1, int(clips[-1].name) + 1, 0])  # a clip on which nobody agreed: in no list
+    rows.append([2, 2, 2, 1, 1, 1, 1, int(clips[-1].name) + 1, 0])  # a clip without a majority: in no list
     names = ("1happy", "2sad", "3neutral", "4angry", "5surprise", "6disgust", "7fear", "order", "annotation")
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows, columns=list(names)).to_excel(path, index=False)

@@ -1,4 +1,4 @@
-"""Lines of annotation files, each with its place, whatever an editor did to them."""
+"""Lines of annotation files, each with its place; line ends and byte-order marks of editors are accepted."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class MiniClip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MiniMedia:
-    """Where a clip goes.
+    """Path of a clip.
 
     Attributes:
         kind: ``faces`` (pictures cut to the face), ``frames`` (whole pictures) or ``videos``.

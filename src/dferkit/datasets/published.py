@@ -17,7 +17,7 @@ COUNTED = "counted from the release's own lists"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """Counts of one data set; what nobody published is left out.
+    """Published counts of one data set; others are left out.
 
     Attributes:
         num_clips: All clips; None where no count was published.

@@ -19,7 +19,7 @@ from dferkit.synthetic.motion import draw_performance
 from dferkit.synthetic.render import render_frames
 from dferkit.synthetic.write import write_video
 
-_SEED = 9000  # people of their own: neither the box nor the benchmark has seen them
+_SEED = 9000  # people who are in neither the training of the bundled model nor the benchmark
 _RENDER_SIZE = 128
 _FACE = (slice(18, 112), slice(18, 110))  # place of the face in a rendered picture of that size
 # Classes that the generator does not act show the nearest one it does, unknown ones a neutral face: the pictures are for trying things only.

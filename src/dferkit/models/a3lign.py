@@ -344,7 +344,7 @@ class A3lignReader(nn.Module):
     def attention_over_time(
         self, frames: Float[Tensor, "batch frames dim"], labels: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames"]:
-        """Attention of the video's vector to each frame in the last layer, mean over the heads; the rest to 1 goes to what is no frame.
+        """Attention of the video's vector to each frame in the last layer, mean over the heads; the remainder is the attention to positions that are no frames.
 
         Args:
             labels: The class whose paragraph is joined to each video, for ``concat``.

@@ -324,7 +324,7 @@ class Grace(nn.Module):
         return self.summary(summary.float(), weights)
 
     def _words(self, text: Tensor, text_mask: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        """Text tokens in the common width (E5), whatever the granularity."""
+        """Text tokens in the common width (E5), for every granularity."""
         if self.queries is not None:
             words = self.queries.expand(len(text), -1, -1)
             return words, torch.ones(words.shape[:2], dtype=torch.bool, device=words.device)
