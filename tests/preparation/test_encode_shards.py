@@ -61,7 +61,7 @@ def test_a_shard_of_other_faces_counts_as_missing(faces: tuple[Release, Path], t
     _, missing = encode_store(tmp_path / "store", shard=(0, 2), workers=1)
     assert missing == [1]
     assert (folder / "index.json").read_bytes() == index
-    with pytest.raises(CheckpointError, match="made of other faces"):
+    with pytest.raises(CheckpointError, match="made from other faces"):
         open_tokens(FaceStore.open(tmp_path / "store"))
     left = folder / ".tokens-00001.1.abc.tmp.safetensors"
     left.write_bytes(b"cut")
@@ -94,7 +94,7 @@ def test_other_faces_are_encoded_again(faces: tuple[Release, Path], store: Path,
     for path in (store / "store.json", store / "release.json", store / "index.csv"):
         path.unlink()
     prepare_faces(*faces, store, PrepareConfig(size=48), work=Work(workers=1))
-    with pytest.raises(CheckpointError, match="made of other faces"):
+    with pytest.raises(CheckpointError, match="made from other faces"):
         open_tokens(FaceStore.open(store))
     encode_store(store, workers=1)
     assert tokens_of(store).keys() == old.keys()
