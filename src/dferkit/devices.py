@@ -9,6 +9,12 @@ import torch
 from dferkit.errors import ConfigError
 
 
+def device_facts(device: str) -> dict[str, str]:
+    """What a device adds to the identity of results: its kind, such as ``cuda``; nothing for the CPU, where the same seed gives the same bytes."""
+    kind = device.partition(":")[0]
+    return {} if kind == "cpu" else {"device": kind}
+
+
 def choose_device(name: str = "auto") -> str:
     """The torch device of a name; ``auto`` is the first GPU if torch finds one, else the CPU.
 

@@ -53,7 +53,9 @@ def test_one_line_in_the_table_is_enough(monkeypatch: pytest.MonkeyPatch, clip: 
     assert (encoder.summary_dim, encoder.areas, encoder.needs_landmarks, num_tokens(encoder)) == (0, (), False, 1)
     assert encoder.trace(clip) is None
     assert joint_space_file("brightness") is None
-    assert isinstance(describer_of(encoder), BoxEncoder)
+    describer = describer_of(encoder, device="meta")
+    assert isinstance(describer, BoxEncoder)
+    assert {value.device.type for value in describer.net.parameters()} == {"meta"}, "on the device of the encoder"
 
 
 def test_the_bundled_encoders_describe_and_have_a_joint_space() -> None:

@@ -48,6 +48,12 @@ def test_two_shares_are_the_whole(store: Path) -> None:
     assert [r.clip_id for r in tokens.records] == [f"{i:05d}" for i in range(11) if i not in (4, 7)]
 
 
+def test_tokens_of_the_cpu_are_not_those_of_another_device(store: Path) -> None:
+    encode_store(store, workers=1)
+    with pytest.raises(CheckpointError, match="no tokens of box with these settings"):
+        open_tokens(FaceStore.open(store), TokenConfig(device="meta"))
+
+
 def test_a_shard_of_other_faces_counts_as_missing(faces: tuple[Release, Path], tmp_path: Path) -> None:
     """One clip changed: the other process's shard is stale, and this one says so instead of writing an index over it."""
     source, root = faces

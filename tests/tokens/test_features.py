@@ -18,11 +18,11 @@ from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BoxEncoder, save_box_net
 from dferkit.encoders.box_net import BoxNet
 from dferkit.encoders.open import BACKBONES
-from dferkit.encoders.protocols import EncoderReading
+from dferkit.encoders.protocols import EncoderReading, VisualEncoder
 from dferkit.errors import BackendError, ConfigError, DataError
 from dferkit.faces import build_detector
 from dferkit.motion import motion_weights, steady_faces
-from dferkit.schema import FaceClip, Record
+from dferkit.schema import FaceClip, Record, VisualTokens
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
 from dferkit.tokens import features
 from dferkit.tokens.dataset import TokenDataset
@@ -262,3 +262,43 @@ def test_a_wrong_detector_is_told_before_any_work(
     with pytest.raises(BackendError, match="DFERKIT_MODELS"):
         extract_features(rendered, tmp_path, replace(config, face="yunet"), workers=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_features_of_the_cpu_are_not_those_of_another_device(
+    rendered: list[Record], config: TokenConfig, tmp_path: Path
+) -> None:
+    extract_features(rendered, tmp_path, config, workers=1)
+    before = times(tmp_path)
+    with pytest.raises(NotImplementedError, match="meta"):  # it computes anew, on a device that has no values
+        extract_features(rendered, tmp_path, replace(config, device="meta"), workers=1)
+    extract_features(rendered, tmp_path, config, workers=1)
+    assert times(tmp_path) == before
+
+
+class Brightness(VisualEncoder):
+    """A backbone without a network, which runs anywhere."""
+
+    name, digest, dim, num_frames, grid = "brightness", "brightness-1", 1, 16, (1, 1)
+
+    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+        """The mean of each frame."""
+        return [
+            VisualTokens(
+                values=torch.from_numpy(clip.images.mean((1, 2, 3)))[:, None, None].float(),
+                summary=torch.zeros(16, 0),
+                grid=self.grid,
+                timestamps=clip.timestamps,
+                encoder=self.name,
+            )
+            for clip in clips
+        ]
+
+
+def test_action_units_beside_a_foreign_backbone_are_measured_on_the_device(
+    rendered: list[Record], config: TokenConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "brightness", Brightness)
+    spec = replace(config, encoder="brightness")
+    extract_features(rendered[:1], tmp_path / "cpu", spec, workers=1)
+    with pytest.raises(NotImplementedError, match="meta"):
+        extract_features(rendered[:1], tmp_path / "other", replace(spec, device="meta"), workers=1)

@@ -11,7 +11,7 @@ import torch
 
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.models.a3lign import A3lign, A3lignConfig
-from dferkit.training.phases import BapConfig, paragraphs_of, train_a3lign, trainable
+from dferkit.training.phases import BapConfig, dropout_seed, paragraphs_of, train_a3lign, trainable
 
 CONFIG = A3lignConfig(
     dim=16, token_width=12, num_sentences=4, num_tokens=3, num_frames=4, heads=2, mlp_width=24, labels=tuple("abc"), temperature=0.1,
@@ -237,11 +237,24 @@ def test_the_same_seed_gives_the_same_bytes_and_an_interruption_changes_nothing(
             assert torch.equal(a, b), (stop_at, name)
     with pytest.raises(CheckpointError, match="other settings"):
         train_a3lign(new(), Tower(), frames + 1, target, SHORT, state=tmp_path / "5")
+    with pytest.raises(CheckpointError, match="other settings"):  # another kind of device, in place of a GPU
+        train_a3lign(
+            new(), Tower(), frames, target, replace(SHORT, epochs=(2, 0, 2)), state=tmp_path / "5", device="meta"
+        )
+
+
+def test_epochs_have_dropout_of_their_own() -> None:
+    """Also beyond 1,000 epochs a step, and in the next step and for the next seed."""
+    seeds = {dropout_seed(seed, step, epoch) for seed in (0, 1) for step in (1, 2, 3) for epoch in range(2500)}
+    assert len(seeds) == 2 * 3 * 2500
+    assert dropout_seed(3, 2, 999) == 3 * 1_000_003 + 2 * 1000 + 999, "the draws of trainings so far"
 
 
 def test_wrong_plans_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         BapConfig(epochs=(1, 1, 0))
+    with pytest.raises(ConfigError, match="three numbers"):
+        BapConfig(epochs=(True, 1, 1))
     with pytest.raises(ConfigError, match="batch"):
         BapConfig(batch=0)
     for wrong in (

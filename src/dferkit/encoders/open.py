@@ -47,6 +47,6 @@ def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER, device: str 
     return VideoMAEEncoder(spec).to(device)
 
 
-def describer_of(encoder: VisualEncoder, box: Path | str = BOX_FOLDER) -> DescribingEncoder:
-    """The encoder that measures the action units: this one where it does, else the bundled video network."""
-    return encoder if isinstance(encoder, DescribingEncoder) else BoxEncoder(box)
+def describer_of(encoder: VisualEncoder, box: Path | str = BOX_FOLDER, *, device: str = "cpu") -> DescribingEncoder:
+    """The encoder that measures the action units: this one where it does, else the bundled video network on a device."""
+    return encoder if isinstance(encoder, DescribingEncoder) else BoxEncoder(box).to(device)

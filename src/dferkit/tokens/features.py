@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dferkit.devices import device_facts
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.front_end import FRONT_ENDS
 from dferkit.encoders.landmarks import seen_share
@@ -143,7 +144,7 @@ def _extract(records: list[Record], config: TokenConfig, out: str, key: str) -> 
     cv2.setNumThreads(1)
     detector = build_detector(config.face)
     encoder = open_visual_encoder(config.encoder, box=config.box, device=config.device)
-    describer = describer_of(encoder, config.box)
+    describer = describer_of(encoder, config.box, device=config.device)
     landmarker = FaceLandmarker(landmarker_file(config.landmarker)) if encoder.needs_landmarks else None
     clips: list[FaceClip] = []
     kept: list[int] = []
@@ -205,7 +206,7 @@ def extract_features(
     build_detector(config.face)  # wrong names and missing files are refused before any work
     encoder = open_visual_encoder(config.encoder, box=config.box)
     weights = [encoder.digest, describer_of(encoder, config.box).digest]
-    measured = [] if config.motion == "tokens" else [config.motion]
+    measured = [*device_facts(config.device).values(), *([] if config.motion == "tokens" else [config.motion])]
     refuse_motion(encoder, config.motion)
     if encoder.needs_landmarks:
         measured.append(digest_file(landmarker_file(config.landmarker)))

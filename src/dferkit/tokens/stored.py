@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dferkit.devices import device_facts
 from dferkit.encoders.landmarks import require_landmarks, share_seen
 from dferkit.encoders.open import describer_of, open_visual_encoder
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
@@ -59,12 +60,13 @@ class _Encoders:
     @classmethod
     def load(cls, config: TokenConfig) -> _Encoders:
         visual = open_visual_encoder(config.encoder, box=config.box, device=config.device)
-        return cls(visual=visual, describer=describer_of(visual, config.box))
+        return cls(visual=visual, describer=describer_of(visual, config.box, device=config.device))
 
     def key(self, config: TokenConfig) -> str:
         """What the tokens are made with; where its files lie does not matter."""
         settings = {name: getattr(config, name) for name in ("num_samples", "times", "with_flip", "motion")}
-        return digest_json({**settings, "encoder": self.visual.digest, "describer": self.describer.digest})
+        made_by = {"encoder": self.visual.digest, "describer": self.describer.digest, **device_facts(config.device)}
+        return digest_json({**settings, **made_by})
 
 
 def token_folder(store: Path, name: str, key: str) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dferkit.devices import device_facts
 from dferkit.errors import ConfigError, DataError
 from dferkit.schema import TokenBatch
 from dferkit.storage import digest_arrays
@@ -108,6 +109,7 @@ def train_steps(
             "data": data.digest,
             "start": digest_arrays({name: value.numpy() for name, value in model.state_dict().items()}),
             "selection": None if selection is None else selection.key,
+            **device_facts(device),
         }
         if state
         else {}

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dferkit.devices import device_facts
 from dferkit.errors import ConfigError, DataError
 from dferkit.models.a3lign import A3lign
 from dferkit.storage import digest_arrays
@@ -24,7 +25,7 @@ from dferkit.tokens.batches import draw_views
 from dferkit.training.state import load_state, save_state
 
 TextTower = Callable[[Float[Tensor, "sentences tokens width"]], Float[Tensor, "sentences dim"]]
-_STEPS_APART = 1_000_003
+_EPOCHS_APART, _STEPS_APART = 1000, 1_000_003
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,7 @@ class BapConfig:
     def __post_init__(self) -> None:
         if any(not isinstance(value, int | float) or not 0 < value < 1 for value in self.falls):
             raise ConfigError(f"falls are {self.falls}; give shares of a step, between 0 and 1")
-        if any(not isinstance(value, int) for value in self.epochs) or not (
+        if any(type(value) is not int for value in self.epochs) or not (
             len(self.epochs) == 3 and min(self.epochs) >= 0 and self.epochs[2]
         ):
             raise ConfigError(
@@ -176,7 +177,8 @@ def _train_step(step: _Step, rows: _ClipRows, state: Path | None, report: Callab
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
     arrays = {"frames": rows.frames.numpy(), "target": rows.labels.numpy(), "clips": rows.clips}
-    settings = {**asdict(config), **model.config.as_dict(), "clips": digest_arrays(arrays) if state else ""}
+    clips = digest_arrays(arrays) if state else ""
+    settings = {**asdict(config), **model.config.as_dict(), "clips": clips, **device_facts(step.device)}
     first = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     fixed = None
     if not parts["tokens"]:
@@ -206,8 +208,16 @@ def _train_step(step: _Step, rows: _ClipRows, state: Path | None, report: Callab
         parameter.requires_grad_(True)
 
 
+def dropout_seed(seed: int, step: int, epoch: int) -> int:
+    """Seed of the dropout of one epoch, different for every (seed, step, epoch)."""
+    if epoch < _EPOCHS_APART:
+        return seed * _STEPS_APART + step * _EPOCHS_APART + epoch
+    # Beyond this the sum would repeat itself; draws below it keep their numbers.
+    return int(np.random.SeedSequence([seed, step, epoch]).generate_state(1, np.uint64)[0])
+
+
 def _batches(clips: np.ndarray, config: BapConfig, step: int, epoch: int) -> Sequence[Tensor]:
     """One view of every clip, a pure function of (seed, step, epoch); dropout, too."""
-    torch.manual_seed(config.seed * _STEPS_APART + step * 1000 + epoch)
+    torch.manual_seed(dropout_seed(config.seed, step, epoch))
     order = torch.from_numpy(draw_views(clips, np.random.default_rng([config.seed, step, epoch])))
     return order.split(config.batch)

@@ -59,14 +59,19 @@ def captioned_for(checkpoint: Checkpoint, data: TokenDataset) -> TokenDataset:
     return with_texts(data, caption_unseen(checkpoint, data, TextEncoder(BOX_FOLDER / "text")))
 
 
-@torch.inference_mode()
 def predict_outputs(
     model: Any, data: TokenDataset, *, batch: int = AT_ONCE, device: str = "cpu"
 ) -> Iterator[ModelOutput]:
-    """The model's answers in batches, in order."""
-    model.to(device).eval()
-    for some in data.batches(batch):
-        yield model(some.to(device))
+    """The model's answers in batches, in order, on the CPU. Afterwards the model is back on the device that it came from."""
+    home = next((value.device for value in model.state_dict().values()), device)
+    model.to(device).eval()  # not in inference mode: weights that are moved there cannot be trained any more
+    try:
+        for some in data.batches(batch):
+            with torch.inference_mode():
+                output = model(some.to(device)).to("cpu")
+            yield output
+    finally:
+        model.to(home)
 
 
 def predict_logits(
@@ -74,7 +79,7 @@ def predict_logits(
 ) -> Float[Tensor, "rows classes"]:
     """Class scores, float64, on the CPU."""
     outputs = predict_outputs(model, data, batch=batch, device=device)
-    return torch.cat([output.logits.double().cpu() for output in outputs])
+    return torch.cat([output.logits.double() for output in outputs])
 
 
 def predict_probabilities(
