@@ -12,7 +12,7 @@ import pytest
 from small_release import SIDE, face_folders, picture
 
 from dferkit.errors import CheckpointError, DataError
-from dferkit.faces import build_detector, read_clip_faces
+from dferkit.faces import Crop, build_detector, read_clip_faces
 from dferkit.preparation import FaceStore, PrepareConfig, Work, prepare_faces
 from dferkit.preparation import store as store_file
 from dferkit.preparation.part import make_part, read_part, write_part
@@ -108,7 +108,9 @@ def test_optional_arrays_go_round(tmp_path: Path) -> None:
     prepare_faces(release, tmp_path / "r", out, PrepareConfig(size=SIDE, landmarker="none"), work=Work(workers=1))
     folder = StoreFolder(out)
     record = release.records[1]
-    found = read_clip_faces(Record(clip_id=record.clip_id, video=record.video), build_detector("cropped"), size=SIDE)
+    found = read_clip_faces(
+        Record(clip_id=record.clip_id, video=record.video), build_detector("cropped"), crop=Crop(size=SIDE)
+    )
     rng = np.random.default_rng(0)
     geometry = FaceGeometry(
         landmarks=rng.random((5, 468, 3), np.float32),

@@ -18,7 +18,7 @@ from safetensors.numpy import load
 from small_release import SIDE, face_folders, files, picture
 
 from dferkit.errors import CheckpointError, ConfigError, ManifestError
-from dferkit.faces import HaarDetector, build_detector, read_clip_faces
+from dferkit.faces import Crop, HaarDetector, build_detector, read_clip_faces
 from dferkit.preparation import FaceStore, PrepareConfig, Work, estimate_preparation, prepare_faces, run, shards
 from dferkit.schema import Record, Release
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
@@ -78,12 +78,12 @@ def test_a_cut_face_gets_no_margin_and_loses_none(tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(picture(0, number)).save(tmp_path / f"{number}.png")
     record = Record(clip_id="a", video=tmp_path)
-    same = read_clip_faces(record, build_detector("cropped"), size=SIDE).clip
+    same = read_clip_faces(record, build_detector("cropped"), crop=Crop(size=SIDE)).clip
     assert same is not None
     for number in range(3):
         np.testing.assert_array_equal(same.images[number], picture(0, number))
     for size in (224, 24):
-        other = read_clip_faces(record, build_detector("cropped"), size=size).clip
+        other = read_clip_faces(record, build_detector("cropped"), crop=Crop(size=size)).clip
         assert other is not None
         at = np.clip((np.arange(size) + 0.5) * SIDE / size - 0.5, 0, SIDE - 1)
         ramp = 40 + 170 * at / (SIDE - 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from small_grace import SMALL, labelled
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dferkit.errors import CheckpointError
 from dferkit.models.grace import Grace
 from dferkit.schema import Alignment, ModelOutput, TokenBatch
-from dferkit.training.loop import TrainingConfig, train_steps
+from dferkit.training import loop
 from dferkit.training.score import predict_logits, predict_outputs, whole_plans
 
 GPU = "meta"
@@ -74,13 +72,18 @@ def test_a_model_comes_back_from_the_gpu_and_can_be_trained_on(gpu: str) -> None
     model(data.batch(slice(0, 5))).logits.sum().backward()
 
 
-def test_a_state_of_the_cpu_is_not_continued_on_a_gpu(gpu: str, tmp_path: Path) -> None:
-    config = TrainingConfig(epochs=1, batch=14)
-    torch.manual_seed(0)
-    first = Grace(SMALL)
-    start = {name: value.clone() for name, value in first.state_dict().items()}
-    train_steps(first, labelled(), config, state=tmp_path)
-    again = Grace(replace(SMALL))
-    again.load_state_dict(start)
-    with pytest.raises(CheckpointError, match="other settings"):
-        train_steps(again, labelled(), config, state=tmp_path, device=gpu)
+def test_a_state_of_the_cpu_is_not_continued_on_a_gpu(gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Exception):
+        pass
+
+    asked: list[Mapping[str, Any]] = []
+
+    def stop(*_: Any, settings: Mapping[str, Any]) -> int:
+        asked.append(settings)
+        raise Stop
+
+    monkeypatch.setattr(loop, "load_state", stop)
+    for model in (Grace(SMALL), Grace(SMALL).to(gpu)):
+        with pytest.raises(Stop):
+            loop.train_steps(model, labelled(), loop.TrainingConfig(epochs=1, batch=14), state=tmp_path)
+    assert asked[0].get("device") != asked[1].get("device"), "a state of other settings is refused"

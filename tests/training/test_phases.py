@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_grace import dataset
 
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.models.a3lign import A3lign, A3lignConfig
@@ -34,6 +36,13 @@ class Tower:
 def new(config: A3lignConfig = CONFIG) -> A3lign:
     torch.manual_seed(0)
     return A3lign(config)
+
+
+def train(
+    model: A3lign, tower: Tower, frames: torch.Tensor, target: np.ndarray, config: BapConfig, *, clips: np.ndarray | None = None, **more: Any
+) -> A3lign:  # fmt: skip
+    """Train on rows of frames, each a clip of its own or a view of one."""
+    return train_a3lign(model, tower, dataset(frames[:, :, None], (), target, clips), config, **more)
 
 
 def clips(*, is_ordered: bool = False, count: int = 48) -> tuple[torch.Tensor, np.ndarray]:
@@ -65,7 +74,7 @@ def weights(model: A3lign, part: str) -> torch.Tensor:
 def test_what_learns(epochs: tuple[int, int, int], learns: set[str]) -> None:
     model, (frames, target) = new(), clips()
     before = {part: weights(model, part) for part in ("mat", "text_dynamic", "image_dynamic", "joint")}
-    train_a3lign(model, Tower(), frames, target, replace(SHORT, epochs=epochs))
+    train(model, Tower(), frames, target, replace(SHORT, epochs=epochs))
     assert {part for part, old in before.items() if not torch.equal(old, weights(model, part))} == learns
 
 
@@ -101,7 +110,7 @@ def test_the_third_step_begins_where_the_second_ended(epochs: tuple[int, int, in
     before = [
         p.detach().clone() for layer in model.joint.layers[: model.joint.shared_layers] for p in layer.parameters()
     ]
-    train_a3lign(model, Tower(), frames, target, replace(SHORT, epochs=epochs))
+    train(model, Tower(), frames, target, replace(SHORT, epochs=epochs))
     ((joint, image),) = found
     assert len(joint) > 10
     expected = image if is_handed_over else before
@@ -113,7 +122,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     frames, target = clips()
     frames[5] = torch.nan
     with pytest.raises(DataError, match=r"loss of step 1 was not finite in epoch 1; lower"):
-        train_a3lign(new(), Tower(), frames, target, SHORT, state=tmp_path)
+        train(new(), Tower(), frames, target, SHORT, state=tmp_path)
     assert not list(tmp_path.rglob("*.safetensors")), "nothing to go on from"
 
 
@@ -124,8 +133,8 @@ def test_a_gpu_learns_the_same() -> None:
             return torch.tanh(tokens.mean(1) * 20) @ self.weight.to(tokens.device)
 
     (frames, target), config = clips(), replace(SHORT, epochs=(3, 3, 3))
-    model, other = train_a3lign(new(), Tower(), frames, target, config), new()
-    train_a3lign(other, OnGpu(), frames, target, config, device="cuda")
+    model, other = train(new(), Tower(), frames, target, config), new()
+    train(other.cuda(), OnGpu(), frames, target, config)
     with torch.no_grad():
         answers = [m(frames, paragraphs_of(m, Tower()), step=3).softmax(1) for m in (model, other)]
     torch.testing.assert_close(*answers, atol=0.05, rtol=0)
@@ -133,7 +142,7 @@ def test_a_gpu_learns_the_same() -> None:
 
 def test_the_second_step_asks_the_text_tower_once() -> None:
     model, (frames, target), tower = new(), clips(), Tower()
-    train_a3lign(model, tower, frames, target, replace(SHORT, epochs=(0, 5, 1)))
+    train(model, tower, frames, target, replace(SHORT, epochs=(0, 5, 1)))
     assert tower.asked == 1 + 3, "once for five epochs of step 2, and for each of the three batches of step 3"
 
 
@@ -143,7 +152,7 @@ def test_what_is_computed_once_changes_no_weight() -> None:
 
     (frames, target), config = clips(), replace(SHORT, epochs=(0, 3, 1))
     cached = new()
-    train_a3lign(cached, Tower(), frames, target, config)
+    train(cached, Tower(), frames, target, config)
     plain, labels = new(), torch.from_numpy(target)
     optimizer = torch.optim.SGD(
         plain.image_dynamic.parameters(), lr=config.module_rate, momentum=0.9, weight_decay=1e-4
@@ -162,8 +171,8 @@ def test_what_is_computed_once_changes_no_weight() -> None:
 
 def test_views_that_look_alike_change_nothing() -> None:
     frames, target = clips()
-    plain = train_a3lign(new(), Tower(), frames, target, SHORT)
-    twice = train_a3lign(
+    plain = train(new(), Tower(), frames, target, SHORT)
+    twice = train(
         new(),
         Tower(),
         frames.repeat_interleave(2, 0),
@@ -186,9 +195,7 @@ def test_an_epoch_shows_one_view_of_every_clip() -> None:
     views = torch.stack([frames, -frames], 1).flatten(0, 1)
     torch.manual_seed(0)
     model = Watched(CONFIG)
-    train_a3lign(
-        model, Tower(), views, target.repeat(2), replace(SHORT, epochs=(4, 0, 1)), clips=np.repeat(np.arange(12), 2)
-    )
+    train(model, Tower(), views, target.repeat(2), replace(SHORT, epochs=(4, 0, 1)), clips=np.repeat(np.arange(12), 2))
     assert [len(some) for some in seen] == [12] * 5, "an epoch is as long as without views"
     drawn = [[int((views == some).flatten(1).all(1).nonzero()) for some in epoch] for epoch in seen]
     assert all(sorted(row // 2 for row in rows) == list(range(12)) for rows in drawn)
@@ -199,7 +206,7 @@ def test_an_epoch_shows_one_view_of_every_clip() -> None:
 def test_it_learns(mode: str) -> None:
     config = replace(CONFIG, joint_mode=mode)
     (frames, target), tower = clips(), Tower()
-    model = train_a3lign(new(config), tower, frames, target, BapConfig(epochs=(15, 8, 15), batch=16, token_rate=0.05))
+    model = train(new(config), tower, frames, target, BapConfig(epochs=(15, 8, 15), batch=16, token_rate=0.05))
     with torch.no_grad():
         answer = model(frames, paragraphs_of(model, tower)).argmax(1).numpy()
     assert (answer == target).mean() > 0.95
@@ -207,7 +214,7 @@ def test_it_learns(mode: str) -> None:
 
 def test_order_is_learned_where_order_is_all_there_is() -> None:
     (frames, target), tower = clips(is_ordered=True, count=96), Tower()
-    model = train_a3lign(new(), tower, frames, target, BapConfig(epochs=(2, 30, 40), batch=16, token_rate=0.05))
+    model = train(new(), tower, frames, target, BapConfig(epochs=(2, 30, 40), batch=16, token_rate=0.05))
     with torch.no_grad():
         paragraphs = paragraphs_of(model, tower)
         right = (model(frames, paragraphs).argmax(1).numpy() == target).mean()
@@ -218,7 +225,7 @@ def test_order_is_learned_where_order_is_all_there_is() -> None:
 
 def test_the_same_seed_gives_the_same_bytes_and_an_interruption_changes_nothing(tmp_path: Path) -> None:
     frames, target = clips()
-    whole = train_a3lign(new(), Tower(), frames, target, SHORT)
+    whole = train(new(), Tower(), frames, target, SHORT)
 
     class Stop(Exception):
         pass
@@ -231,16 +238,14 @@ def test_the_same_seed_gives_the_same_bytes_and_an_interruption_changes_nothing(
                 raise Stop
 
         with pytest.raises(Stop):
-            train_a3lign(new(), Tower(), frames, target, SHORT, state=state, on_progress=stop)
-        resumed = train_a3lign(new(), Tower(), frames, target, SHORT, state=state)
+            train(new(), Tower(), frames, target, SHORT, state=state, on_progress=stop)
+        resumed = train(new(), Tower(), frames, target, SHORT, state=state)
         for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
             assert torch.equal(a, b), (stop_at, name)
     with pytest.raises(CheckpointError, match="other settings"):
-        train_a3lign(new(), Tower(), frames + 1, target, SHORT, state=tmp_path / "5")
+        train(new(), Tower(), frames + 1, target, SHORT, state=tmp_path / "5")
     with pytest.raises(CheckpointError, match="other settings"):  # another kind of device, in place of a GPU
-        train_a3lign(
-            new(), Tower(), frames, target, replace(SHORT, epochs=(2, 0, 2)), state=tmp_path / "5", device="meta"
-        )
+        train(new().to("meta"), Tower(), frames, target, replace(SHORT, epochs=(2, 0, 2)), state=tmp_path / "5")
 
 
 def test_epochs_have_dropout_of_their_own() -> None:

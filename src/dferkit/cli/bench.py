@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from dferkit.cli.options import (
     resolve_encoder,
 )
 from dferkit.cli.progress import Stages, note, plural
+
+if TYPE_CHECKING:
+    from dferkit.recipes.bench import Outcome
 
 _NAMED = 5
 _DEFAULT = "class_prior,mean_pooled,text_only,vision_only,grace"
@@ -71,7 +74,6 @@ def bench(
     The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on. Ends with 1 where a clip could not be read.
     """
     from dferkit.devices import choose_device
-    from dferkit.evaluation.metrics import WARNINGS
     from dferkit.models.registry import MODELS
     from dferkit.recipes.bench import BenchRun, run_bench
     from dferkit.recipes.data import DataOptions
@@ -94,6 +96,12 @@ def bench(
     )
     with Stages() as report:
         outcome = run_bench(data, out, run, report=report)
+    _say(outcome, len(set(chosen)), out)
+
+
+def _say(outcome: Outcome, num_models: int, out: Path) -> None:
+    from dferkit.evaluation.metrics import WARNINGS
+
     typer.echo(outcome.table)
     for warning in outcome.warnings:
         note(f"{warning}: {WARNINGS[warning]}")
@@ -103,5 +111,5 @@ def bench(
         note(
             f"not used: {len(outcome.unused) - _NAMED} more, all in {out / 'bench.json'}; in training they are left out, in a test they count as wrong"
         )
-    typer.echo(f"{plural(len(set(chosen)), 'model')}: {out / 'results.md'}, frame order {out / 'order.md'}")
+    typer.echo(f"{plural(num_models, 'model')}: {out / 'results.md'}, frame order {out / 'order.md'}")
     raise typer.Exit(1 if any(reason.startswith("unreadable") for reason in outcome.unused.values()) else 0)

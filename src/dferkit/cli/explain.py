@@ -16,7 +16,7 @@ from dferkit.cli.inputs import (
     UnitsOption,
     open_tools,
 )
-from dferkit.cli.options import DeviceOption, FrontEndOption
+from dferkit.cli.options import CheckpointOption, DetectorOption, DeviceOption, FrontEndOption
 from dferkit.cli.progress import plural
 
 _NAMED = 3
@@ -27,12 +27,10 @@ def explain(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for report.html, explanation.png, over_time.png and the tables.")
     ] = Path("explanation"),
-    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")] = "box",
+    checkpoint: CheckpointOption = "box",
     top: Annotated[int, typer.Option("--top", min=1, help="Cells listed per word in alignments.csv.")] = 5,
     windows: Annotated[int, typer.Option("--windows", min=1, help="Largest number of windows to explain.")] = 4,
-    face: Annotated[
-        str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
-    ] = "auto",
+    face: DetectorOption = "auto",
     front_end: FrontEndOption = None,
     landmarker: LandmarkerOption = "auto",
     neutral: NeutralOption = None,
@@ -55,28 +53,17 @@ def explain(
 
     started = time.monotonic()
     external = open_tools(units, guide, guide_labels, [str(video)])
-    chosen = ReadingSettings(neutral=None if neutral is None else str(neutral))
+    chosen = ReadingSettings(neutral=neutral and str(neutral))
     with load(
-        checkpoint,
-        front_end=front_end,
-        face=face,
-        landmarker=landmarker,
-        device=device,
-        settings=chosen,
-        external=external,
-    ) as model:
+        checkpoint, front_end=front_end, face=face, landmarker=landmarker, device=device, settings=chosen, external=external
+    ) as model:  # fmt: skip
         explained = model.explain(video, top_k=top, max_windows=windows)
     first = explained.result.predictions[0]
     if not explained.explanations:
         if first.status == "unreadable":
             raise VideoError(first.message, code="E_UNREADABLE")
         raise DataError(f"{first.input}: {first.message}")
-    settings = {
-        **model.settings.as_dict(),
-        **model.parts,
-        "windows": windows,
-        "top": top,
-    }
+    settings = {**model.settings.as_dict(), **model.parts, "windows": windows, "top": top}
     write_explanation(explained, out, settings=settings, seconds=time.monotonic() - started)
     for shown in explained.explanations:
         p = shown.prediction

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from dferkit.models.checkpoint import Checkpoint
+    from dferkit.recipes.folds import StoreRun
 
 FrontEndOption = Annotated[
     str | None,
@@ -38,6 +41,9 @@ CheckpointOption = Annotated[str, typer.Option("--checkpoint", "-c", help="Check
 FaceOption = Annotated[
     str | None,
     typer.Option("--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."),
+]
+DetectorOption = Annotated[
+    str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
 ]
 ViewsOption = Annotated[
     int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default; an answer is their mean.")
@@ -77,6 +83,35 @@ def stored_landmarks(data: Path | None) -> bool | None:
     store = FaceStore.open(data)
     first = next((r.clip_id for r in store.release.records if store.num_frames(r.clip_id)), None)
     return first is not None and store.landmarks(first) is not None
+
+
+def open_run(
+    recipe: str,
+    data: Path | None,
+    *,
+    front_end: str | None,
+    encoder: str | None,
+    settings: Sequence[str] | None,
+    seed: int,
+    device: str,
+) -> StoreRun:
+    """A recipe, or a model for any data, with the options of a command line.
+
+    Raises:
+        ConfigError: An unknown recipe, model, front end or device. BackendError: Landmarks or the device cannot be used.
+    """
+    from dferkit.devices import choose_device
+    from dferkit.recipes.folds import recipe as find_recipe
+
+    known = find_recipe(recipe)
+    spec = replace(
+        known.spec,
+        encoder=resolve_encoder(front_end, encoder or known.spec.entry.default_encoder, data),
+        settings=tuple(settings or ()),
+        seed=seed,
+        device=choose_device(device),
+    )
+    return replace(known, spec=spec)
 
 
 def open_checkpoint(name: str, front_end: str | None = None, data: Path | None = None) -> Checkpoint:

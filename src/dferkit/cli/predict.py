@@ -19,7 +19,7 @@ from dferkit.cli.inputs import (
     expand_inputs,
     open_tools,
 )
-from dferkit.cli.options import DeviceOption, FrontEndOption
+from dferkit.cli.options import CheckpointOption, DetectorOption, DeviceOption, FrontEndOption
 from dferkit.cli.progress import Stages, note, plural
 
 if TYPE_CHECKING:
@@ -38,17 +38,13 @@ def predict(
         Path | None,
         typer.Option("--out", "-o", help="Folder for predictions.csv, frames.csv, alignments.csv, run.json."),
     ] = None,
-    checkpoint: Annotated[
-        str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box (shipped with dferkit).")
-    ] = "box",
+    checkpoint: CheckpointOption = "box",
     window: Annotated[float, typer.Option("--window", help="Seconds per answer.")] = 2.0,
     stride: Annotated[
         float | None, typer.Option("--stride", help="Seconds from one answer to the next; by default the window.")
     ] = None,
     people: Annotated[str, typer.Option("--people", help="largest, or all.")] = "largest",
-    face: Annotated[
-        str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
-    ] = "auto",
+    face: DetectorOption = "auto",
     front_end: FrontEndOption = None,
     landmarker: LandmarkerOption = "auto",
     neutral: NeutralOption = None,
@@ -74,10 +70,7 @@ def predict(
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
     settings = ReadingSettings(
-        window_seconds=window,
-        stride_seconds=stride,
-        people=people,
-        neutral=None if neutral is None else str(neutral),
+        window_seconds=window, stride_seconds=stride, people=people, neutral=neutral and str(neutral)
     )
     files, empty = expand_inputs(inputs)
     videos = [str(path) for path, _ in files]
@@ -85,14 +78,8 @@ def predict(
     if people == "all" and (external.units is not None or isinstance(external.guide, ClassTables)):
         raise ConfigError("a table describes one person; use --people largest with --units and with a table as --guide")
     model = load(
-        checkpoint,
-        front_end=front_end,
-        face=face,
-        landmarker=landmarker,
-        device=device,
-        settings=settings,
-        external=external,
-    )
+        checkpoint, front_end=front_end, face=face, landmarker=landmarker, device=device, settings=settings, external=external
+    )  # fmt: skip
     started = time.monotonic()
     for sentence in empty:
         note(sentence)
@@ -108,16 +95,16 @@ def predict(
             command="dferkit predict",
             on_progress=lambda a, b: stages("videos", a, b),
         )
+    unreadable = [p for p in run.predictions if p.status == "unreadable"]
     if quiet:
-        for p in run.predictions:
-            if p.status == "unreadable":
-                note(f"{p.input}: {p.message}")
+        for p in unreadable:
+            note(f"{p.input}: {p.message}")
     else:
         _show(run.predictions)
         _summarise(run, model, out, time.monotonic() - started)
-    if all(p.status == "unreadable" for p in run.predictions):
+    if len(unreadable) == len(run.predictions):
         raise typer.Exit(3)
-    raise typer.Exit(1 if empty or any(p.status == "unreadable" for p in run.predictions) else 0)
+    raise typer.Exit(1 if empty or unreadable else 0)
 
 
 def _summarise(run: Results, model: Model, out: Path | None, seconds: float) -> None:

@@ -23,12 +23,13 @@ from dferkit.cli.options import (
     ViewsOption,
     WorkersOption,
     open_checkpoint,
-    resolve_encoder,
+    open_run,
 )
 from dferkit.cli.progress import Stages, note, plural
 from dferkit.cli.scores import say_scores
 
 if TYPE_CHECKING:
+    from dferkit.models.checkpoint import Checkpoint
     from dferkit.recipes.data import DataOptions
     from dferkit.training.spec import TrainingSpec
 
@@ -70,75 +71,74 @@ def train(
     trained and tested by the protocol. With --from a checkpoint is adapted, after cross-validation over the people of your clips. Interrupted, the same
     command goes on.
     """
-    refuse_options(
-        data,
-        of_store={
-            "--fold": fold,
-            "--select": select,
-            "--views": views,
-            "--flip": flip,
-            "--votes": votes,
-            "--groups": groups,
-        },
-        of_manifest={"--face": face},
-    )
+    of_store = {
+        "--fold": fold,
+        "--select": select,
+        "--views": views,
+        "--flip": flip,
+        "--votes": votes,
+        "--groups": groups,
+    }
+    refuse_options(data, of_store=of_store, of_manifest={"--face": face})
     from dferkit.datasets.protocol import ProtocolConfig
-    from dferkit.devices import choose_device
     from dferkit.errors import ConfigError
-    from dferkit.recipes.data import DataOptions, ListedClips, open_clips
-    from dferkit.recipes.folds import StoreRun, run_store
-    from dferkit.recipes.folds import recipe as find_recipe
-    from dferkit.recipes.train import train_list
-    from dferkit.training.spec import TrainingSpec
+    from dferkit.recipes.data import DataOptions
+    from dferkit.recipes.folds import run_store
 
+    options = DataOptions(face=face, workers=workers)
     if start is not None:
         if recipe != "grace" or encoder is not None:
             raise ConfigError(
                 "--from keeps the model and the encoder of its checkpoint; leave out the recipe and --encoder"
             )
-        checkpoint = open_checkpoint(start, front_end, data)
-        spec = TrainingSpec(
-            model=checkpoint.name,
-            encoder=str(checkpoint.about["encoder"]),
-            settings=tuple(settings or ()),
-            seed=seed,
-            start=checkpoint,
-            device=choose_device(device),
-        )
-        _adapt(data, out, spec, DataOptions(face=face, workers=workers))
+        spec = _start_spec(open_checkpoint(start, front_end, data), settings, seed, device)
+        _adapt(data, out, spec, options)
         return
-    known = find_recipe(recipe)
-    spec = TrainingSpec(
-        model=known.spec.model,
-        encoder=resolve_encoder(front_end, encoder or known.spec.entry.default_encoder, data),
+    run = open_run(recipe, data, front_end=front_end, encoder=encoder, settings=settings, seed=seed, device=device)
+    if not data.is_dir():
+        if run.layout:
+            raise ConfigError(
+                f"the recipe {recipe} needs a store, a folder that dferkit prepare wrote; --data is {data.name}"
+            )
+        _train_on_list(data, out, run.spec, options)
+        return
+    run = replace(
+        run,
+        spec=replace(run.spec, use_votes=votes),
+        protocol=ProtocolConfig(select=select or run.select, times=views or 1, with_flip=flip),
+        fold=fold or "all",
+        groups=groups,
+    )
+    with Stages() as report:
+        figures, folder = run_store(data, out, run, workers=workers, report=report)
+    say_scores(figures, folder)
+
+
+def _start_spec(checkpoint: Checkpoint, settings: list[str] | None, seed: int, device: str) -> TrainingSpec:
+    from dferkit.devices import choose_device
+    from dferkit.training.spec import TrainingSpec
+
+    return TrainingSpec(
+        model=checkpoint.name,
+        encoder=str(checkpoint.about["encoder"]),
         settings=tuple(settings or ()),
         seed=seed,
-        use_votes=votes,
+        start=checkpoint,
         device=choose_device(device),
     )
-    if data.is_dir():
-        run = StoreRun(
-            layout=known.layout,
-            spec=spec,
-            protocol=ProtocolConfig(select=select or known.select, times=views or 1, with_flip=flip),
-            fold=fold or "all",
-            groups=groups,
-        )
-        with Stages() as report:
-            figures, folder = run_store(data, out, run, workers=workers, report=report)
-        say_scores(figures, folder)
-        return
-    if known.layout:
-        raise ConfigError(
-            f"the recipe {recipe} needs a store, a folder that dferkit prepare wrote; --data is {data.name}"
-        )
+
+
+def _train_on_list(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> None:
+    """Train on a clips.csv and print what it gave."""
+    from dferkit.recipes.data import ListedClips, open_clips
+    from dferkit.recipes.train import train_list
+
     with Stages() as report:
-        clips = open_clips(data, out / "cache", DataOptions(face=face, workers=workers))
+        clips = open_clips(data, out / "cache", options)
         assert isinstance(clips, ListedClips)
         folder, figures = train_list(clips, out, spec, report)
     val = f", val UAR {figures['val']['uar']:.3f}" if "val" in figures else ""
-    failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
-    typer.echo(f"{plural(figures['train_clips'], 'clip')}{failed}{val}: {folder}")
+    typer.echo(f"{plural(figures['train_clips'], 'clip')}{_unused(figures)}{val}: {folder}")
 
 
 def _adapt(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> None:
@@ -152,9 +152,8 @@ def _adapt(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> N
         options = replace(options, labels=spec.start.labels)
     with Stages() as report:
         folder, figures = adapt(open_clips(data, out / "cache", options), out, spec, report)
-    failed = f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
     typer.echo(
-        f"{plural(figures['train_clips'], 'clip')} of {figures['people']} people{failed}; cross-validated over {figures['folds']} folds of people:"
+        f"{plural(figures['train_clips'], 'clip')} of {figures['people']} people{_unused(figures)}; cross-validated over {figures['folds']} folds of people:"
     )
     _say_both(figures["cross_validation"])
     for split in ("val", "test"):
@@ -165,6 +164,10 @@ def _adapt(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> N
     for warning in figures["cross_validation"]["adapted"]["warnings"]:
         note(f"{warning}: {WARNINGS[warning]}")
     typer.echo(str(folder))
+
+
+def _unused(figures: Mapping[str, Any]) -> str:
+    return f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
 
 
 def _say_both(figures: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from dferkit.cli.options import (
     SettingsOption,
     ViewsOption,
     WorkersOption,
-    resolve_encoder,
+    open_run,
 )
 from dferkit.cli.progress import Stages, note
 
@@ -47,26 +48,12 @@ def transfer(
     Classes are matched by name. Clips of other classes are left out and counted; nothing is merged.
     """
     from dferkit.datasets.protocol import ProtocolConfig
-    from dferkit.devices import choose_device
     from dferkit.evaluation.metrics import WARNINGS
-    from dferkit.recipes.folds import StoreRun
-    from dferkit.recipes.folds import recipe as find_recipe
     from dferkit.recipes.transfer import transfer as run_transfer
-    from dferkit.training.spec import TrainingSpec
 
-    known = find_recipe(recipe)
-    spec = TrainingSpec(
-        model=known.spec.model,
-        encoder=resolve_encoder(front_end, encoder or known.spec.entry.default_encoder, train),
-        settings=tuple(settings or ()),
-        seed=seed,
-        device=choose_device(device),
-    )
-    run = StoreRun(
-        layout=known.layout,
-        spec=spec,
-        protocol=ProtocolConfig(select=select or known.select, times=views or 1, with_flip=flip),
-    )
+    known = open_run(recipe, train, front_end=front_end, encoder=encoder, settings=settings, seed=seed, device=device)
+    protocol = ProtocolConfig(select=select or known.select, times=views or 1, with_flip=flip)
+    run = replace(known, protocol=protocol)
     with Stages() as report:
         found = run_transfer(test, out, run, train=train, checkpoint=checkpoint, workers=workers, report=report)
     for name, figures in found.items():

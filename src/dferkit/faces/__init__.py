@@ -6,6 +6,7 @@ from dferkit.faces.detect import Detector, HaarDetector, WholeFrame, YuNetDetect
 from dferkit.faces.geometry import CROP_MARGIN, nearest_found
 from dferkit.faces.landmarks import FaceLandmarker, landmarker_file, measure_geometry, open_landmarker
 from dferkit.faces.quality import assess
+from dferkit.faces.read import Crop
 from dferkit.faces.track import track_faces
 from dferkit.faces.warp import BoxJitter, crop_face, warp_face
 
@@ -14,6 +15,7 @@ __all__ = [
     "BoxFile",
     "BoxJitter",
     "ClipFaces",
+    "Crop",
     "Detector",
     "FaceLandmarker",
     "HaarDetector",

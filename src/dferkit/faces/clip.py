@@ -10,9 +10,8 @@ import numpy as np
 from dferkit.errors import DataError
 from dferkit.faces.boxfile import BoxFile
 from dferkit.faces.detect import Detector
-from dferkit.faces.geometry import CROP_MARGIN
 from dferkit.faces.landmarks import FaceLandmarker
-from dferkit.faces.read import CLIP_FRAMES, CLIP_SIZE, read_faces
+from dferkit.faces.read import CLIP_FRAMES, FACE_CROP, Crop, read_faces
 from dferkit.faces.status import face_status, unreadable
 from dferkit.schema import ClipStatus, DecodeReport, FaceClip, Record
 from dferkit.video import clip_window, index_source, spread_window
@@ -41,8 +40,7 @@ def read_clip_faces(
     *,
     num_samples: int | None = None,
     max_frames: int = 0,
-    size: int = CLIP_SIZE,
-    margin: float = CROP_MARGIN,
+    crop: Crop = FACE_CROP,
     landmarker: FaceLandmarker | None = None,
 ) -> ClipFaces:
     """Decode a whole clip and cut out the largest face. A clip that cannot be used gives a status, not an exception.
@@ -59,15 +57,7 @@ def read_clip_faces(
             else clip_window(source.duration_seconds, num_samples)
         )
         faces = next(
-            read_faces(
-                source,
-                [window],
-                detector,
-                size=size,
-                margin=margin,
-                video_name=record.clip_id,
-                landmarker=landmarker,
-            ),
+            read_faces(source, [window], detector, crop=crop, video_name=record.clip_id, landmarker=landmarker),
         )
     except (DataError, cv2.error, OSError, MemoryError) as error:
         message = (

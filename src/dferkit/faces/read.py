@@ -42,14 +42,28 @@ class WindowFaces:
     frame_size: tuple[int, int]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crop:
+    """Form of a face's pictures.
+
+    Attributes:
+        size: Side in pixels. margin: Growth of the found box on each side, as a share of its side.
+    """
+
+    size: int = CLIP_SIZE
+    margin: float = CROP_MARGIN
+
+
+FACE_CROP = Crop()
+
+
 def read_faces(
     index: VideoIndex | FrameFolder,
     windows: Sequence[Window],
     detector: Detector | BoxFile,
     *,
     people: str = "largest",
-    size: int = CLIP_SIZE,
-    margin: float = CROP_MARGIN,
+    crop: Crop = FACE_CROP,
     video_name: Path | str | None = None,
     landmarker: FaceLandmarker | None = None,
 ) -> Iterator[WindowFaces]:
@@ -70,12 +84,12 @@ def read_faces(
             timestamps=frames.timestamps,
             indices=frames.indices,
             report=frames.report,
-            clips=tuple(_clip(frames, track, size, margin, landmarker) for track in tracks),
+            clips=tuple(_clip(frames, track, crop, landmarker) for track in tracks),
             num_people=max((track.num_people for track in tracks), default=0),
             frame_size=(frames.images.shape[2], frames.images.shape[1]),
         )
 
 
-def _clip(frames: Frames, track: FaceTrack, size: int, margin: float, landmarker: FaceLandmarker | None) -> FaceClip:
-    clip = warp_face(frames, track, size=size, margin=margin)
+def _clip(frames: Frames, track: FaceTrack, crop: Crop, landmarker: FaceLandmarker | None) -> FaceClip:
+    clip = warp_face(frames, track, size=crop.size, margin=crop.margin)
     return clip if landmarker is None else replace(clip, geometry=measure_geometry(frames, track, landmarker))

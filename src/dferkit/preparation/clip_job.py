@@ -13,6 +13,7 @@ import cv2
 from dferkit.errors import BackendError
 from dferkit.faces import (
     BoxFile,
+    Crop,
     Detector,
     FaceLandmarker,
     build_detector,
@@ -77,8 +78,7 @@ def prepare_clip(job: ClipJob) -> ClipDone:
         Record(clip_id=job.clip_id, video=Path(job.video)),
         _detector(job.config.face, job.front_end),
         max_frames=job.config.max_frames,
-        size=job.config.size,
-        margin=job.config.margin,
+        crop=Crop(size=job.config.size, margin=job.config.margin),
         landmarker=_landmarker(job.config.landmarker),
     )
     part = make_part(job.clip_id, key, found, quality=job.config.quality, settings=settings)

@@ -265,7 +265,9 @@ def _train_and_test(
         "encoder": "" if spec.entry.reads == "nothing" else spec.encoder,
         "test_clips_by_different_views": {str(n): views[n] for n in sorted(views)},
     }
-    figures = write_scores(folder, join(parts["normal"]), provenance, statuses=statuses, about=about, selection="last")
+    figures = write_scores(
+        folder, join(parts["normal"]), provenance, statuses=statuses, about=about, further={"selection": "last"}
+    )
     others = {order: evaluate_clips(join(parts[order])).uar for order in ORDERS[1:]}
     unused = {
         clip_id: f"{status.status}: {status.message}" for clip_id, status in statuses.items() if not status.has_features

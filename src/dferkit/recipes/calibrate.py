@@ -34,6 +34,7 @@ from dferkit.reports.notice import CALIBRATED
 from dferkit.reports.tables import clean_json, own_version
 from dferkit.schema import Record, ReportProgress
 from dferkit.storage import write_json
+from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import TokenConfig, one_thread
 from dferkit.training.about import check_fits
 from dferkit.training.score import score
@@ -103,16 +104,8 @@ def calibrate(
     config = TokenConfig(encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source, device=device)
     data = clips.read(chosen, config, part="calibration", report=report)
     _check_enough(data.records, len(chosen), rule)
-    with one_thread():
-        answers = score(checkpoint, data, device=device)
     people = [str(r.subject) for r in data.records] if all(r.subject for r in data.records) else None
-    found = LabelledLogits(
-        labels=checkpoint.labels,
-        logits=answers.logits.numpy(),
-        before=answers.probabilities,
-        true=data.target,
-        subjects=np.array(people) if people is not None and len(set(people)) > 1 else None,
-    )
+    found = _answer(checkpoint, data, people, device)
     figures, after = measure_calibration(found, target_accuracy=target_accuracy, seed=seed)
     title = f"{clips.name} ({count_clips(len(data), people)})"
     about = {
@@ -148,6 +141,18 @@ def calibrate(
     write_json(out / "calibration.json", clean_json(figures))
     write_reliability(out / "reliability.png", found.before, after, found.true, title=title)
     return folder, figures
+
+
+def _answer(checkpoint: Checkpoint, data: TokenDataset, people: Sequence[str] | None, device: str) -> LabelledLogits:
+    with one_thread():
+        answers = score(checkpoint, data, device=device)
+    return LabelledLogits(
+        labels=checkpoint.labels,
+        logits=answers.logits.numpy(),
+        before=answers.probabilities,
+        true=data.target,
+        subjects=np.array(people) if people is not None and len(set(people)) > 1 else None,
+    )
 
 
 def calibration_rows(records: Sequence[Record], name: str) -> tuple[list[Record], str]:

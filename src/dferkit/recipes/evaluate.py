@@ -24,7 +24,7 @@ from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
 from dferkit.recipes.data import DataOptions, ListedClips, StoreClips, open_clips
 from dferkit.recipes.folds import sampling_facts, token_config
-from dferkit.recipes.scores import provenance_of, score_baselines, scored_clips, write_scores
+from dferkit.recipes.scores import BASELINES, provenance_of, score_baselines, scored_clips, write_scores
 from dferkit.reports.tables import own_version
 from dferkit.schema import ClipStatus, FaceClip, Fold, Record, ReportProgress
 from dferkit.tokens.features import TokenConfig
@@ -113,7 +113,7 @@ def _evaluate_list(
     beside = score_baselines(sources, {n: scored_clips(records, a, checkpoint.labels) for n, a in found.items()}, out)
     about = {**_about(checkpoint), "face": clips.face}
     figures = write_scores(
-        out, scored, provenance_of(checkpoint), statuses=data.statuses, about=about, baselines=beside
+        out, scored, provenance_of(checkpoint), statuses=data.statuses, about=about, further={BASELINES: beside}
     )
     return EvaluationResult(figures=figures, statuses=data.statuses)
 
@@ -165,8 +165,13 @@ def _evaluate_store(
     }
     beside = _score_beside(sources, clips, folds, checkpoint.labels, out, report)
     figures = write_scores(
-        out, scored, provenance_of(checkpoint), statuses=data.statuses, about=about, selection=selection, baselines=beside
-    )  # fmt: skip
+        out,
+        scored,
+        provenance_of(checkpoint),
+        statuses=data.statuses,
+        about=about,
+        further={"selection": selection, BASELINES: beside},
+    )
     return EvaluationResult(figures=figures, statuses=data.statuses)
 
 

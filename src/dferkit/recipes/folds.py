@@ -296,7 +296,12 @@ def _run_fold(job: _FoldJob, clips: StoreClips, report: ReportProgress) -> FoldR
         "checkpoint": checkpoint.about,
     }
     figures = write_scores(
-        out, scored[0], provenance_of(checkpoint), statuses=tokens.statuses, about=about, selection=run.protocol.select
+        out,
+        scored[0],
+        provenance_of(checkpoint),
+        statuses=tokens.statuses,
+        about=about,
+        further={"selection": run.protocol.select},
     )
     name = f"{run.spec.model} on fold {sides.name} of {clips.name}"
     rows: dict[str, Mapping[str, Any]] = {name: figures}
@@ -327,7 +332,9 @@ def _write_all(
         trained_on=f"{layout}, the training side of each fold{leak_mark(run.protocol)}",
     )
     statuses = results[0].statuses
-    figures = write_scores(out, pooled, provenance, statuses=statuses, about=about, selection=run.protocol.select)
+    figures = write_scores(
+        out, pooled, provenance, statuses=statuses, about=about, further={"selection": run.protocol.select}
+    )
     rows: dict[str, Mapping[str, Any]] = {f"{run.spec.model} on {layout}": figures}
     if run.protocol.select != "last":
         rows[f"{run.spec.model} on {layout}, last epoch"] = {**last, "selection": "last"}

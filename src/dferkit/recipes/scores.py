@@ -93,24 +93,23 @@ def write_scores(
     *,
     statuses: Mapping[str, ClipStatus] | None = None,
     about: Mapping[str, Any] | None = None,
-    selection: str | None = None,
-    baselines: Mapping[str, Mapping[str, Any]] | None = None,
+    further: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write ``predictions.csv`` and, with every figure of it, ``metrics.json``.
 
     Args:
         statuses: What became of each clip, by clip id, for the table.
-        about: Stands in ``metrics.json`` under ``model``; not a figure. selection: How the epoch was chosen, if it was.
-        baselines: Figures of other classifiers on the same clips, by name (``score_baselines``).
+        about: Stands in ``metrics.json`` under ``model``; not a figure.
+        further: More figures; those without a value are left out. ``selection``: how the epoch was chosen. ``baselines``: figures of other
+            classifiers on the same clips, by name (``score_baselines``).
 
     Returns:
-        The figures, as ``evaluation.summary.summarize`` gives them, and ``selection`` and ``baselines``.
+        The figures, as ``evaluation.summary.summarize`` gives them, and the further ones.
     """
     figures = {
         **summarize(clips, attributes=groups_of(clips), seed=seed),
-        **({"selection": selection} if selection else {}),
-        **({BASELINES: baselines} if baselines else {}),
+        **{name: value for name, value in (further or {}).items() if value},
     }
     predictions = None if statuses is None else clip_predictions(clips, statuses, provenance.front_end)
     write_scored(out / "predictions.csv", clips, provenance, predictions=predictions)

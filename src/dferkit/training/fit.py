@@ -139,8 +139,8 @@ def fit(
         last = _start_model(spec, run, towers)
         if run.training.epochs:
             last = train_steps(
-                last, data, run.training, selection=selection, is_adaptation=spec.start is not None,
-                state=state, device=spec.device, on_progress=losses,
+                last.to(spec.device), data, run.training, selection=selection, is_adaptation=spec.start is not None,
+                state=state, on_progress=losses,
             )  # fmt: skip
         epochs = run.training.epochs
     elif entry.learns == "stages":
@@ -206,12 +206,9 @@ def _train_stages(
             f"num_tokens is {run.model.num_tokens}; {towers.name} takes sentences of up to {towers.max_tokens} tokens"
         )
     torch.manual_seed(run.training.seed)
-    model = A3lign(run.model)
+    model = A3lign(run.model).to(spec.device)
     tower = partial(towers.to(spec.device).encode_embeddings, use_bfloat16=run.training.use_bfloat16)
-    frames = data.visual_in_memory()[:, :, 0].float()
-    train_a3lign(
-        model, tower, frames, data.target, run.training, clips=data.clips, state=state, device=spec.device, on_progress=losses
-    )  # fmt: skip
+    train_a3lign(model, tower, data, run.training, state=state, on_progress=losses)
     with torch.no_grad():
         return A3lignReader.of(model, paragraphs_of(model, towers.to("cpu").encode_embeddings))
 

@@ -79,10 +79,9 @@ def train_steps(
     selection: EpochSelection | None = None,
     is_adaptation: bool = False,
     state: Path | None = None,
-    device: str = "cpu",
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Any:
-    """Train a model in place from the weights that it has; the last weights are returned, on the CPU.
+    """Train a model in place, on its device and from the weights that it has; the last weights are returned, on the CPU.
 
     Every random draw is a function of (seed, epoch, step), so a run that is resumed from ``state`` ends with the same bytes.
 
@@ -101,20 +100,19 @@ def train_steps(
         raise DataError(
             f"the visual tokens of {len(bad)} clips are not finite, the first at row {bad[0]}; encode them again"
         )
-    run = _Run(model, data, config, is_adaptation=is_adaptation, device=device)
+    run = _Run(model, data, config, is_adaptation=is_adaptation)
     settings = (
         {
             "model": model.config.as_dict(),
             "training": asdict(config),
             "data": data.digest,
-            "start": digest_arrays({name: value.numpy() for name, value in model.state_dict().items()}),
+            "start": digest_arrays({name: value.cpu().numpy() for name, value in model.state_dict().items()}),
             "selection": None if selection is None else selection.key,
-            **device_facts(device),
+            **device_facts(str(run.device)),
         }
         if state
         else {}
     )
-    model.to(device)
     modules: dict[str, nn.Module] = {"model": model}
     if selection:
         modules["best"] = selection.start(model, load_notes(state) if state else {})
@@ -135,16 +133,15 @@ def train_steps(
 class _Run:
     """One training: its optimiser, and what a step needs."""
 
-    def __init__(
-        self, model: Any, data: TokenDataset, config: TrainingConfig, *, is_adaptation: bool, device: str
-    ) -> None:
-        self.model, self.data, self.config, self.device = model, data, config, device
+    def __init__(self, model: Any, data: TokenDataset, config: TrainingConfig, *, is_adaptation: bool) -> None:
+        self.model, self.data, self.config = model, data, config
         self.optimizer = build_optimizer(model, config)
+        self.device = device = next(model.parameters()).device
         target = torch.from_numpy(data.target)
         self.counts = torch.bincount(target[data.first_rows], minlength=len(data.labels)).to(device)
         self.shown = target.unique().to(device) if is_adaptation else None
         self.start = (
-            {name: p.detach().clone().to(device) for name, p in model.named_parameters()}
+            {name: p.detach().clone() for name, p in model.named_parameters()}
             if is_adaptation and config.start_strength
             else None
         )

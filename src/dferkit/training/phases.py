@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +22,7 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.models.a3lign import A3lign
 from dferkit.storage import digest_arrays
 from dferkit.tokens.batches import draw_views
+from dferkit.tokens.dataset import TokenDataset
 from dferkit.training.state import load_state, save_state
 
 TextTower = Callable[[Float[Tensor, "sentences tokens width"]], Float[Tensor, "sentences dim"]]
@@ -100,31 +101,25 @@ def paragraphs_of(model: A3lign, tower: TextTower) -> Float[Tensor, "classes sen
 def train_a3lign(
     model: A3lign,
     tower: TextTower,
-    frames: Float[Tensor, "rows frames dim"],
-    target: Int[np.ndarray, " rows"],
-    config: BapConfig | None = None,
+    data: TokenDataset,
+    config: BapConfig,
     *,
-    clips: Int[np.ndarray, " rows"] | None = None,
     state: Path | None = None,
-    device: str = "cpu",
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> A3lign:
     """Train through the steps; the same call resumes from ``state`` after an interruption.
 
     Args:
-        model: Is changed in place, and ends on the CPU. tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``), on the device.
-        frames: Cached features. clips: Which clip each row is a view of (``number_clips``): every epoch draws one view of each. By default every row is a clip.
-        state: Folder for the state from which an interrupted run resumes. device: The text tower of a large CLIP takes days on a CPU; the same bytes
-            are promised on ``cpu`` only. on_progress: Called with (epochs done, of, mean loss).
+        model: Is changed in place, on its device, and ends on the CPU; the same bytes are promised on the CPU only.
+        tower: The frozen CLIP's (``ClipEncoder.encode_embeddings``), on that device; of a large CLIP it takes days on a CPU.
+        data: With CLIP's features of frames; every epoch draws one view of each clip.
+        state: Folder for the state from which an interrupted run resumes. on_progress: Called with (epochs done, of, mean loss).
 
     Returns:
         The model, in evaluation mode.
     """
-    config, labels = config or BapConfig(), torch.from_numpy(np.asarray(target, dtype=np.int64))
-    clips = np.arange(len(labels)) if clips is None else clips
-    model.to(device)
     epochs = epochs_of(model, config)
-    clip_rows = _ClipRows(frames, labels, clips)
+    rows = _ClipRows(data.visual_in_memory()[:, :, 0].float(), torch.from_numpy(data.target).long(), data.clips)
     for step, count in zip((1, 2, 3), epochs, strict=True):
         if step == 3 and (epochs[0] or epochs[1]):
             model.joint.start_from(model.text_dynamic, model.image_dynamic)
@@ -135,8 +130,8 @@ def train_a3lign(
                 if on_progress:
                     on_progress(before + done, sum(epochs), loss)
 
-            trained = _Step(model, tower, config, step, count, device)
-            _train_step(trained, clip_rows, state and state / f"step{step}", report)
+            trained = _Step(model, tower, config, step, count)
+            _train_step(trained, rows, state and state / f"step{step}", report)
     return model.cpu().eval()
 
 
@@ -158,7 +153,6 @@ class _Step:
     config: BapConfig
     number: int
     epochs: int
-    device: str
 
 
 def _train_step(step: _Step, rows: _ClipRows, state: Path | None, report: Callable[[int, float], None]) -> None:
@@ -178,7 +172,7 @@ def _train_step(step: _Step, rows: _ClipRows, state: Path | None, report: Callab
         parameter.requires_grad_(id(parameter) in chosen)
     arrays = {"frames": rows.frames.numpy(), "target": rows.labels.numpy(), "clips": rows.clips}
     clips = digest_arrays(arrays) if state else ""
-    settings = {**asdict(config), **model.config.as_dict(), "clips": clips, **device_facts(step.device)}
+    settings = {**asdict(config), **model.config.as_dict(), "clips": clips, **device_facts(str(model.mat.device))}
     first = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     fixed = None
     if not parts["tokens"]:
@@ -191,7 +185,7 @@ def _train_step(step: _Step, rows: _ClipRows, state: Path | None, report: Callab
         for batch in _batches(rows.clips, config, step.number, epoch):
             model.train()
             paragraphs = paragraphs_of(model, step.tower) if fixed is None else fixed
-            frames, target = (values[batch].to(step.device) for values in (rows.frames, rows.labels))
+            frames, target = (values[batch].to(model.mat.device) for values in (rows.frames, rows.labels))
             loss = F.cross_entropy(model(frames, paragraphs, step=step.number), target)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
