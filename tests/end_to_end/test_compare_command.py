@@ -55,8 +55,8 @@ def test_ours_against_a_peer(run, pair, tmp_path):
     assert lines[-1] == "B is better on these 200 clips, in UAR and WAR."
     assert "0.txt: values are logits and were softmaxed" in done.stderr
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert written["b_minus_a"]["uar"]["difference"] == pytest.approx(expected.uar.value, abs=1e-12)
-    assert written["b_minus_a"]["war"]["low"] == pytest.approx(expected.war.low, abs=1e-12)
+    assert written["b_minus_a"]["uar"]["value"] == pytest.approx(expected.uar.value, abs=1e-12)
+    assert written["b_minus_a"]["war"]["ci95"][0] == pytest.approx(expected.war.low, abs=1e-12)
     assert written["mcnemar"]["p"] == expected.mcnemar_p
     assert written["mcnemar"]["only_b_right"] == expected.table[0, 1]
     assert (written["a"]["file"], written["b"]["file"]) == ("ours", "0.txt")

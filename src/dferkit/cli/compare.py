@@ -34,7 +34,7 @@ def compare(
     from dferkit.evaluation.peers import read_predictions
     from dferkit.evaluation.prediction_file import score_pair
     from dferkit.reports.comparison import comparison_figures, comparison_lines, comparison_markdown
-    from dferkit.reports.tables import relative_input
+    from dferkit.reports.tables import clean_json, relative_input
     from dferkit.storage import write_json, write_text
 
     files = [read_predictions(a, order=order_a), read_predictions(b, order=order_b)]
@@ -46,5 +46,5 @@ def compare(
         typer.echo(line)
     if out is not None:
         names = relative_input(a), relative_input(b)
-        write_json(out / "compare.json", comparison_figures(found, names))
+        write_json(out / "compare.json", clean_json(comparison_figures(found, names)))
         write_text(out / "compare.md", comparison_markdown(found, names))

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int, Shaped
 from dferkit.errors import DataError
 from dferkit.evaluation.metrics import (
     NUM_RESAMPLES,
+    Estimate,
     brier,
     checked_probabilities,
     expected_calibration_error,
@@ -125,19 +126,6 @@ def cross_fit(
         temperatures.append(fit_temperature(logits[~held], true[~held]))
         probabilities[held] = at_temperature(logits[held], temperatures[-1].value)
     return CrossFit(probabilities=probabilities, temperatures=tuple(temperatures))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A value with its 95 % bootstrap interval; the ends are NaN where no resample defines the value."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, object]:
-        """For a JSON file."""
-        return {"value": self.value, "ci95": [self.low, self.high]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,23 +9,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dferkit.errors import DataError
-from dferkit.evaluation.metrics import FEW_CLIPS, paired_difference, uar, war
+from dferkit.evaluation.metrics import FEW_CLIPS, Estimate, paired_difference, uar, war
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips
 from dferkit.schema import Evaluation
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
-    """Score of B minus that of A, with its paired 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_shown(self) -> bool:
-        """The interval is on one side of 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +33,8 @@ class Comparison:
     labels: tuple[str, ...]
     a: Evaluation
     b: Evaluation
-    uar: Difference
-    war: Difference
+    uar: Estimate
+    war: Estimate
     table: Int64[np.ndarray, "2 2"]
     mcnemar_p: float
     clips_per_class: Int64[np.ndarray, " classes"]
@@ -99,7 +85,7 @@ def compare(a: ScoredClips, b: ScoredClips, *, seed: int = 0) -> Comparison:
     np.add.at(table, (is_right_a.astype(np.int64), is_right_b.astype(np.int64)), 1)
     args = (a.true, a.predicted, b.predicted, len(a.labels))
     differences = {
-        statistic: Difference(value=value, low=low, high=high)
+        statistic: Estimate(value=value, low=low, high=high)
         for statistic in (uar, war)
         for value, low, high in [paired_difference(*args, groups=subjects, statistic=statistic, seed=seed)]
     }

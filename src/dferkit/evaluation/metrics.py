@@ -8,6 +8,7 @@ have leading axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -35,6 +36,25 @@ WARNINGS = {
     "W_FEW_SUBJECTS": f"fewer than {_FEW_SUBJECTS} people: the interval may not hold for other people",
 }
 """What each warning of an evaluation means."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A value with its 95 % bootstrap interval; the ends are NaN where no resample defines the value."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_shown(self) -> bool:
+        """The interval is on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+    def as_dict(self) -> dict[str, object]:
+        """For a JSON file."""
+        return {"value": self.value, "ci95": [self.low, self.high]}
+
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """Confusion matrices (…, classes, columns) → values (…), such as ``uar``."""

@@ -24,8 +24,8 @@ from dferkit.training.score import predict_logits
 from dferkit.training.spec import TrainingSpec
 
 TRAINED_ON = "rendered faces (dferkit generator, version 1 and its training profile); no real person"
-# The areas of the landmark front end are few and alike, so that words need longer to learn theirs.
-_JOINT_EPOCHS = {"box": 20, "landmarks": 40, "box+landmarks": 20}
+# Without patches the areas are few and alike, so that words need longer to learn theirs.
+_JOINT_EPOCHS, _AREA_EPOCHS = 20, 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ def train_head(
         GraceConfig.for_shape(data.shape(text_dim=text_encoder.dim, has_joint_space=True)),
         replace(train, data=data),
         captioned.captions,
-        JointPretrainingConfig(seed=config.seed, epochs=_JOINT_EPOCHS[encoder]),
+        JointPretrainingConfig(seed=config.seed, epochs=_JOINT_EPOCHS if any(data.grid) else _AREA_EPOCHS),
         device=device,
         on_progress=lambda done, of, note: on_progress(f"words and tokens, {encoder}", done, of, note),
     )

@@ -69,7 +69,8 @@ def encode_front_ends(
         sides = (pixels.data.units[landmarks.rows], landmarks.data.units, landmarks.true_units)
         seen, measured, truth = (side.reshape(-1, side.shape[-1]) for side in sides)
         save_combined(fit_pixel_share(seen, measured, truth), box)
-    return {"box": pixels, "landmarks": landmarks, "box+landmarks": combine(pixels, landmarks, CombinedEncoder(box))}
+    both = combine(pixels, landmarks, CombinedEncoder(box))
+    return {tokens.data.encoder: tokens for tokens in (pixels, landmarks, both)}
 
 
 def encode_pixels(data: RenderedFaces, box: BoxEncoder, *, device: str = "cpu") -> RenderedTokens:
@@ -133,7 +134,7 @@ def _rendered_tokens(
         areas=encoder.areas,
         encoder=encoder.name,
         encoder_digest=encoder.digest,
-        describer="box",
+        describer=encoder.name,
     )
     return RenderedTokens(data=tokens, true_units=data.au.astype(np.float32), heat=heat, rows=rows)
 

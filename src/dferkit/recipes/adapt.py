@@ -13,7 +13,8 @@ from dferkit.datasets import check_disjoint, choose_split
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import DataError, ManifestError
-from dferkit.evaluation.compare import Comparison, Difference, compare
+from dferkit.evaluation.compare import Comparison, compare
+from dferkit.evaluation.metrics import Estimate
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import evaluation_figures
 from dferkit.models.checkpoint import Checkpoint
@@ -21,6 +22,7 @@ from dferkit.models.coarse import assign_folds
 from dferkit.recipes.data import ListedClips, StoreClips
 from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
 from dferkit.recipes.scores import provenance_of, scored_clips, write_scores
+from dferkit.reports.comparison import difference_figures
 from dferkit.reports.tables import Provenance, clean_json
 from dferkit.schema import Record, ReportProgress
 from dferkit.storage import write_json
@@ -89,7 +91,7 @@ def adapt(
     check_fits(start)
     config = TokenConfig(encoder=spec.encoder, motion=start.model.motion_source, device=spec.device)
     data = clips.read(rows, config, part="train", report=report)
-    name = "grace" if start.about["name"] == "box" else str(start.about["name"])
+    name = start.name
     people = [str(r.subject) for r in data.records]
     trained_on = (
         f"{clips.name} ({count_clips(len(data), people)}), from {start.about['name']}: {start.about['trained_on']}"
@@ -217,18 +219,11 @@ def compared_figures(found: Comparison) -> dict[str, Any]:
     return {
         "adapted": evaluation_figures(found.b),
         "start": evaluation_figures(found.a),
-        "difference": {
-            **{
-                name: {"value": d.value, "ci95": [d.low, d.high]}
-                for name, d in (("uar", found.uar), ("war", found.war))
-            },
-            "per_class_recall": dict(zip(found.labels, found.recall_difference.tolist(), strict=True)),
-            "intervals_by": "subjects" if found.is_by_subject else "clips",
-        },
+        "difference": difference_figures(found),
     }
 
 
-def verdict(uar: Difference, start: str) -> str:
+def verdict(uar: Estimate, start: str) -> str:
     """What cross-validation shows of the adaptation, in one sentence; from the interval of the difference in UAR."""
     numbers = f"UAR {uar.value:+.3f}, 95 % interval {uar.low:+.3f} to {uar.high:+.3f}"
     if uar.low > 0:

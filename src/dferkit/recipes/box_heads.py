@@ -79,7 +79,7 @@ def build_heads(
                 part: _for_all_clips(
                     answer_clips(head, clips[name], text_encoder, device=device),
                     clips[name],
-                    answers.get("box", {}).get(part),
+                    answers.get(FRONT_ENDS["pixels"], {}).get(part),
                 )
                 for part, clips in unseen.items()
             }
@@ -95,8 +95,8 @@ def build_heads(
                 },
                 "no_landmarks": 1 - len(held.rows) / len(faces.held),
             }
-    for name in ("box", "landmarks"):
-        _draw_failures(work, faces, answers[name]["held"], front_end_of(name))
+    for front_end in ("pixels", "landmarks"):
+        _draw_failures(work, faces, answers[FRONT_ENDS[front_end]]["held"], front_end)
     _write_cards(box, work, card, faces, config.seed)
 
 

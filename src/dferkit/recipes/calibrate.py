@@ -13,7 +13,6 @@ from dferkit.datasets import check_disjoint
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.calibration import (
     CrossFit,
-    Estimate,
     PairedEstimate,
     at_temperature,
     bootstrap_estimate,
@@ -22,7 +21,7 @@ from dferkit.evaluation.calibration import (
     error_if_calibrated,
     fit_temperature,
 )
-from dferkit.evaluation.metrics import LEVEL, NUM_RESAMPLES
+from dferkit.evaluation.metrics import LEVEL, NUM_RESAMPLES, Estimate
 from dferkit.evaluation.selective import ABSTAIN_ALWAYS, ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint

@@ -90,7 +90,7 @@ def _scores(card: Mapping[str, Any]) -> str:
 
 
 def _recalls(card: Mapping[str, Any]) -> str:
-    labels = list(card["front_ends"]["box"]["posed"]["per_class_recall"])
+    labels = list(card["front_ends"][FRONT_ENDS["pixels"]]["posed"]["per_class_recall"])
     rows = [
         (NAMES[front_end], title, *(_number(card["front_ends"][front_end][profile]["per_class_recall"][name]) for name in labels))
         for profile, title in PROFILES.items()
@@ -100,7 +100,7 @@ def _recalls(card: Mapping[str, Any]) -> str:
 
 
 def _tones(card: Mapping[str, Any]) -> str:
-    tones = list(card["front_ends"]["box"]["skin_tones"])
+    tones = list(card["front_ends"][FRONT_ENDS["pixels"]]["skin_tones"])
     rows = []
     for front_end in NAMES:
         found = card["front_ends"][front_end]["skin_tones"]
@@ -113,7 +113,7 @@ def _tones(card: Mapping[str, Any]) -> str:
 
 
 def _units(card: Mapping[str, Any]) -> str:
-    names = list(card["front_ends"]["box"]["au_correlation"])
+    names = list(card["front_ends"][FRONT_ENDS["pixels"]]["au_correlation"])
     rows = [
         (name, *(_number(card["front_ends"][front_end]["au_correlation"].get(name)) for front_end in NAMES))
         for name in names

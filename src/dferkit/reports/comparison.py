@@ -5,23 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dferkit.evaluation.compare import Comparison, Difference
+from dferkit.evaluation.compare import Comparison
+from dferkit.evaluation.metrics import Estimate
 from dferkit.evaluation.summary import evaluation_figures
 from dferkit.reports.results_table import markdown_rows
 
 
 def comparison_figures(comparison: Comparison, files: tuple[str, str]) -> dict[str, Any]:
-    """Every figure of the comparison; None where it is not defined."""
+    """Every figure of the comparison."""
     return {
         "a": {"file": files[0], **evaluation_figures(comparison.a)},
         "b": {"file": files[1], **evaluation_figures(comparison.b)},
-        "b_minus_a": {
-            **{name: _figures(difference) for name, difference in _differences(comparison).items()},
-            "per_class_recall": {
-                label: None if math.isnan(value) else value
-                for label, value in zip(comparison.labels, comparison.recall_difference.tolist(), strict=True)
-            },
-        },
+        "b_minus_a": difference_figures(comparison),
         "mcnemar": {
             "p": comparison.mcnemar_p,
             "both_wrong": int(comparison.table[0, 0]),
@@ -30,8 +25,16 @@ def comparison_figures(comparison: Comparison, files: tuple[str, str]) -> dict[s
             "both_right": int(comparison.table[1, 1]),
         },
         "num_clips": comparison.num_clips,
-        "intervals_by": "subjects" if comparison.is_by_subject else "clips",
         "verdict": comparison.verdict(),
+    }
+
+
+def difference_figures(comparison: Comparison) -> dict[str, Any]:
+    """B minus A, with paired intervals."""
+    return {
+        **{name: difference.as_dict() for name, difference in _differences(comparison).items()},
+        "per_class_recall": dict(zip(comparison.labels, comparison.recall_difference.tolist(), strict=True)),
+        "intervals_by": "subjects" if comparison.is_by_subject else "clips",
     }
 
 
@@ -94,12 +97,8 @@ def comparison_markdown(comparison: Comparison, files: tuple[str, str]) -> str:
     )
 
 
-def _differences(comparison: Comparison) -> dict[str, Difference]:
+def _differences(comparison: Comparison) -> dict[str, Estimate]:
     return {"uar": comparison.uar, "war": comparison.war}
-
-
-def _figures(difference: Difference) -> dict[str, float]:
-    return {"difference": difference.value, "low": difference.low, "high": difference.high}
 
 
 def _p(value: float) -> str:
