@@ -9,10 +9,13 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+
+Settings = TypeVar("Settings")
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".flv", ".gif", ".3gp")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -64,6 +67,22 @@ def write_json(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def from_json(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """A frozen dataclass of settings from what ``asdict`` and JSON made of it: lists are tuples again, objects the dataclasses of their fields.
+
+    Raises:
+        TypeError: A name is unknown, or one without a default is missing.
+    """
+    kinds = get_type_hints(kind)
+
+    def read(value: Any, of: Any) -> Any:
+        if is_dataclass(of):
+            return from_json(of, value)
+        return tuple(read(item, None) for item in value) if isinstance(value, list) else value
+
+    return kind(**{name: read(value, kinds.get(name)) for name, value in values.items()})
 
 
 def digest_file(path: Path | str) -> str:

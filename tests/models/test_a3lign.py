@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from dferkit.models.a3lign import A3lign, A3lignConfig, A3lignReader
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from dferkit.models.coarse import fit_coarse
 from dferkit.schema import TokenBatch
+from dferkit.storage import from_json
 
 SMALL = A3lignConfig(
     dim=16, token_width=12, num_sentences=4, num_tokens=5, num_frames=6, heads=2, mlp_width=24, labels=tuple("abc")
@@ -22,7 +24,7 @@ SMALL = A3lignConfig(
 
 def model(**changes: object) -> A3lign:
     torch.manual_seed(0)
-    return A3lign(A3lignConfig(**{**SMALL.as_dict(), **changes})).eval()
+    return A3lign(A3lignConfig(**{**asdict(SMALL), **changes})).eval()
 
 
 @pytest.fixture
@@ -215,4 +217,4 @@ def test_settings_that_make_no_model_are_refused(changes: dict[str, object], tex
 def test_settings_survive_a_file() -> None:
     import json
 
-    assert A3lignConfig.from_dict(json.loads(json.dumps(SMALL.as_dict()))) == SMALL
+    assert from_json(A3lignConfig, json.loads(json.dumps(asdict(SMALL)))) == SMALL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from dferkit.models.grace import Grace, GraceConfig, pool_phrases
 from dferkit.models.registry import MODELS, variant
 from dferkit.motion import motion_weights
 from dferkit.schema import TokenBatch
+from dferkit.storage import from_json
 
 METHODS = ("transport", "cosine", "cross_attention")
 
@@ -343,4 +344,4 @@ def test_config_survives_json() -> None:
     import json
 
     config = replace(SMALL, aligner=AlignerConfig(method="cosine"), text="sentence")
-    assert GraceConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert from_json(GraceConfig, json.loads(json.dumps(asdict(config)))) == config

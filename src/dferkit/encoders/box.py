@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from dferkit.encoders.box_net import BoxNet, BoxNetConfig, BoxOutput
 from dferkit.encoders.protocols import DescribingEncoder, EncoderReading
 from dferkit.errors import CheckpointError
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
-from dferkit.storage import atomic_path, digest_file, write_json
+from dferkit.storage import atomic_path, digest_file, from_json, write_json
 
 BOX_FOLDER = Path(__file__).parents[1] / "data" / "box"
 WEIGHTS, SETTINGS = "visual.safetensors", "visual.json"
@@ -47,8 +48,7 @@ class BoxEncoder(DescribingEncoder):
             raise CheckpointError(
                 f"the bundled model in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
             ) from error
-        settings["au_names"], settings["labels"] = tuple(settings["au_names"]), tuple(settings["labels"])
-        self.net = BoxNet(BoxNetConfig(**settings))
+        self.net = BoxNet(from_json(BoxNetConfig, settings))
         try:
             self.net.load_state_dict({key: value.float() for key, value in weights.items()})
         except RuntimeError as error:
@@ -123,4 +123,4 @@ def save_box_net(net: BoxNet, folder: Path | str) -> None:
     folder = Path(folder)
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, temporary)
-    write_json(folder / SETTINGS, net.config.as_dict())
+    write_json(folder / SETTINGS, asdict(net.config))

@@ -6,7 +6,7 @@ feature is subtracted early, so that features are changes from the person's usua
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -43,10 +43,6 @@ class BoxNetConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the token grid."""
         return self.size // 8, self.size // 8
-
-    def as_dict(self) -> dict[str, object]:
-        """For a JSON file."""
-        return asdict(self)
 
 
 class Block(nn.Module):

@@ -6,8 +6,7 @@ one convolution over time. Its input has no pixels, so that light, skin, hair an
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -41,17 +40,6 @@ class LandmarkNetConfig:
     dropout: float = 0.3
     au_names: tuple[str, ...] = AU_NAMES
     labels: tuple[str, ...] = BASIC
-
-    def as_dict(self) -> dict[str, object]:
-        """For a JSON file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, object]) -> LandmarkNetConfig:
-        """Back from JSON."""
-        known: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        known["members"] = tuple(tuple(area) for area in known["members"])
-        return cls(**known)
 
 
 class LandmarkNet(nn.Module):

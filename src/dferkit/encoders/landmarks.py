@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from dferkit.encoders.protocols import EncoderReading, LandmarkReader
 from dferkit.errors import CheckpointError, DataError
 from dferkit.faces import CROP_MARGIN, nearest_found
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
-from dferkit.storage import atomic_path, digest_file, write_json
+from dferkit.storage import atomic_path, digest_file, from_json, write_json
 
 WEIGHTS, SETTINGS = "landmarks.safetensors", "landmarks.json"
 DRAWN_GRID = (8, 8)  # cells of a face crop that areas are drawn on
@@ -52,7 +52,7 @@ class LandmarkEncoder(LandmarkReader):
         folder = Path(folder)
         try:
             settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            self.net = LandmarkNet(LandmarkNetConfig.from_dict(settings))
+            self.net = LandmarkNet(from_json(LandmarkNetConfig, settings))
             self.net.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
         except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
@@ -233,4 +233,4 @@ def save_landmark_net(net: LandmarkNet, folder: Path | str) -> None:
     folder = Path(folder)
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, temporary)
-    write_json(folder / SETTINGS, net.config.as_dict())
+    write_json(folder / SETTINGS, asdict(net.config))

@@ -7,7 +7,7 @@ CLIP stays outside (``encoders.clip_model``); the training steps are in ``traini
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -84,17 +84,6 @@ class A3lignConfig:
             num_frames=shape.num_frames,
             mlp_width=2 * shape.visual_dim,
         )
-
-    def as_dict(self) -> dict[str, object]:
-        """For a JSON file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, object]) -> A3lignConfig:
-        """Back from JSON."""
-        known: dict[str, Any] = dict(values)
-        known["labels"] = tuple(known["labels"])
-        return cls(**known)
 
 
 class Sequence(nn.Module):

@@ -6,8 +6,8 @@ Each has the interface of ``models.registry.TrainableModel``. Those with ``solve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -69,17 +69,6 @@ class BaselineConfig:
             num_frames=shape.num_frames,
             labels=shape.labels,
         )
-
-    def as_dict(self) -> dict[str, object]:
-        """For a JSON file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, object]) -> BaselineConfig:
-        """Back from JSON."""
-        known: dict[str, Any] = dict(values)
-        known["labels"] = tuple(known["labels"])
-        return cls(**known)
 
 
 class Baseline(nn.Module):

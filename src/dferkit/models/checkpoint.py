@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from dferkit.errors import CheckpointError
 from dferkit.models.coarse import CoarseClassifier
 from dferkit.models.registry import find_model
-from dferkit.storage import atomic_path, digest_file, write_json
+from dferkit.storage import atomic_path, digest_file, from_json, write_json
 
 WEIGHTS, SETTINGS, COARSE = "model.safetensors", "model.json", "coarse.safetensors"
 _PARTS = {
@@ -89,7 +89,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path | str) -> Path:
     settings = {
         "format": FORMAT,
         "model": checkpoint.name,
-        "config": checkpoint.model.config.as_dict(),
+        "config": asdict(checkpoint.model.config),
         "about": dict(checkpoint.about),
         "sha256": {WEIGHTS: digest_file(folder / WEIGHTS), COARSE: digest_file(folder / COARSE)},
     }
@@ -126,7 +126,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
                     f"{folder.name}: {name} differs from its recorded digest; nothing was loaded, copy it again"
                 )
         entry = find_model(str(settings["model"]))
-        model = entry.build(entry.config.from_dict(settings["config"]))
+        model = entry.build(from_json(entry.config, settings["config"]))
         weights = load_file(folder / WEIGHTS)
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             raise CheckpointError(f"{folder.name}: the weights hold NaN or infinity; train the model again")

@@ -7,7 +7,7 @@ The paper's code was never released and its method section could not be read; th
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, get_args
 
 import torch
@@ -125,18 +125,6 @@ class GraceConfig:
             labels=shape.labels,
             visual_mass="learned" if shape.has_joint_space else "uniform",
         )
-
-    def as_dict(self) -> dict[str, object]:
-        """For a JSON file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, object]) -> GraceConfig:
-        """Back from JSON."""
-        known = dict(values)
-        known["aligner"] = AlignerConfig(**known["aligner"])  # type: ignore[arg-type]
-        known["grid"], known["labels"] = tuple(known["grid"]), tuple(known["labels"])  # type: ignore[arg-type]
-        return cls(**known)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

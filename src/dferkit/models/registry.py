@@ -74,8 +74,8 @@ class ModelEntry:
         family: Names the settings that its members share (``grace``, ``a3lign``, ``baseline``). what: One line for a reader.
         reads: Where its tokens come from by default: the ``front end`` (pixels or landmarks), ``videomae``, ``clip``; ``nothing`` for a model that reads none.
         reads_text: It reads captions. class_text: Class → the text that CLIP reads of it.
-        config: Class of its configuration, a frozen dataclass with ``labels``, ``for_shape`` (a ``TokenShape`` → the defaults for these data), ``as_dict`` and
-            ``from_dict`` (to JSON and back), and ``FROM_DATA``: names of the fields that the data decides and nobody sets. change: From the family's defaults to this model. build: Configuration → network.
+        config: Class of its configuration, a frozen dataclass with ``labels``, ``for_shape`` (a ``TokenShape`` → the defaults for these data) and ``FROM_DATA``: names of
+            the fields that the data decides and nobody sets. change: From the family's defaults to this model. build: Configuration → network.
         learns: By gradient ``steps``, in the ``stages`` of BAP, or by a ``solution`` in closed form. budget: Training settings other than the defaults.
         explains: Its answer can be explained. adapts: ``train --from`` can adapt its weights.
     """

@@ -103,7 +103,7 @@ def train_steps(
     run = _Run(model, data, config, is_adaptation=is_adaptation)
     settings = (
         {
-            "model": model.config.as_dict(),
+            "model": asdict(model.config),
             "training": asdict(config),
             "data": data.digest,
             "start": digest_arrays({name: value.cpu().numpy() for name, value in model.state_dict().items()}),

@@ -172,7 +172,7 @@ def _train_step(step: _Step, rows: _ClipRows, state: Path | None, report: Callab
         parameter.requires_grad_(id(parameter) in chosen)
     arrays = {"frames": rows.frames.numpy(), "target": rows.labels.numpy(), "clips": rows.clips}
     clips = digest_arrays(arrays) if state else ""
-    settings = {**asdict(config), **model.config.as_dict(), "clips": clips, **device_facts(str(model.mat.device))}
+    settings = {**asdict(config), **asdict(model.config), "clips": clips, **device_facts(str(model.mat.device))}
     first = load_state(state, {"model": model}, optimizer, settings=settings) if state else 0
     fixed = None
     if not parts["tokens"]:
