@@ -6,10 +6,11 @@ A layer imports only from those before it; units of one layer do not import each
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,43 @@ def test_a_plain_installation_can_load_every_module() -> None:
         if NAME_OF_MODULE.get(name, name) not in known
     }
     assert missing <= {"alignment/fused.py: triton"}, "that one is loaded only where Triton is"
+
+
+def test_functions_and_files_stay_small() -> None:
+    texts = {str(path.relative_to(PACKAGE)): path.read_text(encoding="utf-8") for path in modules()}
+    large = [f"{name} has {text.count(chr(10))} lines" for name, text in texts.items() if text.count("\n") > 500]
+    long = [
+        f"{name}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for name, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= 80
+    ]
+    assert not [*large, *long], "at most 500 lines a file and 80 a function"
+
+
+def _needed(tree: ast.AST, files: Mapping[str, Path]) -> Iterator[str]:
+    """Files that loading a file loads; what functions import, or type checkers alone, is left out."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in files else str(node.module) for name in names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):
+            yield from _needed(node, files)
+
+
+def test_no_circle_of_imports_between_files() -> None:
+    files = {
+        ".".join(("dferkit", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in modules()
+    }
+    needs = {
+        name: set(_needed(ast.parse(path.read_text(encoding="utf-8")), files)) & (files.keys() - {name})
+        for name, path in files.items()
+    }
+    list(graphlib.TopologicalSorter(needs).static_order())  # raises CycleError, which names the circle

@@ -63,10 +63,6 @@ class BoxEncoder(DescribingEncoder):
         self.net, self.device = self.net.to(device), device
         return self
 
-    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
-        """Tokens of each clip."""
-        return [reading.tokens for reading in self.read(clips)]
-
     @torch.inference_mode()
     def read(self, clips: Sequence[FaceClip], *, batch_size: int = 16) -> list[EncoderReading]:
         """Tokens and action units of each clip."""

@@ -19,7 +19,7 @@ from dferkit.encoders.face_shape import HeadShape
 from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.encoders.protocols import EncoderReading, LandmarkReader
 from dferkit.errors import CheckpointError
-from dferkit.schema import FaceClip, VisualTokens
+from dferkit.schema import FaceClip
 from dferkit.storage import digest_file, write_json
 
 SETTINGS = "combined.json"
@@ -75,10 +75,6 @@ class CombinedEncoder(LandmarkReader):
     def hold_still(self, clip: FaceClip, keep: Bool[np.ndarray, "steps rows columns"]) -> FaceClip:
         """``LandmarkEncoder.hold_still``; the pixels are the caller's."""
         return self.landmarks.hold_still(clip, keep)
-
-    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
-        """Tokens of each clip."""
-        return [reading.tokens for reading in self.read(clips)]
 
     def read(self, clips: Sequence[FaceClip]) -> list[EncoderReading]:
         """Tokens and action units of each clip.

@@ -80,10 +80,6 @@ class LandmarkEncoder(LandmarkReader):
         other.neutral = neutral
         return other
 
-    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
-        """Tokens of each clip."""
-        return [reading.tokens for reading in self.read(clips)]
-
     @torch.inference_mode()
     def read(self, clips: Sequence[FaceClip]) -> list[EncoderReading]:
         """Tokens and action units of each clip.

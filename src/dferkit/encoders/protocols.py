@@ -68,6 +68,10 @@ class DescribingEncoder(VisualEncoder, Protocol):
 
     au_names: tuple[str, ...]
 
+    def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+        """``VisualEncoder.encode``: the tokens of ``read``."""
+        return [reading.tokens for reading in self.read(clips)]
+
     def read(self, clips: Sequence[FaceClip]) -> list[EncoderReading]:
         """Tokens and action units of each clip."""
         ...

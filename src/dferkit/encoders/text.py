@@ -34,8 +34,6 @@ class TextEncoder:
         name: Name of the folder, written into ``TextTokens.encoder``.
         dim: Width of the vectors.
         max_pieces: Longest text in pieces, special tokens not counted.
-        sentence_kind: ``end_of_text`` (CLIP's vector of the closing token, before its projection) or ``mean`` (of the
-            token vectors).
     """
 
     def __init__(self, folder: Path | str, *, device: str = "cpu", batch_size: int = 64) -> None:
@@ -63,7 +61,7 @@ class TextEncoder:
             config = json.loads(config_path.read_text(encoding="utf-8"))
             self._tokenizer, self._pad_id = _load_tokenizer(path, config)
             load = _load_bert if _is_plain_bert(path, config) else _load_transformers
-            self._network, self.dim, max_positions, self.sentence_kind = load(path, config, torch.device(device))
+            self._network, self.dim, max_positions = load(path, config, torch.device(device))
         except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"the text model in {path} cannot be read: {error}") from error
         self.name = path.resolve().name
@@ -180,7 +178,7 @@ def _is_plain_bert(path: Path, config: Mapping[str, Any]) -> bool:
     )
 
 
-def _load_bert(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int, str]:
+def _load_bert(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int]:
     weights = {
         name.removeprefix("bert."): value.to(device, torch.float32)
         for name, value in load_file(path / "model.safetensors").items()
@@ -195,7 +193,7 @@ def _load_bert(path: Path, config: Mapping[str, Any], device: torch.device) -> t
     def forward(ids: Tensor, mask: Tensor) -> tuple[Tensor, None]:
         return bert_vectors(weights, ids, mask, num_layers=num_layers, num_heads=num_heads, eps=eps), None
 
-    return forward, dim, max_positions, "mean"
+    return forward, dim, max_positions
 
 
 def bert_parameter_names(num_layers: int) -> set[str]:
@@ -249,7 +247,7 @@ def bert_vectors(
     return x
 
 
-def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int, str]:
+def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int]:
     is_clip = config.get("model_type") in ("clip", "clip_text_model")
     import transformers
 
@@ -263,6 +261,7 @@ def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.devi
 
     def forward(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         output = model(input_ids=ids, attention_mask=mask.long())
+        # CLIP's vector of a text is that of its closing token, before its projection; other models' is the mean.
         return output.last_hidden_state, output.pooler_output if is_clip else None
 
-    return forward, int(model.config.hidden_size), max_positions, "end_of_text" if is_clip else "mean"
+    return forward, int(model.config.hidden_size), max_positions

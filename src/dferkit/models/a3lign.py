@@ -21,7 +21,6 @@ from dferkit.motion import motion_weights
 from dferkit.schema import PARAGRAPH, Alignment, Caption, ModelOutput, TokenBatch, TokenShape
 
 JOINT_MODES = ("shared", "concat", "none")
-STEPS = (1, 2, 3)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import evaluation_figures
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import assign_folds
-from dferkit.recipes.data import ListedClips, StoreClips
+from dferkit.recipes.data import LabelledClips
 from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
 from dferkit.recipes.scores import provenance_of, scored_clips, write_scores
 from dferkit.reports.comparison import difference_figures
@@ -64,9 +64,7 @@ class _Sides:
         return join(parts)
 
 
-def adapt(
-    clips: ListedClips | StoreClips, out: Path, spec: TrainingSpec, report: ReportProgress
-) -> tuple[Path, dict[str, Any]]:
+def adapt(clips: LabelledClips, out: Path, spec: TrainingSpec, report: ReportProgress) -> tuple[Path, dict[str, Any]]:
     """Adapt ``spec.start`` to the train rows of a data set (all rows without a split), after cross-validation over people.
 
     Every person is answered by a model that was adapted without them, and by the start; ``predictions.csv`` and ``metrics.json`` are the

@@ -20,7 +20,7 @@ from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
 from dferkit.labels import nearest_name
 from dferkit.models.registry import FAMILIES, MODELS, find_model
-from dferkit.recipes.data import DataOptions, ListedClips, StoreClips, open_clips
+from dferkit.recipes.data import DataOptions, LabelledClips, StoreClips, open_clips
 from dferkit.recipes.provenance import claim_run, refuse_other_run
 from dferkit.recipes.scores import scored_clips, write_scores
 from dferkit.reports.results_table import markdown_rows, results_table, write_results
@@ -142,7 +142,7 @@ def run_bench(data: Path | str, out: Path | str, run: BenchRun, *, report: Repor
     return _write_tables(out, run)
 
 
-def _open(data: Path, out: Path, run: BenchRun) -> tuple[StoreClips | ListedClips, Sequence[Fold]]:
+def _open(data: Path, out: Path, run: BenchRun) -> tuple[LabelledClips, Sequence[Fold]]:
     """The data set and the folds to compare on."""
     clips = open_clips(data, out / "cache", run.options)
     if isinstance(clips, StoreClips):
@@ -178,9 +178,7 @@ def _towers(run: BenchRun) -> ClipEncoder | None:
     return towers
 
 
-def _claim(
-    out: Path, run: BenchRun, clips: StoreClips | ListedClips, folds: Sequence[Fold], towers: ClipEncoder | None
-) -> None:
+def _claim(out: Path, run: BenchRun, clips: LabelledClips, folds: Sequence[Fold], towers: ClipEncoder | None) -> None:
     """The folder holds one comparison: one data set, one protocol, one version, and one encoder of each kind.
 
     Raises:
@@ -227,7 +225,7 @@ def _claim(
 
 def _train_and_test(
     out: Path,
-    clips: StoreClips | ListedClips,
+    clips: LabelledClips,
     folds: Sequence[Fold],
     run: BenchRun,
     spec: TrainingSpec,
@@ -278,7 +276,7 @@ def _train_and_test(
 def _answers(
     folder: Path,
     fold: Fold,
-    clips: StoreClips | ListedClips,
+    clips: LabelledClips,
     sides: Mapping[str, TokenDataset],
     spec: TrainingSpec,
     report: ReportProgress,

@@ -26,7 +26,7 @@ from dferkit.evaluation.selective import ABSTAIN_ALWAYS, ACCURACY_IN_DOUBT, abst
 from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import assign_folds
-from dferkit.recipes.data import ListedClips, StoreClips
+from dferkit.recipes.data import LabelledClips
 from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
 from dferkit.reports.figures import write_reliability
 from dferkit.reports.notice import CALIBRATED
@@ -68,7 +68,7 @@ class LabelledLogits:
 
 
 def calibrate(
-    clips: ListedClips | StoreClips,
+    clips: LabelledClips,
     checkpoint: Checkpoint,
     out: Path,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dferkit.datasets import check_disjoint, choose_split, read_manifest, with_groups
 from dferkit.datasets.protocol import inner_groups
@@ -21,53 +21,13 @@ from dferkit.tokens.stored import encode_store, open_tokens
 from dferkit.video import digest_source
 
 
-class LabelledClips(Protocol):
-    """Labelled clips that an encoder can read.
-
-    Attributes:
-        name: For outputs. labels: Classes. records: Every clip.
-        folds: Official splits; of a ``clips.csv`` one named ``test`` where it marks rows train and test, else none.
-        about: Facts of the data for a checkpoint, its digest among them.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-
-    @property
-    def records(self) -> tuple[Record, ...]: ...
-
-    @property
-    def folds(self) -> tuple[Fold, ...]: ...
-
-    @property
-    def about(self) -> Mapping[str, Any]: ...
-
-    @property
-    def digest(self) -> str:
-        """Of annotations, of every clip's bytes and of how faces are found."""
-
-    def read(
-        self,
-        records: Sequence[Record],
-        tokens: TokenConfig,
-        *,
-        part: str,
-        all_views: bool = False,
-        report: ReportProgress,
-    ) -> TokenDataset:
-        """Tokens of some clips, made once and kept on disk; a row per clip that has a face, or per view of one.
-
-        Args:
-            part: Names the place of a part of a ``clips.csv`` on disk.
-        """
-
-
 @dataclass(kw_only=True)
 class StoreClips:
-    """A store of ``dferkit prepare``: clips in one or several views."""
+    """A store of ``dferkit prepare``: clips in one or several views.
+
+    Attributes:
+        records: Every clip.
+    """
 
     store: FaceStore
     records: tuple[Record, ...]
@@ -105,7 +65,7 @@ class StoreClips:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """Layout and digest of the annotations."""
+        """Facts of the data for a checkpoint: its layout and the digest of the annotations."""
         return {"layout": self.name, "annotation_digest": self.store.release.annotation_digest}
 
     @property
@@ -132,7 +92,11 @@ class StoreClips:
         all_views: bool = False,
         report: ReportProgress,
     ) -> TokenDataset:
-        """``LabelledClips.read``."""
+        """Tokens of some clips, made once and kept on disk; a row per clip that has a face, or per view of one.
+
+        Args:
+            part: Names the place of a part of a ``clips.csv`` on disk; a store needs none.
+        """
         return _grouped(self.tokens(tokens, report).of_clips((r.clip_id for r in records), all_views=all_views))
 
 
@@ -186,13 +150,13 @@ class ListedClips:
 
     @property
     def folds(self) -> tuple[Fold, ...]:
-        """One, where rows are marked train and test."""
+        """One named ``test``, where rows are marked train and test, else none."""
         sides = {side: tuple(r.clip_id for r in self.records if r.split == side) for side in ("train", "test")}
         return (Fold(name="test", **sides),) if all(sides.values()) else ()
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """Digest of the list."""
+        """Facts of the data for a checkpoint: the digest of the list."""
         return {"data_digest": digest_file(self.path)}
 
     @property
@@ -215,7 +179,7 @@ class ListedClips:
         all_views: bool = False,
         report: ReportProgress,
     ) -> TokenDataset:
-        """``LabelledClips.read``; a ``clips.csv`` has one view of each clip."""
+        """As ``StoreClips.read``; a ``clips.csv`` has one view of each clip."""
         key = (part, tokens)
         if key not in self._opened:
             name = f"{tokens.encoder.replace('/', '_').replace(':', '-')}-{tokens.motion}-{part}"
@@ -230,6 +194,10 @@ class ListedClips:
                 )
             )
         return self._opened[key]
+
+
+LabelledClips = StoreClips | ListedClips
+"""Labelled clips that an encoder can read: the same attributes, and ``read``."""
 
 
 def _grouped(data: TokenDataset) -> TokenDataset:
@@ -251,7 +219,7 @@ class DataOptions:
     workers: int | None = None
 
 
-def open_clips(path: Path | str, cache: Path, options: DataOptions | None = None) -> StoreClips | ListedClips:
+def open_clips(path: Path | str, cache: Path, options: DataOptions | None = None) -> LabelledClips:
     """A store, or a ``clips.csv``.
 
     Raises:

@@ -22,7 +22,7 @@ from dferkit.faces.clip import read_clip_faces
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
-from dferkit.recipes.data import DataOptions, ListedClips, StoreClips, open_clips
+from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, open_clips
 from dferkit.recipes.folds import sampling_facts, token_config
 from dferkit.recipes.scores import BASELINES, provenance_of, score_baselines, scored_clips, write_scores
 from dferkit.reports.tables import own_version
@@ -78,7 +78,7 @@ def evaluate(
     """
     out = Path(out)
     if Path(data).is_dir():
-        clips: StoreClips | ListedClips = open_clips(data, out / "cache", run.options)
+        clips: LabelledClips = open_clips(data, out / "cache", run.options)
         assert isinstance(clips, StoreClips)
         return _evaluate_store(clips, checkpoint, out, run, report)
     options = DataOptions(labels=checkpoint.labels, face=run.options.face, workers=run.options.workers)
