@@ -15,17 +15,17 @@ import torch
 
 from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BOX_FOLDER
-from dferkit.errors import ConfigError
 from dferkit.pipeline import load
 from dferkit.recipes.demo_claims import explain_clips
 from dferkit.recipes.demo_data import prepare_side
 from dferkit.recipes.demo_plan import Clock, DemoConfig, benchmark_of
 from dferkit.recipes.demo_rows import train_rows
 from dferkit.recipes.demo_scores import score
+from dferkit.recipes.provenance import claim_run
 from dferkit.reports.html import write_benchmark_report, write_clip_report
 from dferkit.reports.tables import RunDetails, clean_json, own_version, write_tables
 from dferkit.schema import ReportProgress
-from dferkit.storage import read_json, write_json
+from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, describe_config, render_benchmark
 from dferkit.training.about import box_digests
 
@@ -71,7 +71,7 @@ def run_demo(
     """
     config, out, report = config or DemoConfig(), Path(out), on_progress or (lambda stage, done, of, note: None)
     workers = workers or os.cpu_count() or 1
-    _claim(out, config)
+    claim_run(out, clean_json({**asdict(config), **box_digests(BOX_FOLDER)}), marker="demo.json")
     clock = Clock()
     sides = {}
     for profile, clips in (("posed", config.clips), ("natural", config.natural_clips)):
@@ -107,11 +107,3 @@ def run_demo(
         },
     )
     return results
-
-
-def _claim(out: Path, config: DemoConfig) -> None:
-    marker = out / "demo.json"
-    wanted = clean_json({**asdict(config), **box_digests(BOX_FOLDER)})
-    if marker.is_file() and read_json(marker) != wanted:
-        raise ConfigError(f"{out.name}/ holds a demo with other settings or of another version; give an empty folder")
-    write_json(marker, wanted)

@@ -20,8 +20,9 @@ from dferkit.pretraining.rendered_faces import RenderedFaces, read_shards
 from dferkit.pretraining.text import TextPretrainingConfig, pretrain_text_encoder
 from dferkit.pretraining.video import FINE_TUNING, VISUAL_TRAINING, pretrain_visual
 from dferkit.recipes.box_heads import HeadFaces, build_heads
+from dferkit.recipes.provenance import claim_run
 from dferkit.schema import ReportProgress
-from dferkit.storage import read_json, write_json
+from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Profile
 
 DEFAULT_STEPS: dict[str, int] = {"none": VISUAL_TRAINING.steps, "box": FINE_TUNING.steps}
@@ -130,7 +131,7 @@ def pretrain(
     """
     config, out = config or PretrainConfig(), Path(out)
     workers = workers or os.cpu_count() or 1
-    _claim(out / "pretrain.json", config)
+    claim_run(out, asdict(config), marker="pretrain.json")
     report = on_progress or _ignore
     work, box = out / "work", out / "box"
 
@@ -177,7 +178,7 @@ def pretrain_small_clip(
         ``clip/`` in the folder, and the UAR of a linear probe on its frame features by profile.
     """
     config, out = config or PretrainConfig(), Path(out)
-    _claim(out / "pretrain_clip.json", config)
+    claim_run(out, asdict(config), marker="pretrain_clip.json")
     report = on_progress or _ignore
     paths = render_shards(
         out / "work" / "clip_faces",
@@ -231,12 +232,3 @@ def _train_networks(
 def _record(work: Path, name: str, config: NetworkTrainingConfig, clips: int, **more: str) -> None:
     """Write the settings of a network's training, which the card repeats."""
     write_json(work / f"{name}.json", {"clips": clips, **asdict(config), **more})
-
-
-def _claim(marker: Path, config: PretrainConfig) -> None:
-    """Record the settings of a folder, or check that they are these."""
-    if marker.is_file() and read_json(marker) != asdict(config):
-        raise ConfigError(
-            f"{marker.parent.name}/ holds a pretraining with other settings; use them again, or give an empty folder"
-        )
-    write_json(marker, asdict(config))

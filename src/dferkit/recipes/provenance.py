@@ -40,25 +40,25 @@ def plural(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def claim_run(out: Path, identity: Mapping[str, Any]) -> None:
-    """Write down in ``run.json`` which run a folder holds, or check that it is this one: results of different runs must never stand together.
+def claim_run(out: Path, identity: Mapping[str, Any], *, marker: str = "run.json") -> None:
+    """Write down in a file which run a folder holds, or check that it is this one: results of different runs must never stand together.
 
     Raises:
         ConfigError: It holds another run.
     """
-    refuse_other_run(out, identity)
-    if not (out / "run.json").is_file():
-        write_json(out / "run.json", dict(identity))
+    refuse_other_run(out, identity, marker=marker)
+    if not (out / marker).is_file():
+        write_json(out / marker, dict(identity))
 
 
-def refuse_other_run(out: Path, identity: Mapping[str, Any]) -> None:
+def refuse_other_run(out: Path, identity: Mapping[str, Any], *, marker: str = "run.json") -> None:
     """Check that a folder holds this run or none.
 
     Raises:
         ConfigError: It holds another run.
     """
     now: dict[str, Any] = json.loads(json.dumps(dict(identity)))
-    path = out / "run.json"
+    path = out / marker
     if not path.is_file():
         return
     was = read_json(path)
