@@ -72,6 +72,22 @@ ALIASES = {
 """Spellings of a class; a label set that has the spelling as a class of its own (RAVDESS: calm) keeps it."""
 
 
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Require a name to be known.
+
+    Args:
+        what: What it names, such as ``model``.
+
+    Raises:
+        ConfigError: It is not; the message gives the nearest.
+    """
+    names = list(known)
+    if name not in names:
+        raise ConfigError(
+            f"unknown {what} {name!r}; did you mean {nearest_name(name, names)!r}? Known: {', '.join(names)}"
+        )
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """The known name closest in spelling to ``name``."""
     names = list(known)

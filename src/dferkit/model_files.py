@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from dferkit.errors import BackendError, ConfigError
-from dferkit.labels import nearest_name
+from dferkit.errors import BackendError
+from dferkit.labels import check_name
 from dferkit.storage import atomic_path, digest_file
 
 FOLDER_VARIABLE = "DFERKIT_MODELS"
@@ -76,10 +76,7 @@ def model_file(name: str) -> ModelFile:
     Raises:
         ConfigError: Unknown; the message names the nearest.
     """
-    if name not in MODEL_FILES:
-        raise ConfigError(
-            f"unknown model file {name!r}; did you mean {nearest_name(name, MODEL_FILES)!r}? Known: {', '.join(MODEL_FILES)}"
-        )
+    check_name("model file", name, MODEL_FILES)
     return MODEL_FILES[name]
 
 

@@ -23,7 +23,7 @@ PACKAGE = Path(dferkit.__file__).parent
 # it stands.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("storage", "parallel", "devices"),
+    ("storage", "parallel", "devices", "checks"),
     ("schema",),
     ("labels",),
     ("facs", "model_files"),

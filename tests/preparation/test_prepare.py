@@ -400,7 +400,7 @@ def test_what_does_not_fit_is_refused(
     "changed", [{"size": 8}, {"size": 4096}, {"quality": 0}, {"quality": 101}, {"max_frames": -1}, {"margin": 5.0}]
 )
 def test_settings_out_of_range(changed: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"(is|are) not usable"):
+    with pytest.raises(ConfigError, match=r"(size|quality|max_frames|margin) is .*; give "):
         PrepareConfig(**changed)  # type: ignore[arg-type]
 
 

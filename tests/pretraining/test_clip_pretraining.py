@@ -110,7 +110,7 @@ def test_the_contrastive_scale_stays_in_range_and_keeps_its_gradient(
         ({"patch": 12}, "patch is 12; give a multiple of 8"),
         ({"width": 50}, "width is 50; give a multiple of its 4 attention heads"),
         ({"save_every": 0}, "save_every is 0; give at least 1"),
-        ({"learning_rate": 2.0}, "learning_rate is 2.0; give a number from 0 to below 1"),
+        ({"learning_rate": 2.0}, "learning_rate is 2.0; give at least 0 and below 1"),
         ({"weight_words": -1.0}, "weight_words is -1.0; give at least 0"),
     ],
 )

@@ -124,7 +124,7 @@ def test_clips_without_landmarks_are_left_out(data: RenderedFaces) -> None:
     [
         ({"steps": 0}, "steps is 0; give at least 1"),
         ({"save_every": 0}, "save_every is 0; give at least 1"),
-        ({"warmup_share": 1.0}, "warmup_share is 1.0; give a number from 0 to below 1"),
+        ({"warmup_share": 1.0}, "warmup_share is 1.0; give at least 0 and below 1"),
         ({"average_decay": 1.0}, "average_decay is 1.0"),
         ({"cycles": ()}, "cycles is"),
         ({"cycles": ((20, 1e-3), (10, 1e-3))}, "rising last step"),

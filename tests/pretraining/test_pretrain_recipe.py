@@ -86,7 +86,7 @@ def test_every_stage_runs_and_the_card_describes_every_front_end(tmp_path: Path)
         assert head.about["encoder"] == name
         assert 0 <= card["front_ends"][name]["held_back"]["uar"] <= 1
         assert card["front_ends"][name]["temperature"] == head.temperature
-    with pytest.raises(ConfigError, match="other settings"):
+    with pytest.raises(ConfigError, match="another run"):
         pretrain(tmp_path, PretrainConfig(seed=1), landmarker="none", workers=1)
 
 

@@ -72,7 +72,9 @@ def test_a_model_comes_back_from_the_gpu_and_can_be_trained_on(gpu: str) -> None
     model(data.batch(slice(0, 5))).logits.sum().backward()
 
 
-def test_a_state_of_the_cpu_is_not_continued_on_a_gpu(gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_of_the_cpu_is_not_continued_on_a_gpu(
+    gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stop(Exception):
         pass
 

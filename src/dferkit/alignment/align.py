@@ -16,7 +16,7 @@ from torch import nn
 from dferkit.alignment.aligner import Aligner, AlignerSettings, FoundPlan, TokenPair
 from dferkit.alignment.problem import TransportProblem
 from dferkit.alignment.transport import transport_plan
-from dferkit.errors import ConfigError
+from dferkit.checks import check_choices
 
 
 class TransportAligner(Aligner):
@@ -96,8 +96,7 @@ class AlignerConfig(AlignerSettings):
     method: str = "transport"
 
     def __post_init__(self) -> None:
-        if self.method not in ALIGNERS:
-            raise ConfigError(f"method is {self.method!r}, but must be one of {', '.join(ALIGNERS)}")
+        check_choices(self, {"method": ALIGNERS})
         AlignerSettings.__post_init__(self)  # A class with slots has no plain super().
 
 

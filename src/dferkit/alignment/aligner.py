@@ -6,7 +6,6 @@ the plan, ⟨plan, cosine⟩ = 1 − ⟨plan, cost⟩ (GRACE, E8).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 
 from dferkit.alignment.cost import cosine_cost
 from dferkit.alignment.prepared import check_any_live
-from dferkit.alignment.problem import check_above_zero
-from dferkit.errors import ConfigError, DataError
+from dferkit.checks import check_counts, check_range
+from dferkit.errors import DataError
 from dferkit.schema import Alignment
 
 
@@ -46,13 +45,9 @@ class AlignerSettings:
     is_plan_differentiable: bool = True
 
     def __post_init__(self) -> None:
-        check_above_zero(self, "epsilon", "tolerance", "temperature")
-        if not (math.isfinite(self.visual_relaxation) and self.visual_relaxation >= 0):
-            raise ConfigError(f"visual_relaxation is {self.visual_relaxation}, but must be a finite number, 0 or more")
-        if self.max_iterations < 1:
-            raise ConfigError(f"max_iterations is {self.max_iterations}, but must be at least 1")
-        if self.attention_dim < 0:
-            raise ConfigError(f"attention_dim is {self.attention_dim}, but must be 0 or more")
+        check_range(self, "epsilon", "tolerance", "temperature", above=0)
+        check_range(self, "visual_relaxation", "attention_dim", least=0)
+        check_counts(self, "max_iterations")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dferkit.checks import check_choices, check_counts, check_range
 from dferkit.errors import ConfigError, DataError
 
 Method = Literal["auto", "newton", "sinkhorn", "triton"]
@@ -52,15 +53,13 @@ class TransportProblem:
     method: Method = "auto"
 
     def __post_init__(self) -> None:
-        check_above_zero(self, "epsilon", "tolerance")
+        check_range(self, "epsilon", "tolerance", above=0)
         for name in ("text_relaxation", "visual_relaxation"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}, but must be a finite number above 0; None gives a hard marginal")
-        if self.max_iterations < 1:
-            raise ConfigError(f"max_iterations is {self.max_iterations}, but must be at least 1")
-        if self.method not in get_args(Method):
-            raise ConfigError(f"method is {self.method!r}, but must be one of {', '.join(get_args(Method))}")
+        check_counts(self, "max_iterations")
+        check_choices(self, {"method": get_args(Method)})
         if self.cost.ndim != 3:
             raise DataError(
                 f"the cost has the shape {tuple(self.cost.shape)}; give (batch, words, visual tokens), for one problem cost[None]"
@@ -89,15 +88,3 @@ class TransportProblem:
                 raise ConfigError("epsilon is for a cost without a problem; set it in the TransportProblem")
             return problem
         return cls(cost=problem) if epsilon is None else cls(cost=problem, epsilon=epsilon)
-
-
-def check_above_zero(settings: object, *names: str) -> None:
-    """Refuse settings that are not finite numbers above 0.
-
-    Raises:
-        ConfigError: One of them is not.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{name} is {value}, but must be a finite number above 0")

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dferkit.captions import wording
+from dferkit.checks import check_counts
 from dferkit.errors import ConfigError, DataError
 from dferkit.facs import load_facs
 from dferkit.labels import nearest_name
@@ -77,9 +78,7 @@ class DescribeConfig:
                 raise ConfigError(f"{name} is {value}; give a number of 0 or more")
         if self.fast_seconds > self.slow_seconds:
             raise ConfigError(f"fast_seconds is {self.fast_seconds}; give at most slow_seconds, {self.slow_seconds}")
-        for name in ("max_phrases", "max_words"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
+        check_counts(self, "max_phrases", "max_words")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

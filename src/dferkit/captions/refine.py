@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from dferkit.captions import wording
 from dferkit.captions.describe import SEPARATOR, SOURCE, join_phrases
+from dferkit.checks import check_counts, check_range
 from dferkit.errors import ConfigError, DataError
 from dferkit.facs import ClassRule, load_facs
 from dferkit.labels import ALIASES
@@ -40,11 +41,9 @@ class RefineConfig:
     complete_below: int = 7
 
     def __post_init__(self) -> None:
-        for name in ("max_stressed", "max_absent", "complete_below", "against_weight", "distinguishing_weight"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number of 0 or more")
-        if self.max_words < 1:
-            raise ConfigError(f"max_words is {self.max_words}; give at least 1")
+        names = ("max_stressed", "max_absent", "complete_below", "against_weight", "distinguishing_weight")
+        check_range(self, *names, least=0)
+        check_counts(self, "max_words")
 
 
 # A unit whose presence makes "not …" of the other wrong or misleading: an open jaw parts the lips.

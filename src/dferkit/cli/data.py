@@ -47,15 +47,11 @@ def check(
     import os
 
     from dferkit.datasets import Options
-    from dferkit.errors import ConfigError
     from dferkit.inspection import check_release
     from dferkit.inspection.check import DEPTHS
-    from dferkit.labels import nearest_name
+    from dferkit.labels import check_name
 
-    if depth not in DEPTHS:
-        raise ConfigError(
-            f"unknown depth {depth!r}; did you mean {nearest_name(depth, DEPTHS)!r}? Known: {', '.join(DEPTHS)}"
-        )
+    check_name("depth", depth, DEPTHS)
     with Stages(quiet=as_json) as progress:
         report = check_release(
             layout,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dferkit.checks import check_range
 from dferkit.errors import ConfigError, DataError, ManifestError
-from dferkit.labels import nearest_name
+from dferkit.labels import check_name
 from dferkit.schema import Fold, Record, Release
 from dferkit.storage import natural_key
 
@@ -47,12 +48,8 @@ class ProtocolConfig:
     num_samples: int = 16
 
     def __post_init__(self) -> None:
-        if self.select not in RULES:
-            raise ConfigError(
-                f"unknown selection rule {self.select!r}; did you mean {nearest_name(self.select, RULES)!r}? Known: {', '.join(RULES)}"
-            )
-        if not 0 < self.val_share <= 0.5:
-            raise ConfigError(f"val_share is {self.val_share}; give a share above 0 and at most 0.5")
+        check_name("selection rule", self.select, RULES)
+        check_range(self, "val_share", above=0, most=0.5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.open import BUNDLED
 from dferkit.errors import BackendError, ConfigError
 from dferkit.faces import landmarker_file, open_landmarker
-from dferkit.labels import nearest_name
+from dferkit.labels import check_name
 
 FRONT_ENDS = {"pixels": "box", "landmarks": "landmarks", "both": "box+landmarks"}
 """Front end → its encoder in the bundled model."""
@@ -50,10 +50,7 @@ def choose_front_end(
         ConfigError: An unknown front end. BackendError: Landmarks are requested and cannot be read.
     """
     name = name or "auto"
-    if name not in CHOICES:
-        raise ConfigError(
-            f"unknown front end {name!r}; did you mean {nearest_name(name, CHOICES)!r}? Known: {', '.join(CHOICES)}"
-        )
+    check_name("front end", name, CHOICES)
     if has_landmarks is None and name == "auto":
         path = _usable_landmarker(landmarker)
         return FrontEnd(name="pixels" if path is None else "landmarks", landmarker=path)

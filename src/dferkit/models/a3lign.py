@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dferkit.checks import check_choices, check_counts, check_range
 from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.motion import motion_weights
@@ -57,21 +58,16 @@ class A3lignConfig:
     token_spread: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.joint_mode not in JOINT_MODES:
-            raise ConfigError(f"joint_mode is {self.joint_mode!r}; choose {', '.join(JOINT_MODES)}")
+        check_choices(self, {"joint_mode": JOINT_MODES})
         if self.heads < 1 or self.dim % self.heads:
             raise ConfigError(f"dim is {self.dim} and heads {self.heads}; the width must be a multiple of the heads")
         if not 0 <= self.shared_layers <= min(self.image_layers, self.joint_layers):
             raise ConfigError(
                 f"shared_layers is {self.shared_layers}; give 0 to {min(self.image_layers, self.joint_layers)}, the layers that both modules have"
             )
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature is {self.temperature}; give a number above 0")
-        for name in ("num_sentences", "num_tokens", "num_frames", "text_layers", "image_layers", "joint_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; give a share of at least 0 and below 1")
+        check_range(self, "temperature", above=0)
+        check_counts(self, "num_sentences", "num_tokens", "num_frames", "text_layers", "image_layers", "joint_layers")
+        check_range(self, "dropout", least=0, below=1)
 
     @classmethod
     def for_shape(cls, shape: TokenShape) -> A3lignConfig:

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dferkit.errors import ConfigError, DataError
+from dferkit.checks import check_choices, check_counts, check_range
+from dferkit.errors import DataError
 from dferkit.facs import load_facs
 from dferkit.labels import BASIC
 from dferkit.losses import class_weights_effective, weighted_focal
@@ -51,14 +52,11 @@ class BaselineConfig:
     temperature: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.loss not in ("cross_entropy", "focal"):
-            raise ConfigError(f"loss is {self.loss!r}; choose cross_entropy or focal")
-        if self.hidden < 1 or self.layers < 1:
-            raise ConfigError(f"hidden is {self.hidden} and layers {self.layers}; give at least 1")
-        if not 0 <= self.dropout < 1 or not self.temperature > 0 or not self.gamma >= 0:
-            raise ConfigError(
-                f"dropout is {self.dropout}, temperature {self.temperature}, gamma {self.gamma}; give dropout from 0 to below 1, temperature above 0, gamma 0 or more"
-            )
+        check_choices(self, {"loss": ("cross_entropy", "focal")})
+        check_counts(self, "hidden", "layers")
+        check_range(self, "dropout", least=0, below=1)
+        check_range(self, "temperature", above=0)
+        check_range(self, "gamma", least=0)
 
     @classmethod
     def for_shape(cls, shape: TokenShape) -> BaselineConfig:

@@ -6,7 +6,6 @@ The paper's code was never released and its method section could not be read; th
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, get_args
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dferkit.alignment import AlignerConfig, build_aligner
+from dferkit.checks import check_choices, check_counts, check_range
 from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.losses import auxiliary, class_weights_effective, contrastive, weighted_focal
@@ -84,33 +84,19 @@ class GraceConfig:
     weight_auxiliary: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("text", TEXTS),
-            ("motion", get_args(Mode)),
-            ("motion_source", SOURCES),
-            ("selection", SELECTIONS),
-            ("visual_mass", VISUAL_MASSES),
-        ):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
+        check_choices(self, {"text": TEXTS, "motion": get_args(Mode), "motion_source": SOURCES})
+        check_choices(self, {"selection": SELECTIONS, "visual_mass": VISUAL_MASSES})
         if not self.use_visual and self.text == "none":
             raise ConfigError("a model needs text or video: use_visual=False goes with text tokens or sentence")
         if self.motion_source != "tokens" and self.motion not in ("both", "none"):
             raise ConfigError(
                 f"motion {self.motion} is measured on tokens only; with motion_source {self.motion_source} choose both"
             )
-        if not 0 < self.ratio <= 1:
-            raise ConfigError(f"ratio is {self.ratio}; give a share above 0, at most 1")
-        if not 0 < self.motion_strength < 1:
-            raise ConfigError(f"motion_strength is {self.motion_strength}; give a number between 0 and 1")
-        for name in ("dropout", "label_smoothing", "class_balance"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a share of at least 0 and below 1")
-        for name in ("gamma", "weight_focal", "weight_contrastive", "weight_auxiliary"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a finite number of 0 or more")
-        if self.dim < 1 or self.num_queries < 1:
-            raise ConfigError(f"dim is {self.dim} and num_queries {self.num_queries}; give at least 1")
+        check_range(self, "ratio", above=0, most=1)
+        check_range(self, "motion_strength", above=0, below=1)
+        check_range(self, "dropout", "label_smoothing", "class_balance", least=0, below=1)
+        check_range(self, "gamma", "weight_focal", "weight_contrastive", "weight_auxiliary", least=0)
+        check_counts(self, "dim", "num_queries")
 
     @classmethod
     def for_shape(cls, shape: TokenShape) -> GraceConfig:

@@ -12,8 +12,7 @@ from typing import Any, Literal, Protocol
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from dferkit.errors import ConfigError
-from dferkit.labels import nearest_name
+from dferkit.labels import check_name
 from dferkit.models.a3lign import A3lignConfig, A3lignReader
 from dferkit.models.baselines import (
     BaselineConfig,
@@ -179,10 +178,7 @@ def find_model(name: str) -> ModelEntry:
     Raises:
         ConfigError: There is none; the message names the nearest.
     """
-    if name not in MODELS:
-        raise ConfigError(
-            f"unknown model {name!r}; did you mean {nearest_name(name, MODELS)!r}? Known: {', '.join(MODELS)}"
-        )
+    check_name("model", name, MODELS)
     return MODELS[name]
 
 

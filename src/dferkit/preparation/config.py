@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dferkit.errors import ConfigError
+from dferkit.checks import check_range
 from dferkit.faces import CROP_MARGIN, build_detector, front_end_key, open_landmarker
 from dferkit.schema import Release
 
@@ -35,14 +35,10 @@ class PrepareConfig:
     margin: float = CROP_MARGIN
 
     def __post_init__(self) -> None:
-        if not 16 <= self.size <= 2048:
-            raise ConfigError(f"size {self.size} is not usable: give 16 to 2048 pixels")
-        if not 1 <= self.quality <= 100:
-            raise ConfigError(f"quality {self.quality} is not usable: give 1 to 100")
-        if self.max_frames < 0:
-            raise ConfigError(f"{self.max_frames} frames are not usable: give at least 1, or 0 for all")
-        if not -0.4 < self.margin < 4:
-            raise ConfigError(f"margin {self.margin} is not usable: give -0.4 to 4")
+        check_range(self, "size", least=16, most=2048)
+        check_range(self, "quality", least=1, most=100)
+        check_range(self, "max_frames", least=0)
+        check_range(self, "margin", above=-0.4, below=4)
 
 
 def resolve(config: PrepareConfig, release: Release) -> tuple[PrepareConfig, str]:

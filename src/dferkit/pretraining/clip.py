@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dferkit.checks import check_counts, check_range
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import confusion_matrix, uar
@@ -32,8 +33,6 @@ from dferkit.pretraining.loop import (
     Resumable,
     Schedule,
     autocast,
-    check_counts,
-    check_range,
     minimise,
     seed_step,
 )
@@ -83,8 +82,8 @@ class ClipPretrainingConfig:
         if self.patch < 8 or self.patch % 8 or NETWORK_SIZE % self.patch:
             raise ConfigError(f"patch is {self.patch}; give a multiple of 8 that divides {NETWORK_SIZE}")
         check_counts(self, "layers", "heads", "text_layers", "dim", "steps", "clips", "frames", "threads", "save_every")
-        check_range(self, "learning_rate", "weight_decay", below=1)
-        check_range(self, "weight_units", "weight_change", "weight_words", "seed")
+        check_range(self, "learning_rate", "weight_decay", least=0, below=1)
+        check_range(self, "weight_units", "weight_change", "weight_words", "seed", least=0)
         for name, heads in (("width", self.heads), ("text_width", _TEXT_HEADS)):
             if getattr(self, name) < 1 or getattr(self, name) % heads:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a multiple of its {heads} attention heads")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dferkit.checks import check_counts, check_range
 from dferkit.encoders.front_end import joint_space_file
 from dferkit.encoders.text import TextEncoder
 from dferkit.evaluation.calibration import at_temperature, fit_temperature
@@ -13,7 +14,6 @@ from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.grace import GraceConfig
 from dferkit.models.joint_space import save_joint_space
 from dferkit.pretraining.joint import JointPretrainingConfig, pretrain_joint_space
-from dferkit.pretraining.loop import check_counts, check_range
 from dferkit.pretraining.rendered_tokens import RenderedTokens
 from dferkit.schema import ReportProgress
 from dferkit.synthetic.benchmark import fingerprint
@@ -37,7 +37,7 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "epochs")
-        check_range(self, "seed")
+        check_range(self, "seed", least=0)
 
 
 def train_head(

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dferkit.checks import check_counts, check_range
 from dferkit.errors import DataError
 from dferkit.evaluation.claims import SHOWN
 from dferkit.facs import AU_NAMES
 from dferkit.models.grace import Grace, GraceConfig
-from dferkit.pretraining.loop import Progress, Schedule, check_counts, check_range, minimise
+from dferkit.pretraining.loop import Progress, Schedule, minimise
 from dferkit.pretraining.rendered_tokens import RenderedTokens
 from dferkit.schema import Caption, TextTokens
 
@@ -41,8 +42,8 @@ class JointPretrainingConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "epochs", "batch")
-        check_range(self, "learning_rate", "weight_decay", below=1)
-        check_range(self, "token_noise", "seed")
+        check_range(self, "learning_rate", "weight_decay", least=0, below=1)
+        check_range(self, "token_noise", "seed", least=0)
 
 
 def pretrain_joint_space(

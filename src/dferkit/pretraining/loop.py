@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dferkit.errors import ConfigError
 from dferkit.training.state import load_state, save_state
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
@@ -111,24 +109,3 @@ def autocast(device: str, *, use_bfloat16: bool | None = None) -> torch.autocast
     """Computation in bfloat16; None uses it where it is fast."""
     enabled = has_fast_bfloat16(device) if use_bfloat16 is None else use_bfloat16
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled)
-
-
-def check_range(config: object, *names: str, least: float = 0, below: float = math.inf) -> None:
-    """Require the named fields to be at least ``least`` and below ``below``.
-
-    Raises:
-        ConfigError: One is not.
-    """
-    wanted = f"at least {least}" if math.isinf(below) else f"a number from {least} to below {below}"
-    for name in names:
-        if not least <= getattr(config, name) < below:
-            raise ConfigError(f"{name} is {getattr(config, name)}; give {wanted}")
-
-
-def check_counts(config: object, *names: str) -> None:
-    """Require the named fields to be at least 1.
-
-    Raises:
-        ConfigError: One is not.
-    """
-    check_range(config, *names, least=1)

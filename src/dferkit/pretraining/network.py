@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dferkit.checks import check_counts, check_range
 from dferkit.encoders.box_net import BoxOutput, box_loss
 from dferkit.errors import ConfigError
 from dferkit.evaluation.metrics import confusion_matrix, uar
@@ -23,8 +24,6 @@ from dferkit.pretraining.loop import (
     Resumable,
     Schedule,
     autocast,
-    check_counts,
-    check_range,
     minimise,
     seed_step,
 )
@@ -64,8 +63,8 @@ class NetworkTrainingConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "steps", "batch", "threads", "save_every")
-        check_range(self, "weight_decay", "warmup_share", "average_decay", below=1)
-        check_range(self, "easy_steps", "full_strength_step", "seed")
+        check_range(self, "weight_decay", "warmup_share", "average_decay", least=0, below=1)
+        check_range(self, "easy_steps", "full_strength_step", "seed", least=0)
         ends = [0, *(end for end, _ in self.cycles)]
         if len(ends) == 1 or ends != sorted(set(ends)) or any(rate <= 0 for _, rate in self.cycles):
             raise ConfigError(f"cycles is {self.cycles}; give pairs of a rising last step and a learning rate above 0")

@@ -27,10 +27,11 @@ from torch.nn import functional
 from dferkit.captions import wording
 from dferkit.captions.describe import describe, join_phrases
 from dferkit.captions.sample import sample_action_units, sample_caption
+from dferkit.checks import check_counts, check_range
 from dferkit.encoders.text import bert_parameter_names, bert_vectors
 from dferkit.errors import ConfigError
 from dferkit.facs import AU_NAMES, load_facs
-from dferkit.pretraining.loop import Progress, Schedule, check_counts, check_range, minimise
+from dferkit.pretraining.loop import Progress, Schedule, minimise
 from dferkit.pretraining.text_vocabulary import SPECIAL, build_tokenizer
 from dferkit.schema import Caption
 from dferkit.storage import atomic_path, write_json, write_text
@@ -66,8 +67,8 @@ class TextPretrainingConfig:
     def __post_init__(self) -> None:
         counts = ("dim", "num_layers", "num_heads", "hidden", "batch", "num_held_out", "steps", "threads")
         check_counts(self, *counts)
-        check_range(self, "learning_rate", "weight_decay", "masked_share", below=1)
-        check_range(self, "seed")
+        check_range(self, "learning_rate", "weight_decay", "masked_share", least=0, below=1)
+        check_range(self, "seed", least=0)
         if self.max_positions < 3:
             raise ConfigError(
                 f"max_positions is {self.max_positions}; give at least 3, for a piece between two special ones"

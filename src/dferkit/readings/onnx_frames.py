@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from dferkit.checks import check_choices
 from dferkit.errors import BackendError, ConfigError, DataError, MissingExtraError
-from dferkit.labels import BASIC, nearest_name
+from dferkit.labels import BASIC, check_name
 from dferkit.readings.class_tables import guide_of
 from dferkit.readings.classes import class_name, into_labels
 from dferkit.readings.scores import PROBABILITIES, SCORES, kind_of_values, softmax
@@ -46,10 +47,7 @@ class OnnxConfig:
     output: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.channels not in ("rgb", "bgr"):
-            raise ConfigError(f"channels is {self.channels!r}; choose rgb or bgr")
-        if self.output not in ("auto", "probabilities", "scores"):
-            raise ConfigError(f"output is {self.output!r}; choose auto, probabilities or scores")
+        check_choices(self, {"channels": ("rgb", "bgr"), "output": ("auto", "probabilities", "scores")})
         if self.std is not None and not all(value > 0 for value in self.std):
             raise ConfigError(f"std is {self.std}; give numbers above 0")
         if self.size is not None and not 8 <= self.size <= 2048:
@@ -64,10 +62,7 @@ class OnnxConfig:
         """
         names = [field.name for field in dataclasses.fields(cls)]
         for key in values:
-            if key not in names:
-                raise ConfigError(
-                    f"{where}: unknown setting {key!r}; did you mean {nearest_name(key, names)!r}? Known: {', '.join(names)}"
-                )
+            check_name(f"setting of {where}", key, names)
         try:
             changes = {
                 key: tuple(float(v) for v in (value if isinstance(value, list) else [value]))

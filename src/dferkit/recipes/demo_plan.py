@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from dferkit.errors import ConfigError
+from dferkit.checks import check_range
 from dferkit.synthetic import BenchmarkConfig
 from dferkit.training.loop import TrainingConfig
 
@@ -31,11 +31,7 @@ class DemoConfig:
     shown_clips: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("clips", "natural_clips"):
-            if getattr(self, name) < 140:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}; give at least 140, or classes are too few to score"
-                )
+        check_range(self, "clips", "natural_clips", least=140)  # with fewer, classes are too few to score
 
 
 def benchmark_of(config: DemoConfig, profile: str) -> BenchmarkConfig:

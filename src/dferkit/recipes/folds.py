@@ -20,7 +20,7 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.evaluation.prediction_file import LEAKY_MARK
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import summarize
-from dferkit.labels import nearest_name
+from dferkit.labels import check_name
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.registry import MODELS
 from dferkit.parallel import run_parallel
@@ -80,11 +80,7 @@ def recipe(name: str) -> StoreRun:
     """
     if name in RECIPES:
         return RECIPES[name]
-    if name not in MODELS:
-        known = (*RECIPES, *MODELS)
-        raise ConfigError(
-            f"unknown recipe or model {name!r}; did you mean {nearest_name(name, known)!r}? Known: {', '.join(known)}"
-        )
+    check_name("recipe or model", name, (*RECIPES, *MODELS))
     return StoreRun(spec=TrainingSpec(model=name))
 
 

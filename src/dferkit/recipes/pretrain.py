@@ -6,14 +6,14 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from dferkit.checks import check_choices, check_counts, check_range
 from dferkit.encoders.box import BOX_FOLDER, WEIGHTS, BoxEncoder, save_box_net
 from dferkit.encoders.landmarks import WEIGHTS as LANDMARK_WEIGHTS
 from dferkit.encoders.landmarks import save_landmark_net
-from dferkit.errors import ConfigError
 from dferkit.pretraining.clip import ClipPretrainingConfig, pretrain_clip
 from dferkit.pretraining.heads import HeadConfig
 from dferkit.pretraining.landmarks import LANDMARK_TRAINING, pretrain_landmarks
-from dferkit.pretraining.loop import Progress, check_counts, check_range
+from dferkit.pretraining.loop import Progress
 from dferkit.pretraining.network import NetworkTrainingConfig
 from dferkit.pretraining.render import render_shards
 from dferkit.pretraining.rendered_faces import RenderedFaces, read_shards
@@ -27,7 +27,7 @@ from dferkit.synthetic import BenchmarkConfig, Profile
 
 DEFAULT_STEPS: dict[str, int] = {"none": VISUAL_TRAINING.steps, "box": FINE_TUNING.steps}
 _LARGE = 208  # pixels: a landmarker needs larger faces than the video network does
-_FEWEST = 384
+_FEWEST = 384  # clips; with fewer, people are too few to hold some out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,13 +62,10 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name.endswith("_clips") and value < _FEWEST:
-                raise ConfigError(f"{name} is {value}; give at least {_FEWEST}, or people are too few to hold some out")
-        if self.start not in DEFAULT_STEPS:
-            raise ConfigError(f"start is {self.start!r}; choose {' or '.join(DEFAULT_STEPS)}")
+        check_range(self, *(name for name in self.__slots__ if name.endswith("_clips")), least=_FEWEST)
+        check_choices(self, {"start": DEFAULT_STEPS})
         check_counts(self, "visual_steps", "landmark_steps", "text_steps", "head_epochs")
-        check_range(self, "seed")
+        check_range(self, "seed", least=0)
 
 
 def face_sets(config: PretrainConfig) -> dict[str, tuple[BenchmarkConfig, ...]]:

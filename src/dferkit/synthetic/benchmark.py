@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from dferkit.checks import check_choices, check_counts, check_range
 from dferkit.errors import ConfigError
 from dferkit.labels import BASIC
 from dferkit.storage import digest_json
@@ -49,28 +50,20 @@ class BenchmarkConfig:
     settings: str = "any"
 
     def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise ConfigError(f"clips is {self.clips}; give at least 1")
-        if self.profile not in get_args(Profile):
-            raise ConfigError(f"profile is {self.profile!r}; choose posed, natural or varied")
+        check_counts(self, "clips")
+        check_choices(self, {"profile": get_args(Profile), "prior": ("balanced", "dfew"), "namespace": NAMESPACES})
         if self.settings not in SETTINGS or (self.profile != "varied" and self.settings != "any"):
             raise ConfigError(
                 f"looks {self.settings!r} are unknown; choose {', '.join(SETTINGS)} with profile varied, and any with the benchmark's profiles"
             )
-        if self.prior not in ("balanced", "dfew"):
-            raise ConfigError(f"prior is {self.prior!r}; choose balanced or dfew")
         if self.size < 48 or self.size % 2 or self.size > 1080:
             raise ConfigError(f"size is {self.size}; give an even number from 48 to 1080")
-        if not 1 <= self.fps <= 60:
-            raise ConfigError(f"fps is {self.fps}; give 1 to 60")
+        check_range(self, "fps", least=1, most=60)
         if not 2 <= self.num_frames <= 3600:
             raise ConfigError(
                 f"{self.seconds} s at {self.fps} frames a second is {self.num_frames} frames; give 2 to 3600 frames"
             )
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; give 0 or more")
-        if self.namespace not in NAMESPACES:
-            raise ConfigError(f"namespace is {self.namespace!r}; choose one of {', '.join(NAMESPACES)}")
+        check_range(self, "seed", least=0)
 
     @property
     def num_frames(self) -> int:

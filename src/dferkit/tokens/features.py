@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dferkit.checks import check_choices, check_counts
 from dferkit.devices import device_facts
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.front_end import FRONT_ENDS
@@ -61,10 +62,8 @@ class TokenConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.motion not in SOURCES:
-            raise ConfigError(f"motion is {self.motion!r}; choose {', '.join(SOURCES)}")
-        if self.num_samples < 1 or self.times < 1:
-            raise ConfigError(f"num_samples is {self.num_samples} and times {self.times}; give at least 1")
+        check_choices(self, {"motion": SOURCES})
+        check_counts(self, "num_samples", "times")
 
 
 def read_clip(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dferkit.checks import check_counts, check_range
 from dferkit.devices import device_facts
 from dferkit.errors import ConfigError, DataError
 from dferkit.schema import TokenBatch
@@ -51,18 +52,11 @@ class TrainingConfig:
     save_every_epochs: int = 10
 
     def __post_init__(self) -> None:
-        if self.epochs < 0 or self.batch < 2 or self.save_every_epochs < 1:
-            raise ConfigError(
-                f"epochs is {self.epochs}, batch {self.batch} and save_every_epochs {self.save_every_epochs}; give at least 0, 2 and 1"
-            )
-        if not 0 < self.learning_rate < 1:
-            raise ConfigError(f"learning_rate is {self.learning_rate}; give a number between 0 and 1")
-        for name in ("warmup_share", "token_drop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a share of at least 0 and below 1")
-        for name in ("weight_decay", "token_noise", "start_strength"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number of at least 0")
+        check_range(self, "epochs", "weight_decay", "token_noise", "start_strength", least=0)
+        check_range(self, "batch", least=2)
+        check_counts(self, "save_every_epochs")
+        check_range(self, "learning_rate", above=0, below=1)
+        check_range(self, "warmup_share", "token_drop", least=0, below=1)
 
 
 ADAPTATION: Mapping[str, Any] = {

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dferkit.checks import check_counts, check_range
 from dferkit.devices import device_facts
 from dferkit.errors import ConfigError, DataError
 from dferkit.models.a3lign import A3lign
@@ -61,15 +62,9 @@ class BapConfig:
             raise ConfigError(
                 f"epochs are {self.epochs}; give three numbers of 0 or more, the last (the finished model) at least 1"
             )
-        if self.batch < 1:
-            raise ConfigError(f"batch is {self.batch}; give at least 1")
-        for name in ("token_rate", "module_rate"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give a number between 0 and 1")
-        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < 1:
-            raise ConfigError(
-                f"momentum is {self.momentum} and weight_decay {self.weight_decay}; give 0 or more, below 1"
-            )
+        check_counts(self, "batch")
+        check_range(self, "token_rate", "module_rate", above=0, below=1)
+        check_range(self, "momentum", "weight_decay", least=0, below=1)
 
 
 def epochs_of(model: A3lign, config: BapConfig) -> tuple[int, int, int]:
