@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from dferkit import diagnose as subject
 from dferkit.cli.doctor import doctor
 from dferkit.diagnose import BROKEN, NOTE, OK, Check, diagnose
-from dferkit.encoders.box import BOX_FOLDER, save_box_net
+from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
 from dferkit.encoders.box_net import BoxNet
+from dferkit.encoders.network_files import save_network
 
 NAMES = [
     "versions",
@@ -111,7 +112,7 @@ def test_no_box(tmp_path: Path) -> None:
 
 def test_half_a_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    save_box_net(BoxNet(), tmp_path)
+    save_network(BoxNet(), tmp_path / WEIGHTS)
     original = subject.check_box
     monkeypatch.setattr(subject, "check_box", lambda: original(tmp_path))
     states = {check.name: check for check in diagnose().checks}

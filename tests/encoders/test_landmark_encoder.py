@@ -10,12 +10,14 @@ import pytest
 import torch
 from made_faces import NUM_FRAMES, clip_of, head, seen
 
-from dferkit.encoders.box import BoxEncoder, save_box_net
+from dferkit.encoders.box import WEIGHTS as BOX_WEIGHTS
+from dferkit.encoders.box import BoxEncoder
 from dferkit.encoders.box_net import BoxNet
 from dferkit.encoders.combined import CombinedEncoder, fit_pixel_share, mix_units, save_combined
 from dferkit.encoders.face_shape import AREA_NAMES, members
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
-from dferkit.encoders.landmarks import LandmarkEncoder, save_landmark_net, seen_share
+from dferkit.encoders.landmarks import WEIGHTS, LandmarkEncoder, seen_share
+from dferkit.encoders.network_files import save_network
 from dferkit.encoders.protocols import DescribingEncoder, num_tokens
 from dferkit.errors import CheckpointError, DataError
 
@@ -34,8 +36,8 @@ def box(tmp_path_factory: pytest.TempPathFactory, template: np.ndarray) -> Path:
     net.template.copy_(torch.from_numpy(template))
     for basis in (net.own, net.change):
         basis.copy_(torch.randn_like(basis) * 0.3)
-    save_landmark_net(net, folder)
-    save_box_net(BoxNet(), folder)
+    save_network(net, folder / WEIGHTS)
+    save_network(BoxNet(), folder / BOX_WEIGHTS)
     save_combined(np.full(23, 0.25), folder)
     return folder
 

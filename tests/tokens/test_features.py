@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from dferkit.datasets import read_manifest
-from dferkit.encoders.box import BoxEncoder, save_box_net
+from dferkit.encoders.box import WEIGHTS, BoxEncoder
 from dferkit.encoders.box_net import BoxNet
+from dferkit.encoders.network_files import save_network
 from dferkit.encoders.open import BACKBONES
 from dferkit.encoders.protocols import EncoderReading, VisualEncoder
 from dferkit.errors import BackendError, ConfigError, DataError
@@ -34,7 +35,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A box whose video network knows nothing: the cache does not care."""
     folder = tmp_path_factory.mktemp("box")
     torch.manual_seed(0)
-    save_box_net(BoxNet(), folder)
+    save_network(BoxNet(), folder / WEIGHTS)
     return folder
 
 
@@ -208,7 +209,7 @@ def test_another_video_under_the_same_name_is_read_again(
 def test_other_weights_are_other_features(rendered: list[Record], config: TokenConfig, tmp_path: Path) -> None:
     first = extract_features(rendered[:2], tmp_path / "cache", config, workers=1)
     torch.manual_seed(1)
-    save_box_net(BoxNet(), tmp_path / "box")
+    save_network(BoxNet(), tmp_path / "box" / WEIGHTS)
     second = extract_features(rendered[:2], tmp_path / "cache", replace(config, box=str(tmp_path / "box")), workers=1)
     assert first.encoder_digest != second.encoder_digest
     assert not torch.equal(first.visual, second.visual)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from einops import reduce
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from dferkit.encoders.attribution import Trace, trace_pixels
 from dferkit.encoders.box_net import BoxNet, BoxNetConfig, BoxOutput
+from dferkit.encoders.network_files import load_network
 from dferkit.encoders.protocols import DescribingEncoder, EncoderReading
-from dferkit.errors import CheckpointError
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
-from dferkit.storage import atomic_path, digest_file, from_json, write_json
+from dferkit.storage import digest_file, from_json
 
 BOX_FOLDER = Path(__file__).parents[1] / "data" / "box"
-WEIGHTS, SETTINGS = "visual.safetensors", "visual.json"
+WEIGHTS = "visual.safetensors"
 NUM_FRAMES = 16
 TUBELET = 2  # frames per token step, as in VideoMAE
 
@@ -40,21 +36,9 @@ class BoxEncoder(DescribingEncoder):
         Raises:
             CheckpointError: A file is missing, damaged or of another network.
         """
-        folder = Path(folder)
-        try:
-            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            weights = load_file(folder / WEIGHTS)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(
-                f"the bundled model in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
-            ) from error
-        self.net = BoxNet(from_json(BoxNetConfig, settings))
-        try:
-            self.net.load_state_dict({key: value.float() for key, value in weights.items()})
-        except RuntimeError as error:
-            raise CheckpointError(f"{WEIGHTS} does not belong to its {SETTINGS}: {error}") from error
-        self.net.eval()
-        self.digest = digest_file(folder / WEIGHTS)
+        path = Path(folder) / WEIGHTS
+        self.net = load_network(lambda settings: BoxNet(from_json(BoxNetConfig, settings)), path)
+        self.digest = digest_file(path)
         self.summary_dim, self.au_names = self.net.config.hidden, self.net.config.au_names
         self.dim, self.grid, self.num_frames = self.net.config.width, self.net.config.grid, NUM_FRAMES // TUBELET
 
@@ -112,11 +96,3 @@ def _network_input(clip: FaceClip, size: int) -> torch.Tensor:
     """(frames, 3, size, size) in [-0.5, 0.5]."""
     small = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in clip.images])
     return torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255 - 0.5
-
-
-def save_box_net(net: BoxNet, folder: Path | str) -> None:
-    """Write network and settings; weights as float16, which halves the file and changes no decision we could measure."""
-    folder = Path(folder)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, temporary)
-    write_json(folder / SETTINGS, asdict(net.config))

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from dferkit.encoders.attribution import Trace
 from dferkit.encoders.box import BOX_FOLDER, NUM_FRAMES, TUBELET, per_step
 from dferkit.encoders.box_net import BoxOutput
 from dferkit.encoders.face_shape import AREA_NAMES, HeadShape, head_shape, outlines, to_frame
 from dferkit.encoders.landmark_net import LandmarkNet, LandmarkNetConfig
+from dferkit.encoders.network_files import load_network
 from dferkit.encoders.protocols import EncoderReading, LandmarkReader
-from dferkit.errors import CheckpointError, DataError
+from dferkit.errors import DataError
 from dferkit.faces import CROP_MARGIN, nearest_found
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
-from dferkit.storage import atomic_path, digest_file, from_json, write_json
+from dferkit.storage import digest_file, from_json
 
-WEIGHTS, SETTINGS = "landmarks.safetensors", "landmarks.json"
+WEIGHTS = "landmarks.safetensors"
 DRAWN_GRID = (8, 8)  # cells of a face crop that areas are drawn on
 
 
@@ -49,17 +47,9 @@ class LandmarkEncoder(LandmarkReader):
         Raises:
             CheckpointError: A file is missing, damaged or of another network.
         """
-        folder = Path(folder)
-        try:
-            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            self.net = LandmarkNet(from_json(LandmarkNetConfig, settings))
-            self.net.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
-        except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(
-                f"the landmark network in {folder.name}/ cannot be read ({error}); reinstall dferkit or rebuild it with: dferkit pretrain --out DIR"
-            ) from error
-        self.net.eval()
-        self.digest = digest_file(folder / WEIGHTS)
+        path = Path(folder) / WEIGHTS
+        self.net = load_network(lambda settings: LandmarkNet(from_json(LandmarkNetConfig, settings)), path)
+        self.digest = digest_file(path)
         self.neutral: np.ndarray | None = None
         self.au_names, self.num_frames = self.net.config.au_names, NUM_FRAMES // TUBELET
         self.dim, self.summary_dim = self.net.config.width, self.net.config.hidden
@@ -222,11 +212,3 @@ def points_on_crop(
     side = box[:, 2:].max(1, keepdims=True) * (1 + 2 * CROP_MARGIN)
     corner = box[:, :2] + box[:, 2:] / 2 - side / 2
     return (landmarks[nearest, :, :2] - corner[:, None]) / side[:, None]
-
-
-def save_landmark_net(net: LandmarkNet, folder: Path | str) -> None:
-    """Write network and settings, weights as float16."""
-    folder = Path(folder)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({key: value.half().contiguous() for key, value in net.state_dict().items()}, temporary)
-    write_json(folder / SETTINGS, asdict(net.config))

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dferkit.checks import check_choices, check_counts, check_range
-from dferkit.encoders.box import BOX_FOLDER, WEIGHTS, BoxEncoder, save_box_net
+from dferkit.encoders.box import BOX_FOLDER, WEIGHTS, BoxEncoder
 from dferkit.encoders.landmarks import WEIGHTS as LANDMARK_WEIGHTS
-from dferkit.encoders.landmarks import save_landmark_net
+from dferkit.encoders.network_files import save_network
 from dferkit.pretraining.clip import ClipPretrainingConfig, pretrain_clip
 from dferkit.pretraining.heads import HeadConfig
 from dferkit.pretraining.landmarks import LANDMARK_TRAINING, pretrain_landmarks
@@ -215,14 +215,14 @@ def _train_networks(
         net = pretrain_landmarks(
             data, work / "landmarks", landmarks, device=device, on_progress=_stage(report, "landmark network")
         )
-        save_landmark_net(net, box)
+        save_network(net, box / LANDMARK_WEIGHTS)
         _record(work, "landmarks", landmarks, len(data))
     if not (box / WEIGHTS).is_file():
         start = BoxEncoder(BOX_FOLDER).net if config.start == "box" else None
         video = pretrain_visual(
             data, work / "visual", visual, start=start, device=device, on_progress=_stage(report, "video network")
         )
-        save_box_net(video, box)
+        save_network(video, box / WEIGHTS)
         _record(work, "visual", visual, len(data), start=config.start)
 
 
