@@ -78,7 +78,7 @@ def from_json(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     kinds = get_type_hints(kind)
 
     def read(value: Any, of: Any) -> Any:
-        if is_dataclass(of):
+        if isinstance(of, type) and is_dataclass(of):
             return from_json(of, value)
         return tuple(read(item, None) for item in value) if isinstance(value, list) else value
 

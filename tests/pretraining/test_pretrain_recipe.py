@@ -103,7 +103,7 @@ def test_every_stage_runs_on_a_gpu_and_leaves_its_results_on_the_cpu(tmp_path: P
     ("wrong", "message"),
     [
         ({"held_clips": 10}, "held_clips is 10; give at least 384"),
-        ({"start": "videomae"}, "choose none or box"),
+        ({"start": "videomae"}, "choose none, box"),
         ({"head_epochs": 0}, "head_epochs is 0; give at least 1"),
     ],
 )
