@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +64,7 @@ def explain(
         if first.status == "unreadable":
             raise VideoError(first.message, code="E_UNREADABLE")
         raise DataError(f"{first.input}: {first.message}")
-    settings = {**model.settings.as_dict(), **model.parts, "windows": windows, "top": top}
+    settings = {**asdict(model.settings), **model.parts, "windows": windows, "top": top}
     write_explanation(explained, out, settings=settings, seconds=time.monotonic() - started)
     for shown in explained.explanations:
         p = shown.prediction

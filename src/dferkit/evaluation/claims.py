@@ -47,14 +47,11 @@ def truth_on_crop(
     maps: np.ndarray, boxes: np.ndarray, frame_size: tuple[int, int], grid: tuple[int, int], steps: int
 ) -> np.ndarray:
     """Per-frame maps (frames, rows, columns) on each frame's own crop, averaged to ``steps`` token steps."""
-    boxes = _filled(boxes)
+    boxes = boxes[
+        nearest_found(np.isfinite(boxes[:, 0]))
+    ]  # a frame without a face is cropped as the nearest that has one
     crops = np.stack([on_crop(m, b, frame_size, grid) for m, b in zip(maps, boxes, strict=True)])
     return crops.reshape(steps, -1, *grid).mean(1)
-
-
-def _filled(boxes: np.ndarray) -> np.ndarray:
-    """Boxes with the frames without face taken from the nearest frame that has one, as the crops are."""
-    return boxes[nearest_found(np.isfinite(boxes[:, 0]))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

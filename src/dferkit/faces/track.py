@@ -125,7 +125,7 @@ def _link(detections: dict[int, list[FaceBox]], motion: Motion) -> list[_Trail]:
         previous = frame
         pairs = sorted(
             (
-                (overlap(_box(trail.expected), box), t, b)
+                (overlap(FaceBox.of(trail.expected), box), t, b)
                 for t, trail in enumerate(trails)
                 if trail.expected is not None
                 for b, box in enumerate(boxes)
@@ -233,8 +233,3 @@ def _mean_area(boxes: Float[np.ndarray, "frames 4"]) -> float:
 
 def _array(box: FaceBox) -> Float[np.ndarray, " 4"]:
     return np.array([box.x, box.y, box.width, box.height], dtype=np.float64)
-
-
-def _box(values: Float[np.ndarray, " 4"]) -> FaceBox:
-    x, y, width, height = (float(value) for value in values)
-    return FaceBox(x=x, y=y, width=width, height=height)

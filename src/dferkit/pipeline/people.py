@@ -50,9 +50,4 @@ def _overlap(before: FaceClip, after: FaceClip) -> float:
     own, other = np.flatnonzero(before.track.found), np.flatnonzero(after.track.found)
     gaps = np.abs(before.timestamps[own][:, None] - after.timestamps[other])
     i, j = np.unravel_index(gaps.argmin(), gaps.shape)
-    return overlap(_box(before.track.boxes[own[i]]), _box(after.track.boxes[other[j]]))
-
-
-def _box(values: np.ndarray) -> FaceBox:
-    x, y, width, height = (float(value) for value in values)
-    return FaceBox(x=x, y=y, width=width, height=height)
+    return overlap(FaceBox.of(before.track.boxes[own[i]]), FaceBox.of(after.track.boxes[other[j]]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from dferkit.errors import ConfigError
 from dferkit.faces.read import CLIP_FRAMES
@@ -48,7 +48,3 @@ class ReadingSettings:
             stride_seconds=self.stride_seconds,
             num_samples=CLIP_FRAMES,
         )
-
-    def as_dict(self) -> dict[str, object]:
-        """For ``run.json``."""
-        return asdict(self)

@@ -92,17 +92,14 @@ def _ceiling(side: DemoSide) -> float:
 def _profile_scores(side: DemoSide, config: DemoConfig) -> dict[str, Any]:
     rows = {name: _short(_evaluate(side, row_probabilities(side, name), config.seed)) for name in NATURAL_TABLE}
     rows["coarse"] = _short(_evaluate(side, _coarse_probabilities(side), config.seed))
-    rows["box_without_training"] = _short(_evaluate(side, _box_probabilities(side), config.seed))
+    bundled = answer(load_checkpoint(head_folder(BOX_FOLDER, "pixels")), side.test)
+    rows["box_without_training"] = _short(_evaluate(side, bundled.probabilities, config.seed))
     ceiling = _ceiling(side)
     return {
         "models": rows,
         "ceiling": {"uar": ceiling},
         "share_of_ceiling": {name: row["uar"] / ceiling for name, row in rows.items()},
     }
-
-
-def _box_probabilities(side: DemoSide) -> np.ndarray:
-    return answer(load_checkpoint(head_folder(BOX_FOLDER, "pixels")), side.test).probabilities
 
 
 def _comparisons(side: DemoSide, seed: int) -> dict[str, Any]:

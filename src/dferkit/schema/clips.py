@@ -139,6 +139,12 @@ class FaceBox:
     height: float
     score: float = float("nan")
 
+    @classmethod
+    def of(cls, values: Float[np.ndarray, " 4"]) -> FaceBox:
+        """The box of x, y, width and height."""
+        x, y, width, height = (float(value) for value in values)
+        return cls(x=x, y=y, width=width, height=height)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceTrack:
