@@ -218,7 +218,7 @@ def _train_networks(
         save_network(net, box / LANDMARK_WEIGHTS)
         _record(work, "landmarks", landmarks, len(data))
     if not (box / WEIGHTS).is_file():
-        start = BoxEncoder(BOX_FOLDER).net if config.start == "box" else None
+        start = None if config.start == "none" else BoxEncoder(BOX_FOLDER).net
         video = pretrain_visual(
             data, work / "visual", visual, start=start, device=device, on_progress=_stage(report, "video network")
         )

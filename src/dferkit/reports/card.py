@@ -60,7 +60,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _trained(card: Mapping[str, Any]) -> str:
     clips, networks = card["clips"], card["networks"]
     visual = networks["visual"]
-    begun = " begun with the weights of the box before" if visual.get("start") == "box" else ""
+    begun = " begun with the weights of the box before" if visual.get("start", "none") != "none" else ""
     return (
         "## What it was trained on\n\n"
         f"- video network: {visual['clips']} rendered clips of the training profile and of both benchmark profiles, {visual['steps']} steps{begun}\n"
