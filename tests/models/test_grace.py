@@ -325,7 +325,7 @@ def test_half_precision_tokens_are_raised() -> None:
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
         ({"gamma": -1.0}, "gamma is -1.0"),
         ({"weight_auxiliary": float("nan")}, "weight_auxiliary is nan"),
-        ({"num_queries": 0}, "num_queries 0"),
+        ({"num_queries": 0}, "num_queries is 0"),
         ({"text": "none", "use_visual": False}, "needs text or video"),
     ],
 )
