@@ -54,7 +54,7 @@ def explain(
 
     started = time.monotonic()
     external = open_tools(units, guide, guide_labels, [str(video)])
-    chosen = ReadingSettings(neutral=neutral and str(neutral))
+    chosen = ReadingSettings(neutral=str(neutral) if neutral else None)
     with load(
         checkpoint, front_end=front_end, face=face, landmarker=landmarker, device=device, settings=chosen, external=external
     ) as model:  # fmt: skip

@@ -70,7 +70,7 @@ def predict(
         raise ConfigError("--report writes report.html into the folder of --out; give --out DIR")
 
     settings = ReadingSettings(
-        window_seconds=window, stride_seconds=stride, people=people, neutral=neutral and str(neutral)
+        window_seconds=window, stride_seconds=stride, people=people, neutral=str(neutral) if neutral else None
     )
     files, empty = expand_inputs(inputs)
     videos = [str(path) for path, _ in files]
