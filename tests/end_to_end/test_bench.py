@@ -177,7 +177,7 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
         (("--set", "a3lign.training.epoch=3"), "did you mean 'epochs'"),
         (("--models", "a3lign", "--clip", "nowhere"), "no CLIP model"),
         (("--set", "a3lign.training.epochs=[4,3"), "cannot be read"),
-        (("--set", "a3lign.training.seed=7"), "give their number with --seeds"),
+        (("--set", "a3lign.training.seed=7"), "the seed is no setting"),
         (("--set", "a3lign.training.module_rate=-1"), "module_rate"),
         (("--set", "baseline.training.learning_rate=-1"), "learning_rate"),
         (("--set", "head_rate=-1"), "begins with a family of models"),

@@ -207,7 +207,7 @@ def test_leaving_sentences_out(mode: str, frames: torch.Tensor, paragraphs: torc
 
 @pytest.mark.parametrize(
     ("changes", "text"),
-    [({"joint_mode": "both"}, "choose shared"), ({"heads": 3}, "multiple"), ({"heads": 0}, "multiple"), ({"shared_layers": 5}, "0 to 4"), ({"temperature": 0.0}, "above 0")],
+    [({"joint_mode": "both"}, "choose shared"), ({"heads": 3}, "divisor"), ({"heads": 0}, "heads"), ({"shared_layers": 5}, "0 to 4"), ({"temperature": 0.0}, "above 0")],
 )  # fmt: skip
 def test_settings_that_make_no_model_are_refused(changes: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):

@@ -59,14 +59,14 @@ class A3lignConfig:
 
     def __post_init__(self) -> None:
         check_choices(self, {"joint_mode": JOINT_MODES})
-        if self.heads < 1 or self.dim % self.heads:
-            raise ConfigError(f"dim is {self.dim} and heads {self.heads}; the width must be a multiple of the heads")
         if not 0 <= self.shared_layers <= min(self.image_layers, self.joint_layers):
             raise ConfigError(
                 f"shared_layers is {self.shared_layers}; give 0 to {min(self.image_layers, self.joint_layers)}, the layers that both modules have"
             )
         check_range(self, "temperature", above=0)
         check_counts(self, "num_sentences", "num_tokens", "num_frames", "text_layers", "image_layers", "joint_layers")
+        check_counts(self, "heads", "mlp_width")
+        check_range(self, "token_spread", least=0)
         check_range(self, "dropout", least=0, below=1)
 
     @classmethod
@@ -95,7 +95,15 @@ class Sequence(nn.Module):
 
 
 def layer_stack(count: int, config: A3lignConfig) -> nn.ModuleList:
-    """Standard Transformer encoder layers (pre-norm, as in DFER-CLIP)."""
+    """Standard Transformer encoder layers (pre-norm, as in DFER-CLIP).
+
+    Raises:
+        ConfigError: The width, which the data decides, is no multiple of the heads.
+    """
+    if config.dim % config.heads:
+        raise ConfigError(
+            f"heads is {config.heads}, but CLIP's features have {config.dim} values; give a divisor of that"
+        )
     return nn.ModuleList(
         nn.TransformerEncoderLayer(
             config.dim, config.heads, config.mlp_width, config.dropout, "gelu", batch_first=True, norm_first=True

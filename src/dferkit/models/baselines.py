@@ -212,7 +212,9 @@ class ClipTemporal(Baseline):
     def __init__(self, config: BaselineConfig) -> None:
         super().__init__(config)
         width = config.visual_dim
-        shape = A3lignConfig(dim=width, labels=config.labels, num_frames=config.num_frames, mlp_width=2 * width)
+        shape = A3lignConfig(
+            dim=width, labels=config.labels, num_frames=config.num_frames, mlp_width=2 * width, dropout=config.dropout
+        )
         self.dynamic = DynamicEncoder(config.num_frames, config.layers, shape)
         self.register_buffer("classes", torch.zeros(len(config.labels), width))
 

@@ -1,4 +1,4 @@
-"""The one table of models: what each reads, its configuration, its network, how it is trained, and whether it can be explained.
+"""The one table of models: what each reads, its configuration, its network, how it is trained, and what it starts from.
 
 ``dferkit train NAME``, ``bench``, checkpoints and recipes all read this table; a new model is one file and one line here.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 from jaxtyping import Bool, Float, Int
@@ -65,6 +65,9 @@ class TrainableModel(Protocol):
         """Class scores of one clip in versions of its text, words marked False left out; of models that align words."""
 
 
+_QUIET: Mapping[str, object] = {"token_noise": 0.0, "token_drop": 0.0}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
     """One row of the table.
@@ -76,7 +79,8 @@ class ModelEntry:
         config: Class of its configuration, a frozen dataclass with ``labels``, ``for_shape`` (a ``TokenShape`` → the defaults for these data) and ``FROM_DATA``: names of
             the fields that the data decides and nobody sets. change: From the family's defaults to this model. build: Configuration → network.
         learns: By gradient ``steps``, in the ``stages`` of BAP, or by a ``solution`` in closed form. budget: Training settings other than the defaults.
-        explains: Its answer can be explained. adapts: ``train --from`` can adapt its weights.
+        ignores: Settings of its family that it does not read, such as ``model.dropout``; they are refused. has_joint_space: It starts from the trained joint space.
+        adapts: ``train --from`` can adapt its weights. adaptation: Settings of ``train --from`` other than the defaults.
     """
 
     family: str
@@ -89,8 +93,10 @@ class ModelEntry:
     change: Callable[[Any], Any] = lambda config: config
     learns: Literal["steps", "stages", "solution"] = "steps"
     budget: Mapping[str, object] = field(default_factory=dict)
-    explains: bool = False
+    ignores: tuple[str, ...] = ()
+    has_joint_space: bool = False
     adapts: bool = True
+    adaptation: Mapping[str, object] = field(default_factory=lambda: _QUIET)
 
     @property
     def default_encoder(self) -> str | None:
@@ -102,7 +108,10 @@ class ModelEntry:
         return self.change(self.config.for_shape(shape))
 
 
-def _grace(what: str, change: Callable[[GraceConfig], GraceConfig], *, explains: bool = True) -> ModelEntry:
+_HEAD = {"epochs": 40, "learning_rate": 1e-3, "weight_decay": 0.05, **_QUIET}
+
+
+def _grace(what: str, change: Callable[[GraceConfig], GraceConfig]) -> ModelEntry:
     return ModelEntry(
         family="grace",
         what=what,
@@ -110,16 +119,28 @@ def _grace(what: str, change: Callable[[GraceConfig], GraceConfig], *, explains:
         build=Grace,
         reads_text=True,
         change=change,
-        explains=explains,
+        has_joint_space=True,
+        adaptation={},
     )
 
 
-def _baseline(what: str, build: Callable[[Any], nn.Module], **more: Any) -> ModelEntry:
-    return ModelEntry(family="baseline", what=what, config=BaselineConfig, build=build, **more)
+def _baseline(what: str, build: Callable[[Any], nn.Module], *settings: str, **more: Any) -> ModelEntry:
+    """``settings``: Those of ``BaselineConfig`` that it reads."""
+    names = [f.name for f in fields(BaselineConfig) if f.name not in (*BaselineConfig.FROM_DATA, *settings)]
+    return ModelEntry(
+        family="baseline",
+        what=what,
+        config=BaselineConfig,
+        build=build,
+        ignores=tuple(f"model.{name}" for name in names),
+        **more,
+    )
 
 
-def _head(loss: str) -> Callable[[BaselineConfig], BaselineConfig]:
-    return lambda c: replace(c, loss=loss)  # type: ignore[arg-type]
+def _head(what: str, loss: str) -> ModelEntry:
+    return _baseline(
+        what, SummaryHead, "hidden", "dropout", "loss", "gamma", reads="videomae", change=lambda c: replace(c, loss=loss), budget=_HEAD
+    )  # fmt: skip
 
 
 def _a3lign(what: str, mode: str = "shared", **more: Any) -> ModelEntry:
@@ -131,24 +152,23 @@ def _a3lign(what: str, mode: str = "shared", **more: Any) -> ModelEntry:
         reads="clip",
         change=lambda c: replace(c, joint_mode=mode),
         learns="stages",
-        explains=True,
         **more,
     )
 
 
-_HEAD = {"epochs": 40, "learning_rate": 1e-3, "weight_decay": 0.05, "token_noise": 0.0, "token_drop": 0.0}
+_LAYERS = ("text_layers", "image_layers", "joint_layers", "shared_layers", "heads", "mlp_width", "dropout")
 
 # Every variant of GRACE has the same layers and is trained alike; only what its line changes differs.
 MODELS: Mapping[str, ModelEntry] = {
     "class_prior": _baseline("how frequent each class is in training", ClassPrior, reads="nothing", learns="solution", adapts=False),
     "mean_pooled": _baseline("linear model on the mean of the tokens", MeanPooled, learns="solution", adapts=False),
-    "text_only": _grace("captions only, no video", lambda c: replace(c, use_visual=False), explains=False),
-    "vision_only": _grace("no text: learned queries in its place", lambda c: replace(c, text="none"), explains=False),
+    "text_only": _grace("captions only, no video", lambda c: replace(c, use_visual=False)),
+    "vision_only": _grace("no text: learned queries in its place", lambda c: replace(c, text="none")),
     "grace": _grace("GRACE", lambda c: c),
     "grace_cosine": _grace("cosine similarity in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cosine"))),
     "grace_cross_attention": _grace("cross-attention in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cross_attention"))),
     "grace_phrases": _grace("one vector per phrase of the caption", lambda c: replace(c, text="phrases")),
-    "grace_sentence": _grace("one vector per caption", lambda c: replace(c, text="sentence"), explains=False),
+    "grace_sentence": _grace("one vector per caption", lambda c: replace(c, text="sentence")),
     # Without motion there is nothing to select by: all tokens are kept.
     "grace_no_motion": _grace("no motion weights", lambda c: replace(c, motion="none", ratio=1.0)),
     "grace_spatial_motion": _grace("motion weights in space only", lambda c: replace(c, motion="spatial")),
@@ -159,15 +179,15 @@ MODELS: Mapping[str, ModelEntry] = {
     "grace_no_contrastive": _grace("no contrastive loss", lambda c: replace(c, weight_contrastive=0.0)),
     "grace_no_auxiliary": _grace("no auxiliary loss", lambda c: replace(c, weight_auxiliary=0.0)),
     "grace_cross_entropy": _grace("cross-entropy in place of the weighted focal loss", lambda c: replace(c, gamma=0.0, class_balance=0.0)),
-    "videomae_cross_entropy": _baseline("frozen VideoMAE, two layers, cross-entropy", SummaryHead, reads="videomae", change=_head("cross_entropy"), budget=_HEAD),
-    "videomae_focal": _baseline("frozen VideoMAE, two layers, weighted focal loss", SummaryHead, reads="videomae", change=_head("focal"), budget=_HEAD),
+    "videomae_cross_entropy": _head("frozen VideoMAE, two layers, cross-entropy", "cross_entropy"),
+    "videomae_focal": _head("frozen VideoMAE, two layers, weighted focal loss", "focal"),
     "clip_zero_shot": _baseline("CLIP, class prompts, nothing trained", ClipZeroShot, reads="clip", class_text=name_class, learns="solution", adapts=False),
     "clip_zero_shot_units": _baseline("CLIP, action-unit descriptions, nothing trained", ClipZeroShot, reads="clip", class_text=describe_class, learns="solution", adapts=False),
-    "clip_temporal": _baseline("frozen CLIP, temporal transformer, class descriptions (DFER-CLIP family)", ClipTemporal, reads="clip", class_text=describe_class, budget=_HEAD),
+    "clip_temporal": _baseline("frozen CLIP, temporal transformer, class descriptions (DFER-CLIP family)", ClipTemporal, "dropout", "loss", "gamma", "layers", "temperature", reads="clip", class_text=describe_class, change=lambda c: replace(c, dropout=0.0), budget=_HEAD),
     "a3lign": _a3lign("A³lign-DFER"),
     "a3lign_concat": _a3lign("A³lign-DFER, video and paragraph as one sequence", "concat"),
     "a3lign_no_bap": _a3lign("A³lign-DFER, all trained together from the start", budget={"is_staged": False}),
-    "a3lign_no_jas": _a3lign("A³lign-DFER, means over time in place of dynamic encoders", "none", adapts=False),
+    "a3lign_no_jas": _a3lign("A³lign-DFER, means over time in place of dynamic encoders", "none", adapts=False, ignores=("training.is_staged", *(f"model.{name}" for name in _LAYERS))),
 }  # fmt: skip
 FAMILIES = tuple(dict.fromkeys(entry.family for entry in MODELS.values()))
 

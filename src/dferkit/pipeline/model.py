@@ -186,8 +186,12 @@ class Model:
         """Explanations of the first ``max_windows`` answered windows; none without an answered window.
 
         Raises:
-            ConfigError: The neutral video cannot be used. DataError: The model aligns no words.
+            ConfigError: The model aligns no words, or the neutral video cannot be used.
         """
+        if not self.can_explain:
+            raise ConfigError(
+                f"{self.provenance.model} aligns no words with the video, so there is nothing to explain; give a model that does, such as box or grace"
+            )
         result = self._result(self.answers(path, settings=settings, name=display_name(Path(path).absolute())))
         answered = [a for a in result.answers if a.reading is not None][:max_windows]
         explanations = tuple(explain_answer(a, with_deletion=with_deletion) for a in answered)

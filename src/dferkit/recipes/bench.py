@@ -82,19 +82,17 @@ class BenchRun:
 
     def spec_of(self, name: str, seed: int) -> TrainingSpec:
         """One training of the comparison."""
-        family, found = find_model(name).family, []
+        entry, found = find_model(name), []
         for setting in self.settings:
             head, _, rest = setting.partition(".")
             if head not in FAMILIES or not rest:
                 raise ConfigError(
                     f"--set {setting}: a setting of bench begins with a family of models; did you mean {nearest_name(head, FAMILIES)}.training.epochs=5? Families: {', '.join(FAMILIES)}"
                 )
-            if rest.partition("=")[0].endswith("seed"):
-                raise ConfigError(
-                    "a seed is no setting of bench: it trains with seeds 0, 1, …; give their number with --seeds"
-                )
-            # A model in closed form has no training that a setting of its family could change.
-            if head == family and not (rest.startswith("training.") and find_model(name).learns == "solution"):
+            key = rest.partition("=")[0].strip()
+            # A model in closed form has no training, and others do not read every setting of their family.
+            has_none = entry.learns == "solution" and key.startswith("training.") and key != "training.seed"
+            if head == entry.family and not has_none and key not in entry.ignores:
                 found.append(rest)
         return TrainingSpec(
             model=name, encoder=self.encoder_of(name), settings=tuple(found), seed=seed, device=self.device

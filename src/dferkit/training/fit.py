@@ -183,7 +183,7 @@ def _start_model(spec: TrainingSpec, run: RunConfig, towers: ClipEncoder | None)
     torch.manual_seed(run.training.seed)
     model: Any = spec.entry.build(run.model)
     joint = spec.joint_space
-    if spec.entry.family == "grace" and joint is not None:
+    if spec.entry.has_joint_space and joint is not None:
         model.space.start_from(joint)
     if spec.entry.class_text is not None and towers is not None:
         texts = [spec.entry.class_text(label) for label in run.model.labels]

@@ -35,7 +35,7 @@ class BapConfig:
     """How long and how fast.
 
     Attributes:
-        epochs: Of the three steps; a step with 0 is left out.
+        epochs: Of the three steps; a step with 0 is left out, as is step 2 of a model without dynamic modules.
         is_staged: False trains everything together from the start, for as many epochs in all ("no BAP").
         token_rate, module_rate: Learning rates of the paragraphs' tokens and of the dynamic modules (DFER-CLIP's).
         falls: Shares of a step after which the rates fall to a tenth.

@@ -45,6 +45,10 @@ def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
     names = [field.name for field in dataclasses.fields(config)]
     if path[0] in getattr(type(config), "FROM_DATA", ()):
         raise ConfigError(f"--set {whole}: {path[0]} is determined by the data; leave it out")
+    if path == ["seed"]:
+        raise ConfigError(
+            f"--set {whole}: the seed is no setting; give it with --seed (number of seeds in bench: --seeds)"
+        )
     if path[0] not in names:
         near = difflib.get_close_matches(path[0], names, n=1, cutoff=0.0)[0]
         raise ConfigError(f"--set {whole}: unknown key {path[0]!r}; did you mean {near!r}? Known: {', '.join(names)}")
@@ -54,9 +58,9 @@ def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
             raise ConfigError(f"--set {whole}: {path[0]!r} has no fields")
         return replace(config, **{path[0]: _set(old, path[1:], value, whole)})
     if dataclasses.is_dataclass(old):
-        raise ConfigError(
-            f"--set {whole}: {path[0]!r} has several fields; name one of them, such as {whole}.{dataclasses.fields(old)[0].name}"
-        )
+        from_data = getattr(type(old), "FROM_DATA", ())
+        first = next(field.name for field in dataclasses.fields(old) if field.name not in from_data)
+        raise ConfigError(f"--set {whole}: {path[0]!r} has several fields; name one of them, such as {whole}.{first}")
     kind = type(old)
     if kind is float and not isinstance(value, bool):
         with contextlib.suppress(TypeError, ValueError):

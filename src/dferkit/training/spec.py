@@ -83,22 +83,20 @@ class TrainingSpec:
         if self.start is not None:
             if not entry.adapts:
                 raise ConfigError(f"{self.model} has no weights to adapt with --from; train it again")
-            quiet = {"token_noise": 0.0, "token_drop": 0.0} if entry.family != "grace" else {}
-            changed = apply_settings(
-                RunConfig(
-                    model=self.start.model.config, training=TrainingConfig(**{**ADAPTATION, **quiet}, seed=self.seed)
-                ),
-                self.settings,
-            )
+            training = TrainingConfig(**{**ADAPTATION, **entry.adaptation}, seed=self.seed)
+            changed = apply_settings(RunConfig(model=self.start.model.config, training=training), self.settings)
             if changed.model != self.start.model.config:
                 raise ConfigError("--from keeps the model of its checkpoint; set fields of training only")
             return changed
         known = shape or TokenShape(labels=(), has_joint_space=joint is not None)
+        for setting in self.settings:
+            if (key := setting.partition("=")[0].strip()) in entry.ignores:
+                raise ConfigError(f"--set {key}: {self.model} does not read this setting; leave it out")
         training = _TRAINING[entry.learns](**entry.budget, seed=self.seed)
         run: RunConfig = apply_settings(RunConfig(model=entry.config_for(known), training=training), self.settings)
         if getattr(run.training, "epochs", 1) == 0:
             raise ConfigError("epochs is 0; give at least 1")
-        if entry.family == "grace":
+        if entry.has_joint_space:
             _check_joint_space(run.model, joint)
         return run
 
