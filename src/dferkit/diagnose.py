@@ -227,8 +227,8 @@ def check_box(folder: Path | str | None = None) -> Check:
     from dferkit.encoders.open import open_visual_encoder
     from dferkit.encoders.text import TextEncoder
     from dferkit.models.checkpoint import load_checkpoint
+    from dferkit.models.installed import box_digests
     from dferkit.models.shipped import head_folder
-    from dferkit.training.about import box_digests
 
     folder = Path(folder or BOX_FOLDER)
     if not folder.is_dir():

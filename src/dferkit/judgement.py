@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dferkit.faces.read import CLIP_FRAMES
-from dferkit.faces.status import first_that_applies
+from dferkit.faces.status import judged_status
 from dferkit.schema import ActionUnits, ClipStatus, CoarsePrediction, FaceClip, Prediction
 
 LITTLE_EVIDENCE = "little evidence"
@@ -141,7 +141,7 @@ def judge(
     reason, message = _abstention(float(probabilities.max()), doubts, thresholds)
     sentences = [seen.message, message, *(doubt.sentence for doubt in doubts)]
     return Verdict(
-        status=first_that_applies([seen.status, "abstain"] if reason else [seen.status]),
+        status=judged_status(seen, abstains=bool(reason)),
         abstain_reason=reason,
         message=". ".join(text for text in sentences if text),
     )

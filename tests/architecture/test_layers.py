@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import dferkit
+from dferkit import schema
 
 PACKAGE = Path(dferkit.__file__).parent
 
@@ -43,8 +44,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__main__",),
 )
+STATUSES = {*schema.STATUSES}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "types", "tools"}
+
+
+def test_statuses_are_given_in_one_place() -> None:
+    """Only ``faces.status`` writes what became of a clip; others hand it on."""
+    given = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in modules()
+        if path != PACKAGE / "faces" / "status.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.keyword) and node.arg == "status"
+        if STATUSES & {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
+    ]
+    assert not given
 
 
 def unit_of(path: Path) -> str:

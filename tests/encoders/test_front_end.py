@@ -50,6 +50,22 @@ def test_landmarks_that_cannot_be_read_are_one_sentence(name: str, tmp_path: Pat
         choose_front_end(name, has_landmarks=False)
 
 
+def test_a_folder_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that names it is used from another working directory."""
+    (tmp_path / "small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert choose_encoder(None, "clip:small") == f"clip:{tmp_path}/small"
+    assert choose_encoder(None, "clip-interpolate:./small") == f"clip-interpolate:{tmp_path}/small"
+    assert choose_encoder(None, "small") == f"{tmp_path}/small"
+    for as_it_is in ("videomae", "clip:publisher/model", "publisher/model", "clip:"):
+        assert choose_encoder(None, as_it_is) == as_it_is
+
+
+def test_an_unknown_kind_of_backbone_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"unknown encoder 'clp'; did you mean 'clip'\? Known: clip, .*videomae"):
+        open_visual_encoder("clp:x")
+
+
 def test_landmarks_where_mediapipe_and_the_file_are_there() -> None:
     pytest.importorskip("mediapipe")
     path = find_model("face-landmarker")

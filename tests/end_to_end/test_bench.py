@@ -193,6 +193,13 @@ def test_views_of_stored_clips(run_here: Run, clip_folder: Path, tmp_path: Path)
         (("--labels", "onset,"), "two or more different names"),
         (("--labels", "onset,onset"), "two or more different names"),
         (("--clip-size", "shrink"), "choose upsample, interpolate"),
+        (("--models", "class_prior", "--clip", "nowhere"), "no model of this comparison reads --clip;"),
+        (("--models", "class_prior", "--clip-size", "interpolate"), "no model of this comparison reads --clip-size"),
+        (
+            ("--models", "a3lign,mean_pooled", "--clip", "nowhere", "--videomae", "x"),
+            "no model of this comparison reads --videomae",
+        ),
+        (("--models", "a3lign", "--encoder", "clip:nowhere"), "no CLIP model"),
         (("--flip",), "views are for a store"),
         (("--views", "2"), "views are for a store"),
         (("--views", "0"), "--views"),

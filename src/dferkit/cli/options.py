@@ -101,12 +101,16 @@ def open_run(
         ConfigError: An unknown recipe, model, front end or device. BackendError: Landmarks or the device cannot be used.
     """
     from dferkit.devices import choose_device
+    from dferkit.errors import ConfigError
     from dferkit.recipes.folds import recipe as find_recipe
 
     known = find_recipe(recipe)
+    backbone = known.spec.entry.default_encoder
+    if backbone is not None and front_end is not None and encoder is None:
+        raise ConfigError(f"{recipe} reads {backbone}, not the front end; leave out --front-end")
     spec = replace(
         known.spec,
-        encoder=resolve_encoder(front_end, encoder or known.spec.entry.default_encoder, data),
+        encoder=resolve_encoder(front_end, encoder or backbone, data),
         settings=tuple(settings or ()),
         seed=seed,
         device=choose_device(device),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dferkit.encoders.box import BOX_FOLDER
-from dferkit.encoders.open import BUNDLED
+from dferkit.encoders.open import BUNDLED, with_full_path
 from dferkit.errors import BackendError, ConfigError
 from dferkit.faces import landmarker_file, open_landmarker
 from dferkit.labels import check_name
@@ -74,7 +74,7 @@ def choose_encoder(
     landmarker: str = "auto",
     has_landmarks: bool | None = None,
 ) -> str:
-    """The visual encoder that ``--front-end`` and ``--encoder`` choose, as ``encoders.open`` names it.
+    """The visual encoder that ``--front-end`` and ``--encoder`` choose, as ``encoders.open`` names it; a folder as a full path.
 
     Args:
         front_end, landmarker, has_landmarks: As in ``choose_front_end``. encoder: A foreign backbone in place of the front end.
@@ -90,7 +90,7 @@ def choose_encoder(
         )
     if front_end is not None:
         raise ConfigError(f"--front-end {front_end} and --encoder {encoder} exclude each other; give one of them")
-    return encoder
+    return with_full_path(encoder)
 
 
 def _usable_landmarker(landmarker: str) -> Path | None:

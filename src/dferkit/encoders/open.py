@@ -15,6 +15,7 @@ from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.landmarks import LandmarkEncoder
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder
 from dferkit.encoders.videomae import VideoMAEEncoder
+from dferkit.labels import check_name
 
 BUNDLED: dict[str, type[BoxEncoder] | type[LandmarkEncoder] | type[CombinedEncoder]] = {
     "box": BoxEncoder,
@@ -37,14 +38,23 @@ def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER, device: str 
         spec: ``box``, ``videomae`` (small and random), ``clip:FOLDER``, ``path/to/videomae``. box: Folder of the bundled model.
 
     Raises:
-        CheckpointError: The model cannot be loaded.
+        ConfigError: An unknown name before a colon. CheckpointError: The model cannot be loaded.
     """
     name, colon, source = spec.partition(":")
     if spec in BUNDLED:
         return BUNDLED[spec](box).to(device)
+    if colon and not Path(spec).is_dir():
+        check_name("encoder", name, BACKBONES)
     if name in BACKBONES:
         return (BACKBONES[name](source) if colon else BACKBONES[name]()).to(device)
     return VideoMAEEncoder(spec).to(device)
+
+
+def with_full_path(spec: str) -> str:
+    """The same backbone with its folder as a full path: a checkpoint that names it is used from any working directory."""
+    name, colon, source = spec.partition(":") if spec.partition(":")[0] in BACKBONES else ("", "", spec)
+    folder = Path(source).expanduser()
+    return f"{name}{colon}{folder.resolve()}" if source and folder.is_dir() else spec
 
 
 def describer_of(encoder: VisualEncoder, box: Path | str = BOX_FOLDER, *, device: str = "cpu") -> DescribingEncoder:

@@ -84,6 +84,21 @@ def face_status(faces: WindowFaces, clip: FaceClip | None, *, detector: str, num
     )
 
 
+def readings_missing(seen: ClipStatus, message: str) -> ClipStatus:
+    """The status of a face clip for which another tool in place of a part of the front end has nothing."""
+    return replace(seen, status="unreadable", message=message)
+
+
+def judged_status(seen: ClipStatus, *, abstains: bool) -> str:
+    """The status of an answer: what the frames and faces gave, or that it is not sure enough."""
+    return first_that_applies([seen.status, "abstain"]) if abstains else seen.status
+
+
+def status_of_answer(is_answered: bool) -> str:
+    """The status of a scored clip of which nothing but its answer is known."""
+    return "ok" if is_answered else "error"
+
+
 def landmarks_missing(seen: ClipStatus) -> ClipStatus:
     """The status of a face clip that cannot be read because the landmarker found the face in too few frames."""
     message = f"the landmarker found the face in less than {LOW_COVERAGE_BELOW:.0%} of the frames, and this model needs landmarks"

@@ -9,7 +9,7 @@ import numpy as np
 
 from dferkit.errors import DataError
 from dferkit.faces.read import CLIP_FRAMES, NO_FACE_BELOW, WindowFaces
-from dferkit.faces.status import face_status, landmarks_missing
+from dferkit.faces.status import face_status, landmarks_missing, readings_missing
 from dferkit.judgement import Place, Thresholds, Verdict, answer_row, find_doubts, judge
 from dferkit.pipeline.people import PeopleOfVideo
 from dferkit.pipeline.reading import Reader, Reading
@@ -59,7 +59,7 @@ def _answer_person(video: OneVideo, faces: WindowFaces, clip: FaceClip) -> Answe
     try:
         reading = video.reader.read(clip, video.external)
     except DataError as error:  # another tool has nothing for this window; the next one may have its rows
-        failed = replace(seen, status="unreadable", message=str(error))
+        failed = readings_missing(seen, str(error))
         return Answer(prediction=answer_row(place, failed, video.labels, front_end=video.reader.front_end), faces=None)
     probabilities = reading.head.checkpoint.probabilities(reading.output.logits[0])
     row = answer_row(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
-from dferkit.encoders.open import open_visual_encoder
 from dferkit.encoders.protocols import LandmarkReader
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import BackendError, ConfigError, DataError, VideoError
@@ -17,6 +16,7 @@ from dferkit.faces.read import read_faces
 from dferkit.faces.status import unreadable
 from dferkit.judgement import Place, answer_row
 from dferkit.models.checkpoint import Checkpoint
+from dferkit.models.installed import check_fits
 from dferkit.pipeline.answering import OneVideo, answer_window
 from dferkit.pipeline.explanation import explain_answer
 from dferkit.pipeline.head import Head
@@ -63,7 +63,7 @@ class Model:
         self.checkpoint, self.labels, self.landmarker = checkpoint, checkpoint.labels, landmarker
         self.settings, self.external = settings or ReadingSettings(), external or ExternalTools()
         pixels = BoxEncoder(BOX_FOLDER).to(device)
-        heads = tuple(_open_head(found, pixels, device) for found in (checkpoint, fallback) if found is not None)
+        heads = tuple(_open_head(found, device) for found in (checkpoint, fallback) if found is not None)
         if heads[0].encoder.needs_landmarks and landmarker is None:
             raise BackendError(
                 "this model reads landmarks: give --landmarker FILE.task (dferkit models get face-landmarker), with the extra installed: pip install 'dferkit[landmarks]'"
@@ -217,8 +217,7 @@ class Model:
         }
 
 
-def _open_head(checkpoint: Checkpoint, pixels: BoxEncoder, device: str) -> Head:
-    encoder = open_visual_encoder(str(checkpoint.about["encoder"]), device=device)
-    checkpoint.require({"encoder_digest": encoder.digest, "box_digest": pixels.digest})
+def _open_head(checkpoint: Checkpoint, device: str) -> Head:
+    encoder = check_fits(checkpoint, device=device)
     checkpoint.model.to(device)
     return Head(checkpoint=checkpoint, encoder=encoder, device=device)

@@ -19,6 +19,7 @@ from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import evaluation_figures
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import assign_folds
+from dferkit.models.installed import check_fits
 from dferkit.recipes.data import LabelledClips
 from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
 from dferkit.recipes.scores import provenance_of, scored_clips, write_scores
@@ -29,7 +30,7 @@ from dferkit.storage import write_json
 from dferkit.tokens.captioned import caption_unseen, with_texts
 from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import TokenConfig, one_thread
-from dferkit.training.about import UNCALIBRATED, check_fits
+from dferkit.training.about import UNCALIBRATED
 from dferkit.training.fit import Fitted, fit
 from dferkit.training.score import predict_probabilities, score
 from dferkit.training.spec import TrainingSpec

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from dferkit.datasets.protocol import choose_folds
 from dferkit.encoders.clip_model import KINDS, ClipEncoder
 from dferkit.encoders.front_end import FRONT_ENDS
-from dferkit.encoders.open import open_visual_encoder
+from dferkit.encoders.open import open_visual_encoder, with_full_path
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
 from dferkit.labels import nearest_name
@@ -43,7 +43,7 @@ class BenchRun:
     """What is compared.
 
     Attributes:
-        encoder: Of models that read the front end. clip, videomae: Where models get their encoder; VideoMAE is a small random one by default, which has learned nothing.
+        encoder: Of models that read the front end; a CLIP also of those that read CLIP, in place of ``clip``. clip, videomae: Where models get their encoder; VideoMAE is a small random one by default, which has learned nothing.
         clip_size: ``upsample`` or ``interpolate`` (see ``ClipEncoder``).
         fold: Of a store: a name, or ``all``. views, with_flip: Of a store: views of every clip in time, each also mirrored (``views.clip_views``).
         seeds: Each model is trained with seeds 0, 1, ….
@@ -66,6 +66,18 @@ class BenchRun:
     def __post_init__(self) -> None:
         if self.clip_size not in KINDS:
             raise ConfigError(f"clip size is {self.clip_size!r}; choose {', '.join(KINDS)}")
+        read = {find_model(name).reads for name in self.models}
+        given = {
+            "clip": {"--clip": self.clip, "--clip-size": self.clip_size != "upsample"},
+            "videomae": {"--videomae": self.videomae},
+        }
+        for reads, values in given.items():
+            if unread := [option for option, value in values.items() if value and reads not in read]:
+                raise ConfigError(
+                    f"no model of this comparison reads {unread[0]}; leave it out, or add a model to --models"
+                )
+        if self.clip_size != "upsample" and self.clip is None:
+            raise ConfigError("--clip-size is for --clip; give --clip FOLDER, or --encoder clip-interpolate:FOLDER")
         labels = self.options.labels
         if labels is not None and (len(set(labels)) < max(len(labels), 2) or not all(labels)):
             raise ConfigError(f"labels are {', '.join(map(repr, labels))}; give two or more different names")
@@ -76,9 +88,11 @@ class BenchRun:
         if reads == "nothing":
             others = [find_model(other).reads for other in self.models]
             reads = next((other for other in others if other != "nothing"), "front end")
-        # A folder is named in full: a kept checkpoint looks for its encoder from anywhere.
-        clip, videomae = (str(Path(s).resolve()) if s and Path(s).is_dir() else s for s in (self.clip, self.videomae))
-        return {"clip": f"{KINDS[self.clip_size]}:{clip}", "videomae": videomae or "videomae"}.get(reads, self.encoder)
+        if reads == "videomae" and self.videomae:
+            return with_full_path(f"videomae:{self.videomae}")
+        if reads == "clip" and (self.clip or self.encoder.partition(":")[0] not in KINDS.values()):
+            return with_full_path(f"{KINDS[self.clip_size]}:{self.clip or ''}")
+        return "videomae" if reads == "videomae" else self.encoder
 
     def spec_of(self, name: str, seed: int) -> TrainingSpec:
         """One training of the comparison."""
@@ -164,9 +178,11 @@ def _towers(run: BenchRun) -> ClipEncoder | None:
     needy = [name for name in run.models if find_model(name).reads == "clip"]
     if not needy:
         return None
-    if run.clip is None:
+    spec = run.encoder_of(needy[0])
+    if spec.endswith(":"):
         raise ConfigError(f"CLIP is read by {', '.join(needy)}: give its folder with --clip")
-    towers = ClipEncoder(run.clip, size=run.clip_size)
+    towers = open_visual_encoder(spec)
+    assert isinstance(towers, ClipEncoder)
     for name in needy:
         tokens = getattr(run.spec_of(name, 0).plan().model, "num_tokens", 0)
         if tokens > towers.max_tokens:

@@ -26,6 +26,7 @@ from dferkit.evaluation.selective import ABSTAIN_ALWAYS, ACCURACY_IN_DOUBT, abst
 from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import assign_folds
+from dferkit.models.installed import check_fits
 from dferkit.recipes.data import LabelledClips
 from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
 from dferkit.reports.figures import write_reliability
@@ -35,7 +36,6 @@ from dferkit.schema import Record, ReportProgress
 from dferkit.storage import write_json
 from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import TokenConfig, one_thread
-from dferkit.training.about import check_fits
 from dferkit.training.score import score
 
 LEAST_CLIPS = 20

@@ -15,6 +15,7 @@ import torch
 
 from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BOX_FOLDER
+from dferkit.models.installed import box_digests
 from dferkit.pipeline import load
 from dferkit.recipes.demo_claims import explain_clips
 from dferkit.recipes.demo_data import prepare_side
@@ -27,7 +28,6 @@ from dferkit.reports.tables import RunDetails, clean_json, own_version, write_ta
 from dferkit.schema import ReportProgress
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, describe_config, render_benchmark
-from dferkit.training.about import box_digests
 
 
 def first_answer(out: Path | str, *, seed: int = 0, face: str = "haar") -> Path:

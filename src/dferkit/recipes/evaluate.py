@@ -20,6 +20,7 @@ from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.faces import build_detector
 from dferkit.faces.clip import read_clip_faces
 from dferkit.models.checkpoint import Checkpoint
+from dferkit.models.installed import check_fits
 from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
 from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, open_clips
@@ -30,7 +31,6 @@ from dferkit.schema import ClipStatus, FaceClip, Fold, Record, ReportProgress
 from dferkit.tokens.features import TokenConfig
 from dferkit.tokens.stored import encode_store, open_tokens, read_view
 from dferkit.tokens.views import clip_views
-from dferkit.training.about import check_fits
 from dferkit.training.score import score
 
 _LONGEST_WAIT = timedelta(days=2)
@@ -223,9 +223,9 @@ def _encode_shares(clips: StoreClips, config: TokenConfig, rank: int, world: int
 
 
 def _own_fold(checkpoint: Checkpoint, clips: StoreClips) -> str:
-    if checkpoint.about.get("annotation_digest") == clips.about["annotation_digest"]:
-        return str(checkpoint.about["fold"])
-    return "all"
+    own = str(checkpoint.about.get("fold"))
+    is_same = checkpoint.about.get("annotation_digest") == clips.about["annotation_digest"]
+    return own if is_same and own in {fold.name for fold in clips.folds} else "all"
 
 
 def _check_unseen(checkpoint: Checkpoint, clips: StoreClips, folds: Sequence[Fold]) -> None:

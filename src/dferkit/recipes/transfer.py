@@ -10,13 +10,13 @@ from dferkit.datasets.protocol import NOT_RECORDED, RULE_TEXT
 from dferkit.errors import ConfigError, DataError
 from dferkit.labels import shared_labels
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
+from dferkit.models.installed import check_fits
 from dferkit.recipes.data import StoreClips
 from dferkit.recipes.folds import StoreRun, sampling_facts, token_config, train_whole
 from dferkit.recipes.provenance import claim_run
 from dferkit.recipes.scores import provenance_of, scored_clips, write_scores
 from dferkit.reports.results_table import write_results
 from dferkit.schema import ReportProgress
-from dferkit.training.about import check_fits
 from dferkit.training.score import score
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dferkit.errors import DataError
 from dferkit.evaluation.scored import ScoredClips
+from dferkit.faces.status import status_of_answer
 from dferkit.reports.tables import Provenance, prediction_table, write_table
 from dferkit.schema import Prediction
 
@@ -66,5 +67,5 @@ def _prediction(clips: ScoredClips, row: int, predicted: int) -> Prediction:
         labels=clips.labels,
         label=clips.labels[predicted] if is_answered else None,
         probabilities=clips.probabilities[row] if is_answered else None,
-        status="ok" if is_answered else "error",
+        status=status_of_answer(is_answered),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -202,11 +203,12 @@ def targets_of(records: Sequence[Record], labels: tuple[str, ...]) -> np.ndarray
 
 
 def digest_texts(texts: Sequence[TextTokens]) -> str:
-    """SHA-256 over the words and their vectors, in order."""
+    """SHA-256 over the words, their phrases and their vectors, and those of the sentences, in order."""
     digest = hashlib.sha256()
     for text in texts:
-        digest.update("\0".join(text.pieces).encode())
-        digest.update(text.values.contiguous().numpy().tobytes())
+        digest.update(json.dumps([text.pieces, text.phrase_of_piece]).encode())
+        for values in (text.values, text.sentence):
+            digest.update(values.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dferkit.schema import Record, TextTokens
+from dferkit.schema import ClipStatus, Record, TextTokens
 from dferkit.storage import atomic_path
 from dferkit.tokens.dataset import TokenDataset
+from dferkit.tokens.rows import TokenRows
 
 
 def save_texts(tokens: Sequence[TextTokens], path: Path | str) -> None:
@@ -52,7 +54,7 @@ def load_texts(path: Path | str) -> list[TextTokens]:
     ]
 
 
-_ARRAYS = ("target", "units", "timestamps", "boxes", "frame_sizes", "view")
+_ARRAYS = ("target", "soft_target", "units", "timestamps", "boxes", "frame_sizes", "view")
 _FACTS = ("labels", "au_names", "grid", "areas", "encoder", "encoder_digest", "describer")
 
 
@@ -61,13 +63,19 @@ def save_dataset(data: TokenDataset, path: Path | str) -> None:
     records = [{**{n: getattr(r, n) for n in r.__slots__}, "video": str(r.video)} for r in data.records]
     about = {name: getattr(data, name) for name in _FACTS}
     tensors = {name: torch.from_numpy(getattr(data, name)) for name in _ARRAYS if getattr(data, name) is not None}
-    tensors["visual"] = data.visual_in_memory()
-    tensors |= {name: getattr(data, name) for name in ("summary", "motion") if getattr(data, name) is not None}
+    for name in ("visual", "frames", "summary", "motion"):
+        if (values := getattr(data, name)) is not None:
+            tensors[name] = values.load() if isinstance(values, TokenRows) else values
+    about |= {
+        "records": records,
+        "groups": data.groups.tolist(),
+        "statuses": {clip_id: asdict(status) for clip_id, status in data.statuses.items()},
+    }
     with atomic_path(path) as temporary:
         save_file(
             {name: value.contiguous() for name, value in tensors.items()},
             temporary,
-            metadata={"about": json.dumps({**about, "records": records, "groups": data.groups.tolist()})},
+            metadata={"about": json.dumps(about)},
         )
 
 
@@ -79,7 +87,8 @@ def load_dataset(path: Path | str) -> TokenDataset:
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v := about[name], list) else v for name in _FACTS}
     fields |= {name: value.numpy() if name in _ARRAYS else value for name, value in tensors.items()}
     records = tuple(_record(row) for row in about["records"])
-    return TokenDataset(records=records, groups=np.array(about["groups"]), **fields)
+    statuses = {clip_id: ClipStatus(**status) for clip_id, status in about["statuses"].items()}
+    return TokenDataset(records=records, groups=np.array(about["groups"]), statuses=statuses, **fields)
 
 
 def _record(row: dict[str, Any]) -> Record:
