@@ -2,7 +2,7 @@
 """Time, memory and gradient error of ``transport_plan`` against POT, geomloss and ott-jax.
 
 Usage: python benchmarks/transport.py [--quick] [--budget SECONDS] [--add] [--out benchmarks/results/transport.json]
-Peers: pip install "dferkit[benchmark]"; one that is not installed is left out, and the table lists it.
+Peers: pip install '.[benchmark]'; one that is not installed is left out, and the table lists it.
 
 Times are process CPU time on one thread, median of three, all in this process; compilation is not counted. POT is
 given the sweeps after which the plain scaling loop in float64 has the wanted marginal error, rounded up to the next ten,
@@ -232,7 +232,7 @@ def main() -> None:
     solvers = [solver for solver in SOLVERS if solver.is_installed]
     absent = [solver.name for solver in SOLVERS if not solver.is_installed]
     if absent:
-        print(f'Not installed, left out: {", ".join(absent)}; pip install "dferkit[benchmark]"')
+        print(f"Not installed, left out: {', '.join(absent)}; pip install '.[benchmark]'")
     earlier = json.loads(options.out.read_text(encoding="utf-8")) if options.add else {"memory": {}, "cases": []}
     memory = {s.name: earlier["memory"].get(s.name) or memory_in_fresh_process(s) for s in solvers}
     rows = [((c["data"], tuple(c["shape"]), c["epsilon"], c["tolerance"]), c) for c in earlier["cases"]]

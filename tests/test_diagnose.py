@@ -152,7 +152,7 @@ def test_how_to_get_a_landmarker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     (tmp_path / "face_landmarker.task").write_bytes(b"no landmarker")
     check = subject.check_landmarker()
     assert check.state in (NOTE, BROKEN)
-    assert "dferkit[landmarks]" in check.text or "is not a face landmarker" in check.text
+    assert "pip install '.[landmarks]'" in check.text or "is not a face landmarker" in check.text
 
 
 def test_every_extra_is_looked_for() -> None:

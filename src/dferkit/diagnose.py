@@ -205,7 +205,7 @@ def check_landmarker() -> Check:
     if path is None:
         text = (
             "none, so --front-end auto reads pixels. Landmarks did better on the real faces that were tried: dferkit models get face-landmarker, set DFERKIT_MODELS to "
-            "its folder, and pip install 'dferkit[landmarks]'"
+            "its folder, and pip install '.[landmarks]'"
         )
         return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": None})
     try:
@@ -213,7 +213,7 @@ def check_landmarker() -> Check:
     except DferError as error:
         return Check(name="landmarker", state=BROKEN, text=str(error), details={"landmarker": path.name})
     if found is None:
-        text = f"{path.name} is available, but MediaPipe is not installed: pip install 'dferkit[landmarks]'"
+        text = f"{path.name} is available, but MediaPipe is not installed: pip install '.[landmarks]'"
         return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": path.name})
     with found:
         text = f"{path.name}: --front-end auto reads landmarks"
@@ -346,5 +346,5 @@ def check_extras() -> Check:
     missing = [extra for extra, is_there in found.items() if not is_there]
     text = f"installed: {', '.join(e for e in found if found[e]) or 'none'}"
     if missing:
-        text += f'; not installed (not needed): pip install "dferkit[{",".join(missing)}]"'
+        text += f"; not installed (not needed): pip install '.[{','.join(missing)}]', in the project's folder"
     return Check(name="extras", state=OK, text=text, details=found)

@@ -56,7 +56,7 @@ class MissingExtraError(BackendError, ImportError):
     """An extra is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs an extra: pip install "dferkit[{extra}]"')
+        super().__init__(f"{what} needs an extra: pip install '.[{extra}]', in the project's folder")
 
 
 class CheckpointError(DferError):

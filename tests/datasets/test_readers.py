@@ -10,9 +10,14 @@ import pandas as pd
 import pytest
 
 from dferkit.datasets import DATA_SETS, Options, read_release, require_sound, with_groups
+from dferkit.datasets.assemble import Lists, assemble
+from dferkit.datasets.data_set import Source
+from dferkit.datasets.findings import Findings
+from dferkit.datasets.lists import Listed
+from dferkit.datasets.media import Media
 from dferkit.errors import ConfigError, ManifestError
 from dferkit.labels import BASIC, RAVDESS
-from dferkit.schema import Release
+from dferkit.schema import Record, Release
 
 
 def put(root: Path, name: str, text: str | bytes = b"x") -> Path:
@@ -411,3 +416,21 @@ def test_tables_that_cannot_be_read_are_findings(tmp_path: Path) -> None:
 def test_options_of_other_layouts_are_refused(tmp_path: Path, layout: str, option: str) -> None:
     with pytest.raises(ConfigError, match="leave that option out"):
         read_release(layout, tmp_path, Options(**{option: True}))
+
+
+def test_a_record_keeps_the_name_of_its_line(tmp_path: Path) -> None:
+    """Folds name clips by the lists, so another name in a record would be a clip without an annotation. A slash is part of a name."""
+    lists = Lists([Listed("actor/1", "onset", "train:1")], [Listed("actor/2", "offset", "test:1")])
+    source = Source(
+        name="toy", labels=("onset", "offset"), root=tmp_path, options=Options(), media=Media(None, "none", ""), findings=Findings()
+    )  # fmt: skip
+
+    def read(change: str) -> Release:
+        def record_of(line: Listed) -> Record:
+            return Record(clip_id=line.clip_id.replace("/", change), video=tmp_path / line.clip_id, label=line.label)
+
+        return assemble(source, {"1": lists}, [], record_of)
+
+    assert labels_of(read("/")) == {"actor/1": "onset", "actor/2": "offset"}
+    with pytest.raises(ConfigError, match=r"toy: record_of changed the clip name 'actor/1' into 'actor_1'; keep"):
+        read("_")

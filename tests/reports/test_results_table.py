@@ -1,6 +1,9 @@
 import csv
 import io
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from scored_examples import imagined_clips
@@ -84,3 +87,12 @@ def test_markdown_cells_cannot_break_out():
 def test_unknown_form():
     with pytest.raises(ConfigError, match="markdown, csv, latex"):
         results_table({}, form="html")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["missing.json"], 2)])
+def test_the_script_for_the_readme_needs_no_results_for_its_help(arguments, code, tmp_path):
+    script = Path(__file__).parents[2] / "scripts" / "results-table"
+    done = subprocess.run([sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "usage: results-table" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -82,17 +82,21 @@ def _print(report: CheckReport) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     folds: list[dict[str, Any]] = about["folds"]
     table.add_column("class", no_wrap=True)
-    for name in ("clips", "published", *(f"test {fold['name']}" for fold in folds)):
+    classes = about["classes"]
+    has_published = any(row["published"] is not None for row in classes.values())
+    columns = ["clips", "published"] if has_published else ["clips"]
+    for name in (*columns, *(f"test {fold['name']}" for fold in folds)):
         table.add_column(name, justify="right")
-    for label, row in about["classes"].items():
+    for label, row in classes.items():
         tests = [f"{fold['test_per_class'].get(label, 0):,}" for fold in folds]
-        table.add_row(label, f"{row['clips']:,}", _count(row["published"]), *tests)
+        table.add_row(label, *(_count(row[name]) for name in columns), *tests)
     if folds:
+        empty = [""] * len(columns)
         table.add_section()
-        table.add_row("test", "", "", *(f"{fold['test']:,}" for fold in folds))
-        table.add_row("training", "", "", *(f"{fold['train']:,}" for fold in folds))
+        table.add_row("test", *empty, *(f"{fold['test']:,}" for fold in folds))
+        table.add_row("training", *empty, *(f"{fold['train']:,}" for fold in folds))
         if any(fold["published"] for fold in folds):
-            table.add_row("published test", "", "", *(_count((fold["published"] or [None, None])[1]) for fold in folds))
+            table.add_row("published test", *empty, *(_count((fold["published"] or [None, None])[1]) for fold in folds))
     console.print(table)
     seen: Counter[str] = Counter()
     for finding in report.findings:

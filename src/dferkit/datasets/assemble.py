@@ -11,6 +11,7 @@ from pathlib import Path
 from dferkit.datasets.data_set import Source
 from dferkit.datasets.findings import Findings
 from dferkit.datasets.lists import Listed
+from dferkit.errors import ConfigError
 from dferkit.schema import Fold, Record, Release
 from dferkit.storage import natural_key
 
@@ -40,6 +41,9 @@ def assemble(
         record_of: Makes the record of a clip from the first line that names it.
         is_partition: Every clip is tested in exactly one fold.
         has_blocks: The official test clips of a class are neighbours by number.
+
+    Raises:
+        ConfigError: ``record_of`` gives a clip another name than its list does.
     """
     findings = source.findings
     first: dict[str, Listed] = {}
@@ -55,7 +59,13 @@ def assemble(
         _check_partition(made, findings)
     if has_blocks:
         _check_blocks(made, {clip_id: line.label for clip_id, line in first.items()}, findings)
-    records = (record_of(first[clip_id]) for clip_id in sorted(first, key=natural_key))
+    names = sorted(first, key=natural_key)
+    records = [record_of(first[clip_id]) for clip_id in names]
+    for clip_id, record in zip(names, records, strict=True):
+        if record.clip_id != clip_id:
+            raise ConfigError(
+                f"{source.name}: record_of changed the clip name {clip_id!r} into {record.clip_id!r}; keep the name that the list gives"
+            )
     return source.release(records, made, digest_lists(files))
 
 

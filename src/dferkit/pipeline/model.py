@@ -66,7 +66,7 @@ class Model:
         heads = tuple(_open_head(found, device) for found in (checkpoint, fallback) if found is not None)
         if heads[0].encoder.needs_landmarks and landmarker is None:
             raise BackendError(
-                "this model reads landmarks: give --landmarker FILE.task (dferkit models get face-landmarker), with the extra installed: pip install 'dferkit[landmarks]'"
+                "this model reads landmarks: give --landmarker FILE.task (dferkit models get face-landmarker), with the extra installed: pip install '.[landmarks]'"
             )
         self.reader = Reader(heads=heads, box=pixels, text_encoder=TextEncoder(BOX_FOLDER / "text", device=device))
         self._with_neutral: dict[str, Reader] = {}
