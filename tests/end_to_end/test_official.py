@@ -142,11 +142,12 @@ def test_transfer_between_label_sets(run_here: Run, stores: Path, tmp_path: Path
         assert same.returncode == 2
         assert "clips of the data set that the model is trained on" in same.stderr
     # Trained on every clip: there is no fold of the same set to test it on.
-    seen = run_here(
-        "evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--fold", "1", "--out", tmp_path / "seen"
-    )
-    assert seen.returncode == 2
-    assert "was trained on" in seen.stderr
+    for fold in (["--fold", "1"], []):
+        seen = run_here(
+            "evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, *fold, "--out", tmp_path / "seen"
+        )
+        assert seen.returncode == 2
+        assert "was trained on" in seen.stderr
 
 
 def test_folds_one_by_one_and_then_all(run: Run, run_here: Run, stores: Path, tmp_path: Path) -> None:
@@ -290,7 +291,37 @@ def test_clips_without_media_count_as_failed_and_are_told(run_here: Run, stores:
         (["train", "grace", "--data", "STORE", "--votes", "--fold", "1"], "run dferkit prepare with --votes"),
         (["train", "grase_dfew", "--data", "STORE"], "did you mean"),
         (["evaluate", "--data", "STORE/faces"], "is no store of dferkit prepare"),
-        (["transfer", "--test", "STORE", "--out", "x"], "give a store to train on"),
+        (["transfer", "--test", "STORE", "--out", "x"], "give a store or clips.csv to train on"),
+        (
+            [
+                "transfer",
+                "--checkpoint",
+                "box",
+                "--test",
+                "STORE",
+                "--out",
+                "x",
+                "--seed",
+                "3",
+                "--set",
+                "training.epochs=2",
+            ],
+            "--checkpoint is trained already; leave out --seed, --set",
+        ),
+        (
+            ["transfer", "--train", "clips.csv", "--select", "val", "--test", "STORE", "--out", "x"],
+            "--select val is for a store",
+        ),
+        (
+            ["train", "videomae_focal", "--data", "STORE", "--front-end", "pixels"],
+            "videomae_focal reads videomae, not the front end",
+        ),
+        (["train", "grace", "--data", "STORE", "--encoder", "clp:x"], "unknown encoder 'clp'; did you mean 'clip'?"),
+        (["train", "grace", "--data", "STORE", "--labels", "a,b"], "--labels is for clips.csv"),
+        (
+            ["train", "--from", "box", "--data", "clips.csv", "--labels", "a,b"],
+            "leave out the recipe, --encoder and --labels",
+        ),
         (["encode", "STORE", "--encoder", "nowhere"], "no VideoMAE model"),
         (["train", "grace_dfew", "--data", "clips.csv"], "needs a store"),
         (

@@ -13,8 +13,10 @@ from dferkit.cli.options import (
     FaceOption,
     FlipOption,
     FrontEndOption,
+    LabelsOption,
     ViewsOption,
     WorkersOption,
+    named_labels,
     resolve_encoder,
 )
 from dferkit.cli.progress import Stages, note, plural
@@ -50,13 +52,7 @@ def bench(
     fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
     views: ViewsOption = None,
     flip: FlipOption = False,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            "--labels",
-            help="clips.csv with classes of its own: their names with commas between them, such as onset,offset.",
-        ),
-    ] = None,
+    labels: LabelsOption = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each model with so many seeds.")] = 1,
     face: FaceOption = None,
     settings: Annotated[
@@ -78,7 +74,6 @@ def bench(
     from dferkit.recipes.bench import BenchRun, run_bench
     from dferkit.recipes.data import DataOptions
 
-    classes = None if labels is None else tuple(name.strip() for name in labels.split(","))
     chosen = tuple(MODELS) if models == "all" else tuple(name.strip() for name in models.split(","))
     run = BenchRun(
         models=chosen,
@@ -92,7 +87,7 @@ def bench(
         with_flip=flip,
         seeds=seeds,
         settings=tuple(settings or ()),
-        options=DataOptions(labels=classes, face=face, workers=workers),
+        options=DataOptions(labels=named_labels(labels), face=face, workers=workers),
     )
     with Stages() as report:
         outcome = run_bench(data, out, run, report=report)

@@ -57,6 +57,13 @@ SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting: training.epochs=50, model.aligner.epsilon=0.05 (repeat)."),
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="clips.csv with classes of its own: their names with commas between them, such as onset,offset.",
+    ),
+]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")]
 
 
@@ -116,6 +123,11 @@ def open_run(
         device=choose_device(device),
     )
     return replace(known, spec=spec)
+
+
+def named_labels(labels: str | None) -> tuple[str, ...] | None:
+    """The names of ``--labels``."""
+    return None if labels is None else tuple(name.strip() for name in labels.split(","))
 
 
 def open_checkpoint(name: str, front_end: str | None = None, data: Path | None = None) -> Checkpoint:

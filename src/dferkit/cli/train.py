@@ -18,10 +18,12 @@ from dferkit.cli.options import (
     FlipOption,
     FrontEndOption,
     GroupsOption,
+    LabelsOption,
     SeedOption,
     SettingsOption,
     ViewsOption,
     WorkersOption,
+    named_labels,
     open_checkpoint,
     open_run,
 )
@@ -51,6 +53,7 @@ def train(
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
     face: FaceOption = None,
+    labels: LabelsOption = None,
     fold: Annotated[str | None, typer.Option("--fold", help="Store: an official fold, or all (default).")] = None,
     select: Annotated[
         str | None,
@@ -79,17 +82,17 @@ def train(
         "--votes": votes,
         "--groups": groups,
     }
-    refuse_options(data, of_store=of_store, of_manifest={"--face": face})
+    refuse_options(data, of_store=of_store, of_manifest={"--face": face, "--labels": labels})
     from dferkit.datasets.protocol import ProtocolConfig
     from dferkit.errors import ConfigError
     from dferkit.recipes.data import DataOptions
     from dferkit.recipes.folds import run_store
 
-    options = DataOptions(face=face, workers=workers)
+    options = DataOptions(labels=named_labels(labels), face=face, workers=workers)
     if start is not None:
-        if recipe != "grace" or encoder is not None:
+        if recipe != "grace" or encoder is not None or labels is not None:
             raise ConfigError(
-                "--from keeps the model and the encoder of its checkpoint; leave out the recipe and --encoder"
+                "--from keeps the model, the encoder and the classes of its checkpoint; leave out the recipe, --encoder and --labels"
             )
         spec = _start_spec(open_checkpoint(start, front_end, data), settings, seed, device)
         _adapt(data, out, spec, options)

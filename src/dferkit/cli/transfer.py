@@ -11,31 +11,42 @@ import typer
 from dferkit.cli.options import (
     DeviceOption,
     EncoderOption,
+    FaceOption,
     FlipOption,
     FrontEndOption,
+    LabelsOption,
     SeedOption,
     SettingsOption,
     ViewsOption,
     WorkersOption,
+    named_labels,
+    open_checkpoint,
     open_run,
+    stored_landmarks,
 )
 from dferkit.cli.progress import Stages, note
 
 
 def transfer(
-    test: Annotated[list[Path], typer.Option("--test", help="Store to test on (repeat).")],
+    test: Annotated[list[Path], typer.Option("--test", help="Store or clips.csv to test on (repeat).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scores and tables.")],
-    train: Annotated[Path | None, typer.Option("--train", help="Store to train on, all its clips.")] = None,
+    train: Annotated[
+        Path | None, typer.Option("--train", help="Store to train on, all its clips; or a clips.csv.")
+    ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", "-c", help="Checkpoint to test, instead of --train.")
+        str | None, typer.Option("--checkpoint", "-c", help="Checkpoint folder or box, instead of --train.")
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="Model: grace, vision_only, … or a recipe.")] = "grace",
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
     select: Annotated[
         str | None,
-        typer.Option("--select", help="How the epoch is chosen: val (the default for models with epochs) or last."),
+        typer.Option(
+            "--select", help="Store: the epoch is chosen by val (the default for models with epochs) or last."
+        ),
     ] = None,
+    face: FaceOption = None,
+    labels: LabelsOption = None,
     views: ViewsOption = None,
     flip: FlipOption = False,
     seed: SeedOption = 0,
@@ -45,17 +56,41 @@ def transfer(
 ) -> None:
     """Train on one data set and test on others, on the classes that both have.
 
-    Classes are matched by name. Clips of other classes are left out and counted; nothing is merged.
+    Classes are matched by name. Clips of other classes are left out and counted; nothing is merged. Of a clips.csv, the classes are those of its
+    rows; where it marks rows train and test, each side is used for its purpose.
     """
     from dferkit.datasets.protocol import ProtocolConfig
+    from dferkit.devices import choose_device
+    from dferkit.errors import ConfigError
     from dferkit.evaluation.metrics import WARNINGS
+    from dferkit.recipes.data import DataOptions
+    from dferkit.recipes.folds import StoreRun
     from dferkit.recipes.transfer import transfer as run_transfer
+    from dferkit.training.spec import TrainingSpec
 
-    known = open_run(recipe, train, front_end=front_end, encoder=encoder, settings=settings, seed=seed, device=device)
-    protocol = ProtocolConfig(select=select or known.select, times=views or 1, with_flip=flip)
-    run = replace(known, protocol=protocol)
+    options = DataOptions(labels=named_labels(labels), face=face, workers=workers)
+    model, is_list = None, train is not None and not train.is_dir()
+    if checkpoint is not None:
+        of_training = {
+            "--recipe": recipe != "grace",
+            "--encoder": encoder,
+            "--select": select,
+            "--seed": seed,
+            "--set": settings,
+        }
+        if unread := [option for option, value in of_training.items() if value]:
+            raise ConfigError(f"--checkpoint is trained already; leave out {', '.join(unread)}")
+        # Landmarks are read only where every store has them.
+        model = open_checkpoint(checkpoint, front_end, next((t for t in test if stored_landmarks(t) is False), test[0]))
+        run = StoreRun(spec=TrainingSpec(device=choose_device(device)))
+    else:
+        if is_list and select not in (None, "last"):
+            raise ConfigError(f"--select {select} is for a store; a training on a clips.csv keeps the last epoch")
+        run = open_run(recipe, train, front_end=front_end, encoder=encoder, settings=settings, seed=seed, device=device)
+    rule = select or ("last" if is_list else run.select)
+    run = replace(run, protocol=ProtocolConfig(select=rule, times=views or 1, with_flip=flip))
     with Stages() as report:
-        found = run_transfer(test, out, run, train=train, checkpoint=checkpoint, workers=workers, report=report)
+        found = run_transfer(test, out, run, train=train, checkpoint=model, options=options, report=report)
     for name, figures in found.items():
         about = figures["transfer"]
         low, high = figures["uar_ci95"]

@@ -67,7 +67,7 @@ class BenchRun:
         if self.clip_size not in KINDS:
             raise ConfigError(f"clip size is {self.clip_size!r}; choose {', '.join(KINDS)}")
         read = {find_model(name).reads for name in self.models}
-        given = {
+        given: Mapping[str, Mapping[str, object]] = {
             "clip": {"--clip": self.clip, "--clip-size": self.clip_size != "upsample"},
             "videomae": {"--videomae": self.videomae},
         }
@@ -78,9 +78,6 @@ class BenchRun:
                 )
         if self.clip_size != "upsample" and self.clip is None:
             raise ConfigError("--clip-size is for --clip; give --clip FOLDER, or --encoder clip-interpolate:FOLDER")
-        labels = self.options.labels
-        if labels is not None and (len(set(labels)) < max(len(labels), 2) or not all(labels)):
-            raise ConfigError(f"labels are {', '.join(map(repr, labels))}; give two or more different names")
 
     def encoder_of(self, name: str) -> str:
         """Visual encoder of a model. A model that reads no tokens takes its clips from those that another one reads."""

@@ -218,6 +218,11 @@ class DataOptions:
     groups: Path | None = None
     workers: int | None = None
 
+    def __post_init__(self) -> None:
+        labels = self.labels
+        if labels is not None and (len(set(labels)) < max(len(labels), 2) or not all(labels)):
+            raise ConfigError(f"labels are {', '.join(map(repr, labels))}; give two or more different names")
+
 
 def open_clips(path: Path | str, cache: Path, options: DataOptions | None = None) -> LabelledClips:
     """A store, or a ``clips.csv``.

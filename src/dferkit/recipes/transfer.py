@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dferkit.datasets.protocol import NOT_RECORDED, RULE_TEXT
 from dferkit.errors import ConfigError, DataError
-from dferkit.labels import shared_labels
+from dferkit.labels import BASIC, shared_labels
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.installed import check_fits
-from dferkit.recipes.data import StoreClips
+from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, open_clips
 from dferkit.recipes.folds import StoreRun, sampling_facts, token_config, train_whole
 from dferkit.recipes.provenance import claim_run
 from dferkit.recipes.scores import provenance_of, scored_clips, write_scores
+from dferkit.recipes.train import train_list
 from dferkit.reports.results_table import write_results
 from dferkit.schema import ReportProgress
 from dferkit.training.score import score
@@ -26,8 +28,8 @@ def transfer(
     run: StoreRun,
     *,
     train: Path | str | None = None,
-    checkpoint: Path | str | None = None,
-    workers: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    options: DataOptions | None = None,
     report: ReportProgress,
 ) -> dict[str, dict[str, Any]]:
     """Test a model on data sets it was not trained on.
@@ -36,8 +38,9 @@ def transfer(
     probabilities are those given that the answer is a shared class. Classes are matched by name; nothing is merged.
 
     Args:
-        tests: Stores to test on: the test clips of their folds, or all clips where they have none.
-        train: Store to train on, all its clips (less a validation block, by the rule of ``run``). checkpoint: A trained model instead.
+        tests: Stores and lists (``clips.csv``) to test on: the test clips of their folds, or all clips where they have none.
+        train: Store to train on, all its clips (less a validation block, by the rule of ``run``); or a list, its rows marked train. checkpoint: A trained model instead.
+        options: Of lists: classes other than the seven, and the face detector.
 
     Returns:
         Figures by name of the test store.
@@ -47,20 +50,32 @@ def transfer(
     """
     out = Path(out)
     if (train is None) == (checkpoint is None):
-        raise ConfigError("give a store to train on (--train) or a trained checkpoint (--checkpoint), one of the two")
+        raise ConfigError(
+            "give a store or clips.csv to train on (--train) or a trained checkpoint (--checkpoint), one of the two"
+        )
     if run.protocol.select == "test-leaky":
         raise ConfigError("the test set of a transfer is another data set: choose --select val or last")
-    stores = {name: StoreClips.open(path, workers=workers) for name, path in _names(tests).items()}
-    source = None if train is None else StoreClips.open(train, workers=workers)
-    model = None if checkpoint is None else load_checkpoint(Path(checkpoint))
-    origin: StoreClips | Checkpoint | None = source or model
+    options = options or DataOptions()
+    source = None if train is None else _open(Path(train), out / "training" / "cache", options)
+    model = checkpoint
+    origin: LabelledClips | Checkpoint | None = source or model
     assert origin is not None
+    classes = tuple(dict.fromkeys((*origin.labels, *BASIC, *(options.labels or ()))))
+    stores = {
+        name: _present(_open(path, out / name / "cache", replace(options, labels=classes)))
+        for name, path in _names(tests).items()
+    }
+    if (run.protocol.times > 1 or run.protocol.with_flip) and any(isinstance(s, ListedClips) for s in stores.values()):
+        raise ConfigError("views are for a store, and a clips.csv has none; leave --views and --flip out")
     for name, store in stores.items():  # all of them, before any work
         shared_labels(origin.labels, store.labels)
         _check_apart(origin.about, store, name)
     if model is None:
         assert source is not None
-        model = train_whole(source, out / "training", run, report)
+        if isinstance(source, StoreClips):
+            model = train_whole(source, out / "training", run, report)
+        else:
+            model = load_checkpoint(train_list(source, out / "training", run.spec, report)[0])
     check_fits(model)
     claim_run(out, {"weights_sha256": model.digest})
     figures = {name: _test(model, name, store, out / name, run, report) for name, store in stores.items()}
@@ -75,23 +90,38 @@ def transfer(
 def _names(paths: Sequence[Path | str]) -> dict[str, Path]:
     if not paths:
         raise ConfigError("give at least one store to test on (--test)")
-    found = {Path(path).resolve().name: Path(path) for path in paths}
+    folders = [path if path.is_dir() else path.parent for path in (Path(path).resolve() for path in paths)]
+    found = {folder.name: Path(path) for folder, path in zip(folders, paths, strict=True)}
     if len(found) < len(paths):
-        raise ConfigError("two test stores have the same folder name; rename one, since outputs are named after it")
+        raise ConfigError("two test sets have the same folder name; rename one, since outputs are named after it")
     return found
 
 
-def _check_apart(about: Mapping[str, Any], target: StoreClips, name: str) -> None:
+def _open(path: Path, cache: Path, options: DataOptions) -> LabelledClips:
+    """A store with its own classes and faces, or a list with those of the options."""
+    return open_clips(path, cache, DataOptions(workers=options.workers) if path.is_dir() else options)
+
+
+def _present(clips: LabelledClips) -> LabelledClips:
+    """A list has the classes of its rows."""
+    if isinstance(clips, StoreClips):
+        return clips
+    found = {record.label for record in clips.records}
+    return replace(clips, labels=tuple(label for label in clips.labels if label in found))
+
+
+def _check_apart(about: Mapping[str, Any], target: LabelledClips, name: str) -> None:
     """Refuse the data set of the training, also another set of labels of the same clips. A user's own folders are compared by their annotations."""
     is_same_family = str(about.get("layout", "")).split("-")[0] == target.name.split("-")[0] != "folder"
-    if is_same_family or about.get("annotation_digest") == target.about["annotation_digest"]:
+    keys = [key for key in ("annotation_digest", "data_digest") if key in target.about]
+    if is_same_family or any(about.get(key) == target.about[key] for key in keys):
         raise ConfigError(
-            f"{name}/ holds clips of the data set that the model is trained on ({about['layout']}); use dferkit train with its folds instead"
+            f"{name}/ holds clips of the data set that the model is trained on ({about.get('layout', target.name)}); use dferkit train with its folds instead"
         )
 
 
 def _test(
-    model: Checkpoint, name: str, store: StoreClips, out: Path, run: StoreRun, report: ReportProgress
+    model: Checkpoint, name: str, store: LabelledClips, out: Path, run: StoreRun, report: ReportProgress
 ) -> dict[str, Any]:
     encoder = str(model.about["encoder"])
     config = token_config(run.protocol, encoder=encoder, motion=model.model.motion_source, device=run.spec.device)
