@@ -1,4 +1,4 @@
-"""The box's card in words, from its measured figures."""
+"""The card of the bundled model, as Markdown from its measured figures."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PROFILES = {
     "held_back": "looks held back",
 }
 
-_INTRO = """# Card of the box
+_INTRO = """# Card of the bundled model
 
-The small models that ship with dferkit, so that `dferkit predict` answers at once. They name the *apparent expression* in a face video: what it
+The small models in the package, together called *box*. They name the *apparent expression* in a face video: what the face
 looks like, never what a person feels. Each front end has a head of its own: `pixels` needs nothing, `landmarks` and `both` need the extra `landmarks`
 and the task file of a face landmarker.
 
 **Trained on rendered faces of people who do not exist; no real person's face was used.** Probabilities are calibrated on rendered faces and
-UNCALIBRATED on real faces.
+UNCALIBRATED on real faces. `docs/models/box.md` in the repository adds scores on worse recordings and pictures of failures.
 
 Not for decisions about people: not for employment, education, policing, border control, insurance, credit or medical diagnosis; not for children.
 """
@@ -60,7 +60,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _trained(card: Mapping[str, Any]) -> str:
     clips, networks = card["clips"], card["networks"]
     visual = networks["visual"]
-    begun = " begun with the weights of the box before" if visual.get("start", "none") != "none" else ""
+    begun = ", started from the weights of the previous version" if visual.get("start", "none") != "none" else ""
     return (
         "## What it was trained on\n\n"
         f"- video network: {visual['clips']} rendered clips of the training profile and of both benchmark profiles, {visual['steps']} steps{begun}\n"
@@ -84,7 +84,7 @@ def _scores(card: Mapping[str, Any]) -> str:
     blind = card["front_ends"]["landmarks"]["no_landmarks"]
     return (
         f"## Measured on {clips['measure']} benchmark clips and {clips['held']} clips of held-back looks, people that no part has seen\n\n"
-        "The ceiling is a linear model on the true action units. Frames of 112 pixels, where nothing else is said; a quarter of the held-back clips has 208. Calibration error: 15 bins of equal mass. Held-back clips in which the landmarker sees no face "
+        "The ceiling is a linear model on the true action units. Frames have 112 pixels unless stated; a quarter of the held-back clips have 208. Calibration error: 15 bins of equal mass. Held-back clips in which the landmarker sees no face "
         f"at all ({blind:.1%}) are given the pixels' answer.\n\n" + table(head, rows) + "\n"
     )
 
@@ -145,8 +145,8 @@ def _answering(card: Mapping[str, Any]) -> str:
         for m in (card["front_ends"][f]["abstention"],)
     ]  # fmt: skip
     return (
-        "It abstains below the threshold, which is where 80 % of the answers on the calibration clips were right, and where something speaks "
-        "against an answer (a small or turned face, no calm frame, several people, movements that speak for another class) below the second one (90 %):\n\n"
+        "The model abstains when its confidence is below a threshold. On the calibration clips, 80 % of the answers above the threshold were right. For a small or turned face, "
+        "no calm frame, several people, or movements of another class, a second threshold applies; 90 % of the answers above it were right:\n\n"
         + table(("front end", "temperature", "threshold", "threshold in doubt", "calibration clips answered"), rows)
         + "\n"
     )
@@ -155,9 +155,9 @@ def _answering(card: Mapping[str, Any]) -> str:
 def _limits() -> str:
     return (
         "## Known limits\n\n"
-        "- Real faces differ from rendered ones. `docs/real-clips.md` has every real clip that was tried, good and bad; they are a handful.\n"
-        "- A face must be seen at rest for a while: a clip's own mean is the person's zero. `--neutral` names a clip of the face at rest.\n"
-        "- Head turns beyond about 35°, faces under 40 pixels and hands before the face are not covered; `docs/models/box.md` has a table of what they cost.\n"
+        "- Real faces differ from rendered ones. `docs/real-clips.md` lists right and wrong answers on a handful of real clips.\n"
+        "- A clip must show the face at rest for a while, because movements are measured from the mean of the clip. `--neutral` names a clip of the face at rest.\n"
+        "- Head turns beyond about 35°, faces under 40 pixels and hands before the face are not covered.\n"
     )
 
 
