@@ -13,9 +13,9 @@ from made_faces import NUM_FRAMES, clip_of, head, seen
 from dferkit.encoders.box import BoxEncoder
 from dferkit.encoders.front_end import joint_space_file
 from dferkit.encoders.open import BACKBONES, BUNDLED, describer_of, open_visual_encoder
-from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, num_tokens
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, check_tokens, num_tokens
 from dferkit.encoders.videomae import VideoMAEEncoder
-from dferkit.errors import CheckpointError
+from dferkit.errors import CheckpointError, ConfigError
 from dferkit.labels import BASIC
 from dferkit.models.grace import Grace, GraceConfig
 from dferkit.schema import FaceClip, TokenBatch, TokenShape, VisualTokens
@@ -44,6 +44,55 @@ class FrameBrightness(VisualEncoder):
 def clip() -> FaceClip:
     rng = np.random.default_rng(0)
     return clip_of(seen(np.repeat(head(rng)[None], NUM_FRAMES, 0), rng))
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"dim": 3}, "dim must be 3, but encode gave 1"),
+        ({"num_frames": 8}, "num_frames must be 8, but encode gave 16"),
+        ({"grid": (4, 4)}, r"grid must be \(4, 4\), but encode gave \(1, 1\)"),
+        ({"areas": ("mouth",)}, "areas\\) must be 2, but encode gave 1"),
+        ({"summary_dim": 5}, "summary_dim must be 5, but encode gave 0"),
+    ],
+)
+def test_what_an_encoder_declares_is_compared_with_its_tokens(
+    declared: dict[str, object], message: str, clip: FaceClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = FrameBrightness()
+    tokens = encoder.encode([clip])[0]
+    check_tokens(encoder, tokens)
+    for name, value in declared.items():
+        monkeypatch.setattr(encoder, name, value, raising=False)
+    with pytest.raises(ConfigError, match=message):
+        check_tokens(encoder, tokens)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.zeros(NUM_FRAMES, 1, 1, dtype=torch.float64), "must be torch.float32, but encode gave torch.float64"),
+        (torch.zeros(NUM_FRAMES, 1, 1, 1), r"values are \(16, 1, 1, 1\)"),
+    ],
+)
+def test_values_of_another_form_are_refused(values: torch.Tensor, message: str, clip: FaceClip) -> None:
+    encoder = FrameBrightness()
+    tokens = encoder.encode([clip])[0]
+    object.__setattr__(tokens, "values", values)  # tests check shapes in the constructor, users' encoders do not
+    with pytest.raises(ConfigError, match=message):
+        check_tokens(encoder, tokens)
+
+
+def test_a_missing_attribute_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutDigest(VisualEncoder):
+        name, dim, num_frames, grid = "short", 1, 16, (1, 1)
+
+        def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
+            return []
+
+    monkeypatch.setitem(BACKBONES, "short", WithoutDigest)
+    with pytest.raises(ConfigError, match="the encoder short has no attribute digest; WithoutDigest must declare it"):
+        open_visual_encoder("short")
 
 
 def test_one_line_in_the_table_is_enough(monkeypatch: pytest.MonkeyPatch, clip: FaceClip) -> None:

@@ -13,7 +13,7 @@ from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.landmarks import LandmarkEncoder
-from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, require_attributes
 from dferkit.encoders.videomae import VideoMAEEncoder
 from dferkit.labels import check_name
 
@@ -38,7 +38,7 @@ def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER, device: str 
         spec: ``box``, ``videomae`` (small and random), ``clip:FOLDER``, ``path/to/videomae``. box: Folder of the bundled model.
 
     Raises:
-        ConfigError: An unknown name before a colon. CheckpointError: The model cannot be loaded.
+        ConfigError: An unknown name before a colon, or an attribute is missing. CheckpointError: The model cannot be loaded.
     """
     name, colon, source = spec.partition(":")
     if spec in BUNDLED:
@@ -46,7 +46,8 @@ def open_visual_encoder(spec: str, *, box: Path | str = BOX_FOLDER, device: str 
     if colon and not Path(spec).is_dir():
         check_name("encoder", name, BACKBONES)
     if name in BACKBONES:
-        return (BACKBONES[name](source) if colon else BACKBONES[name]()).to(device)
+        opened = BACKBONES[name](source) if colon else BACKBONES[name]()
+        return require_attributes(opened, name).to(device)
     return VideoMAEEncoder(spec).to(device)
 
 

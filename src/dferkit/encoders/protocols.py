@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
 from dferkit.encoders.attribution import Trace
 from dferkit.encoders.face_shape import HeadShape
+from dferkit.errors import ConfigError
 from dferkit.schema import ActionUnits, FaceClip, VisualTokens
 
 
@@ -97,3 +99,44 @@ class LandmarkReader(DescribingEncoder, Protocol):
 def num_tokens(encoder: VisualEncoder) -> int:
     """Visual tokens per step: patches and areas."""
     return encoder.grid[0] * encoder.grid[1] + len(encoder.areas)
+
+
+def require_attributes(encoder: VisualEncoder, spec: str) -> VisualEncoder:
+    """The encoder, if it has every attribute of the protocol.
+
+    Raises:
+        ConfigError: One is missing. ``spec``: How the message names the encoder.
+    """
+    for name in VisualEncoder.__annotations__:
+        if not hasattr(encoder, name):
+            raise ConfigError(f"the encoder {spec} has no attribute {name}; {type(encoder).__name__} must declare it")
+    return encoder
+
+
+def check_tokens(encoder: VisualEncoder, tokens: VisualTokens) -> None:
+    """Compare the tokens of a clip with what the encoder declares.
+
+    Raises:
+        ConfigError: They differ; the message names the attribute and both values.
+    """
+    found, summary = tuple(tokens.values.shape), tuple(tokens.summary.shape)
+    if len(found) != 3 or len(summary) != 2:
+        raise ConfigError(
+            f"{encoder.name}: values are {found} and summary is {summary}; values must be (num_frames, rows × columns + areas, dim) and summary (num_frames, summary_dim)"
+        )
+    pairs = {
+        "num_frames": (encoder.num_frames, found[0]),
+        "num_frames of the summary": (encoder.num_frames, summary[0]),
+        "num_frames of the timestamps": (encoder.num_frames, len(tokens.timestamps)),
+        "grid": (tuple(encoder.grid), tuple(tokens.grid)),
+        "tokens per step (rows × columns of grid, and areas)": (num_tokens(encoder), found[1]),
+        "dim": (encoder.dim, found[2]),
+        "summary_dim": (encoder.summary_dim, summary[1]),
+        "areas": (tuple(encoder.areas), tuple(tokens.areas)),
+        "type of values": (torch.float32, tokens.values.dtype),
+        "type of summary": (torch.float32, tokens.summary.dtype),
+        "name": (encoder.name, tokens.encoder),
+    }
+    for name, (declared, is_found) in pairs.items():
+        if declared != is_found:
+            raise ConfigError(f"{encoder.name}: {name} must be {declared}, but encode gave {is_found}")
