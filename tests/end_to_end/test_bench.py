@@ -268,6 +268,17 @@ def test_a_kept_checkpoint_finds_its_clip_by_name(
     assert found.returncode == 0, found.stderr
 
 
+def test_clip_is_named_as_train_names_it(run_here: Run, clips: Path, clip_folder: Path, tmp_path: Path) -> None:
+    """``--encoder clip:FOLDER``, also for models that read CLIP."""
+    written = []
+    for way in (("--encoder", f"clip:{clip_folder}"), ("--clip", clip_folder)):
+        out = tmp_path / way[0].strip("-")
+        done = run_here("bench", "--data", clips / "clips.csv", "--models", "clip_temporal", *way, *QUICK, "--out", out, "--workers", 1)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        written.append((out / "clip_temporal" / "seed-0" / "predictions.csv").read_bytes())
+    assert written[0] == written[1]
+
+
 def test_one_folder_compares_on_one_clip_and_one_set(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(clip_folder, tmp_path / "other_clip")
     (tmp_path / "other_clip" / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
