@@ -16,6 +16,7 @@ import torch
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.clip_model import ClipEncoder
+from dferkit.errors import ConfigError
 from dferkit.labels import BASIC
 from dferkit.mini_release import MiniConfig, write_mini_release
 from dferkit.models.a3lign import A3lignReader
@@ -23,6 +24,8 @@ from dferkit.models.baselines import describe_class
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.registry import MODELS, find_model
 from dferkit.preparation import FaceStore
+from dferkit.recipes.bench import BenchRun, run_bench
+from dferkit.recipes.data import DataOptions
 from dferkit.schema import Record
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 from dferkit.tokens.dataset import TokenDataset
@@ -277,6 +280,13 @@ def test_clip_is_named_as_train_names_it(run_here: Run, clips: Path, clip_folder
         assert done.returncode == 0, done.stderr
         written.append((out / "clip_temporal" / "seed-0" / "predictions.csv").read_bytes())
     assert written[0] == written[1]
+
+
+def test_a_table_of_the_cpu_holds_no_rows_of_another_device(clips: Path, tmp_path: Path) -> None:
+    run = BenchRun(models=("class_prior",), options=DataOptions(workers=1))
+    run_bench(clips / "clips.csv", tmp_path, run)
+    with pytest.raises(ConfigError, match="other device: cpu there, meta here"):
+        run_bench(clips / "clips.csv", tmp_path, replace(run, device="meta"))
 
 
 def test_one_folder_compares_on_one_clip_and_one_set(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ def _claim(out: Path, run: BenchRun, clips: LabelledClips, folds: Sequence[Fold]
         "flip": run.with_flip,
         "settings": sorted(run.settings),
         "labels": run.options.labels,
+        "device": run.device.partition(":")[0],  # the same bytes are promised on the CPU only
         "version": own_version(),
     }
     refuse_other_run(out, whole)
