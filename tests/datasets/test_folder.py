@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dferkit.datasets import check_disjoint, choose_split, read_manifest, read_release
+from dferkit.datasets import check_disjoint, read_manifest, read_release
 from dferkit.errors import ManifestError
 from dferkit.labels import MAFW
 from dferkit.schema import Record
@@ -163,13 +163,6 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"more than one column 'label'"):
         read_manifest(manifest(tmp_path, "video,label, Label\na.mp4,anger,fear\n"))
     assert len(read_manifest(manifest(tmp_path, "video,label,,\na.mp4,anger,,\n"))) == 1
-
-
-def test_split_choice(tmp_path: Path) -> None:
-    records = read_manifest(manifest(tmp_path, "video,label,split\na.mp4,anger,train\nb.mp4,fear,test\n"))
-    assert [r.clip_id for r in choose_split(records, "test")] == ["b.mp4"]
-    without = read_manifest(manifest(tmp_path, "video,label\na.mp4,anger\nb.mp4,fear\n"))
-    assert choose_split(without, "test") == without
 
 
 def test_a_person_in_two_splits_is_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def system(seed, skill, labels=BASIC):
 def pair(tmp_path):
     """Our predictions.csv, and a peer's text without names."""
     a, b = system(0, 0.3), system(1, 2.0)
-    write_scored(tmp_path / "ours" / "predictions.csv", a, Provenance(model="x"))
+    write_scored(tmp_path / "ours" / "predictions.csv", a, Provenance(model="x", front_end="pixels"))
     other = b.in_label_order(DFEW)
     lines = [
         f"{clip_id} {np.log(p).tolist()} {t} 0 0"
@@ -68,7 +68,7 @@ def test_ours_against_a_peer(run, pair, tmp_path):
 
 
 def test_wrong_use_is_one_sentence_and_code_2(run_here, pair, tmp_path):
-    write_scored(tmp_path / "eleven.csv", system(2, 1.0, MAFW), Provenance(model="x"))
+    write_scored(tmp_path / "eleven.csv", system(2, 1.0, MAFW), Provenance(model="x", front_end="pixels"))
     (tmp_path / "broken.csv").write_text("clip_id,predicted_label\n0000,fearr\n")
     for arguments, code, says in (
         (["ours", "0.txt"], 2, "name the order, one of dfew"),

@@ -181,7 +181,7 @@ def test_folds_one_by_one_and_then_all(run: Run, run_here: Run, stores: Path, tm
             "evaluate", "--data", stores / "dfew", "--checkpoint", checkpoint, "--fold", fold, "--out", tmp_path / "x"
         )
         assert seen.returncode == 2
-        assert "the model was trained on" in seen.stderr
+        assert "the checkpoint was trained on" in seen.stderr
         assert "choose --fold 1" in seen.stderr
     for other in (["--select", "last", "--set", "model.ratio=0.5"],):
         mixed = run("train", "grace", "--data", stores / "dfew", "--out", out, *settings, *other)
@@ -332,6 +332,11 @@ def test_clips_without_media_count_as_failed_and_are_told(run_here: Run, stores:
         (["encode", "STORE/store.json"], "is a file; a store is a folder"),
         (["train", "grace", "--data", "clips.csv", "--fold", "1", "--flip"], "--fold and --flip are for a store"),
         (["train", "grace", "--data", "STORE", "--face", "haar"], "--face is for clips.csv"),
+        (["train", "--from", "box", "--data", "STORE", "--select", "val", "--flip"], "leave out --select, --flip"),
+        (["train", "--from", "box", "--data", "STORE", "--votes"], "leave out --votes"),
+        (["train", "--from", "box", "--data", "STORE"], "has the folds 1, 2, 3, 4, 5; give one of them with --fold"),
+        (["calibrate", "--data", "STORE"], "has the folds 1, 2, 3, 4, 5; give one of them with --fold"),
+        (["calibrate", "--data", "clips.csv", "--fold", "1"], "--fold is for a store"),
     ],
 )
 def test_wrong_use_is_one_sentence(

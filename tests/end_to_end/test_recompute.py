@@ -42,7 +42,9 @@ def clips(*, has_subjects=False, num_folds=3, fails_every=13):
 
 
 def write(folder, **changes):
-    return write_scores(folder, clips(**changes), Provenance(model="x"), about={"model": "x", "seed": 3}, seed=5)
+    return write_scores(
+        folder, clips(**changes), Provenance(model="x", front_end="pixels"), about={"model": "x", "seed": 3}, seed=5
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_altered_predictions_are_found(tmp_path):
     found = write(tmp_path)
     whole = clips()
     swapped = replace(whole, true=whole.true[::-1].copy())
-    other = write_scores(tmp_path / "other", swapped, Provenance(model="x"), seed=5)
+    other = write_scores(tmp_path / "other", swapped, Provenance(model="x", front_end="pixels"), seed=5)
     assert other["war"] != found["war"]
     assert recompute(tmp_path / "metrics.json", tmp_path / "other" / "predictions.csv").returncode == 1
 

@@ -50,7 +50,7 @@ def nobody(window: int, name: str = "a.mp4") -> Answer:
 
 
 def result(*answers: Answer) -> Result:
-    return Result(answers=answers, provenance=Provenance(model="grace"))
+    return Result(answers=answers, provenance=Provenance(model="grace", front_end="pixels"))
 
 
 def test_windows_that_abstained_do_not_count() -> None:
@@ -98,7 +98,8 @@ def test_without_an_answer() -> None:
 
 def test_several_inputs_have_a_result_each() -> None:
     many = Results(
-        answers=(answer("fear"), nobody(1), answer("anger", name="b.mp4")), provenance=Provenance(model="grace")
+        answers=(answer("fear"), nobody(1), answer("anger", name="b.mp4")),
+        provenance=Provenance(model="grace", front_end="pixels"),
     )
     first, second = many.results
     assert (first.label, len(first.answers), second.label) == ("fear", 2, "anger")

@@ -12,6 +12,7 @@ from dferkit.evaluation.calibration import at_temperature
 from dferkit.labels import BASIC
 from dferkit.recipes.adapt import training_rows
 from dferkit.recipes.calibrate import LabelledLogits, calibration_rows, measure_calibration
+from dferkit.recipes.data import Sides
 from dferkit.schema import Record
 
 
@@ -76,23 +77,21 @@ def record(number: int, split: str | None = None, subject: str | None = None, la
 
 def test_rows_of_a_calibration() -> None:
     rows = [record(0, "train"), record(1, "val"), record(2, "test"), record(3), record(4, "val")]
-    chosen, rule = calibration_rows(rows, "clips.csv")
+    chosen, rule = calibration_rows(Sides.marked(rows), "clips.csv")
     assert [r.clip_id for r in chosen] == ["1.mp4", "4.mp4"]
     assert rule.startswith("2 rows with split val; 3 rows")
-    chosen, rule = calibration_rows([rows[0], rows[2], rows[3]], "clips.csv")
+    chosen, rule = calibration_rows(Sides.marked([rows[0], rows[2], rows[3]]), "clips.csv")
     assert [r.clip_id for r in chosen] == ["3.mp4"]
     assert rule.startswith("1 row without a split; 2 rows")
-    assert len(calibration_rows([record(0), record(1)], "clips.csv")[0]) == 2
+    assert len(calibration_rows(Sides.marked([record(0), record(1)]), "clips.csv")[0]) == 2
     with pytest.raises(ManifestError, match="every row train or test"):
-        calibration_rows([rows[0], rows[2]], "clips.csv")
-    with pytest.raises(ManifestError, match="more than one split"):
-        calibration_rows([record(0, "train", "a"), record(1, "val", "a")], "clips.csv")
+        calibration_rows(Sides.marked([rows[0], rows[2]]), "clips.csv")
 
 
 def test_rows_of_an_adaptation() -> None:
     rows = [record(i, "train", f"p{i % 2}", BASIC[i % 3]) for i in range(6)]
-    assert training_rows([*rows, record(9, "test", "q")], "clips.csv") == rows
+    assert training_rows(Sides.marked([*rows, record(9, "test", "q")]), "clips.csv") == rows
     with pytest.raises(ManifestError, match="no row with split train"):
-        training_rows([record(0, "test", "a")], "clips.csv")
+        training_rows(Sides.marked([record(0, "test", "a")]), "clips.csv")
     with pytest.raises(DataError, match="one person"):
-        training_rows([record(i, None, "a", BASIC[i]) for i in range(3)], "clips.csv")
+        training_rows(Sides.marked([record(i, None, "a", BASIC[i]) for i in range(3)]), "clips.csv")

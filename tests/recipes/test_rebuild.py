@@ -31,7 +31,7 @@ def test_every_class_of_an_evaluation_is_read_back(layout: str, label: str, tmp_
         subjects=None,
         attributes={"attr_like_a_class": ("x", "y")},
     )
-    write_scored(tmp_path / "predictions.csv", clips, Provenance(model="grace"))
+    write_scored(tmp_path / "predictions.csv", clips, Provenance(model="grace", front_end="pixels"))
     answered, failed = read_predictions(tmp_path / "predictions.csv")
     assert answered.labels == labels
     assert answered.label == label

@@ -10,7 +10,7 @@ from dferkit.labels import BASIC
 from dferkit.reports import tables
 from dferkit.schema import Explanation, Prediction
 
-PROVENANCE = tables.Provenance(model="grace", weights_sha256="ab" * 32, trained_on="rendered clips")
+PROVENANCE = tables.Provenance(model="grace", front_end="pixels", weights_sha256="ab" * 32, trained_on="rendered clips")
 
 
 def _no_face(explanation: Explanation) -> Prediction:

@@ -12,7 +12,7 @@ from dferkit.reports.scored_table import scored_table, write_scored
 from dferkit.reports.tables import Provenance, prediction_columns, prediction_table, write_table
 from dferkit.schema import Prediction
 
-PROVENANCE = Provenance(model="grace", trained_on="rendered clips")
+PROVENANCE = Provenance(model="grace", front_end="pixels", trained_on="rendered clips")
 
 
 @pytest.mark.parametrize("has_subjects", [True, False])

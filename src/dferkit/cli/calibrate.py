@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dferkit.cli.inputs import refuse_options
 from dferkit.cli.options import (
     CheckpointOption,
     DataOption,
@@ -34,6 +35,9 @@ def calibrate(
     ] = Path("runs/calibrate"),
     front_end: FrontEndOption = None,
     face: FaceOption = None,
+    fold: Annotated[
+        str | None, typer.Option("--fold", help="Store: the official fold whose validation clips are used.")
+    ] = None,
     target_accuracy: Annotated[
         float, typer.Option("--target-accuracy", help="Share of right answers wanted among those that are given.")
     ] = 0.8,
@@ -43,15 +47,18 @@ def calibrate(
 ) -> None:
     """Fit the temperature and the abstention threshold of a checkpoint on your own labelled clips.
 
-    Rows with split val are used, or all rows where there is no split; rows marked train or test never. The weights do not change. The
+    Rows with split val are used, or all rows where there is no split; rows marked train or test never. Of an official fold, the validation
+    block that dferkit train holds out is used. The weights do not change. The
     temperature corrects the confidence; below the threshold the model abstains. Both are tested on people that they were not fitted on.
     """
+    refuse_options(data, of_store={"--fold": fold}, of_manifest={"--face": face})
     from dferkit.devices import choose_device
     from dferkit.recipes.calibrate import calibrate as run_calibration
     from dferkit.recipes.data import DataOptions, open_clips
 
     loaded = open_checkpoint(checkpoint, front_end, data)
-    options = DataOptions(labels=None if data.is_dir() else loaded.labels, face=face, workers=workers)
+    labels = None if data.is_dir() else loaded.labels
+    options = DataOptions(labels=labels, face=face, fold=fold or "", workers=workers)
     with Stages() as report:
         clips = open_clips(data, out / "cache", options)
         folder, figures = run_calibration(

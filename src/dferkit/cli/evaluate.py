@@ -52,7 +52,8 @@ def evaluate(
     """Score a checkpoint on labelled clips: UAR and WAR with intervals, recall per class, confusion, calibration, groups.
 
     Of clips.csv, rows with split test are used where there is that column, else all rows; of a store, the test clips of a fold. A clip that cannot be
-    answered counts as wrong. Under torchrun a store's clips are shared out and scored once.
+    answered counts as wrong; with landmarks that includes a clip in which the landmarker finds no face, of which predict with box reads the pixels. Under
+    torchrun a store's clips are shared out and scored once.
     """
     refuse_options(
         data,

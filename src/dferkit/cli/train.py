@@ -54,7 +54,9 @@ def train(
     encoder: EncoderOption = None,
     face: FaceOption = None,
     labels: LabelsOption = None,
-    fold: Annotated[str | None, typer.Option("--fold", help="Store: an official fold, or all (default).")] = None,
+    fold: Annotated[
+        str | None, typer.Option("--fold", help="Store: an official fold, or all (default); with --from one fold.")
+    ] = None,
     select: Annotated[
         str | None,
         typer.Option("--select", help="Store: epoch by val (default), last, or test-leaky (marked in every output)."),
@@ -74,26 +76,21 @@ def train(
     trained and tested by the protocol. With --from a checkpoint is adapted, after cross-validation over the people of your clips. Interrupted, the same
     command goes on.
     """
-    of_store = {
-        "--fold": fold,
-        "--select": select,
-        "--views": views,
-        "--flip": flip,
-        "--votes": votes,
-        "--groups": groups,
-    }
-    refuse_options(data, of_store=of_store, of_manifest={"--face": face, "--labels": labels})
+    of_store = {"--select": select, "--views": views, "--flip": flip, "--votes": votes, "--groups": groups}
+    refuse_options(data, of_store={"--fold": fold, **of_store}, of_manifest={"--face": face, "--labels": labels})
     from dferkit.datasets.protocol import ProtocolConfig
     from dferkit.errors import ConfigError
     from dferkit.recipes.data import DataOptions
     from dferkit.recipes.folds import run_store
 
-    options = DataOptions(labels=named_labels(labels), face=face, workers=workers)
+    options = DataOptions(labels=named_labels(labels), face=face, fold=fold or "", workers=workers)
     if start is not None:
         if recipe != "grace" or encoder is not None or labels is not None:
             raise ConfigError(
                 "--from keeps the model, the encoder and the classes of its checkpoint; leave out the recipe, --encoder and --labels"
             )
+        if wrong := [option for option, value in of_store.items() if value]:
+            raise ConfigError(f"--from adapts to one fold without a choice of the epoch; leave out {', '.join(wrong)}")
         spec = _start_spec(open_checkpoint(start, front_end, data), settings, seed, device)
         _adapt(data, out, spec, options)
         return

@@ -4,7 +4,7 @@ from dferkit.datasets.data_set import DataSet, Options, Source
 from dferkit.datasets.findings import require_sound
 from dferkit.datasets.folder import read_manifest
 from dferkit.datasets.groups import with_groups
-from dferkit.datasets.protocol import check_disjoint, choose_split
+from dferkit.datasets.protocol import check_disjoint
 from dferkit.datasets.registry import DATA_SETS, find_data_set, read_release
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "Options",
     "Source",
     "check_disjoint",
-    "choose_split",
     "find_data_set",
     "read_manifest",
     "read_release",

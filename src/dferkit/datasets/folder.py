@@ -156,7 +156,7 @@ def _own_release(records: Sequence[Record], root: Path, kind: str, digest: str, 
     return Release(
         layout="folder",
         labels=_smallest_set({str(r.label) for r in ordered}),
-        records=tuple(replace(r, split="val" if r.split == "val" else None) for r in ordered),
+        records=tuple(ordered),
         folds=folds,
         media=".",
         media_reason="the clips that the manifest names",

@@ -63,14 +63,7 @@ class FoldClips:
     val_kind: str = ""
 
 
-def choose_split(records: list[Record], split: str) -> list[Record]:
-    """Records of one split; all records when the manifest has no split column."""
-    if all(record.split is None for record in records):
-        return list(records)
-    return [record for record in records if record.split == split]
-
-
-def check_disjoint(records: list[Record]) -> None:
+def check_disjoint(records: Sequence[Record]) -> None:
     """Refuse a subject that appears in more than one split.
 
     Raises:
@@ -108,16 +101,18 @@ def choose_folds(release: Release, wanted: str) -> tuple[Fold, ...]:
 def split_fold(release: Release, fold: Fold, config: ProtocolConfig) -> FoldClips:
     """Training, validation and test clips of a fold.
 
-    The validation block is the clips marked ``val`` where the release marks some; else a block of neighbours, as the official test folds are.
+    Clips marked ``val`` are never trained on. They are the validation block where there are some; else it is a block of neighbours, as the
+    official test folds are.
 
     Raises:
         DataError: The rule is ``val`` and nothing can be held out.
     """
-    if config.select != "val":
-        return FoldClips(name=fold.name, train=fold.train, val=(), test=fold.test)
     by_id = {record.clip_id: record for record in release.records}
-    marked = tuple(clip_id for clip_id in fold.train if by_id[clip_id].split == "val")
     records = [by_id[clip_id] for clip_id in fold.train]
+    marked = tuple(record.clip_id for record in records if record.split == "val")
+    if config.select != "val":
+        train = tuple(record.clip_id for record in records if record.split != "val")
+        return FoldClips(name=fold.name, train=train, val=(), test=fold.test)
     val = marked or validation_block(records, share=config.val_share)
     has_people = all(record.subject for record in records)
     held = set(val)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dferkit.datasets import check_disjoint, choose_split
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import DataError, ManifestError
@@ -20,17 +19,16 @@ from dferkit.evaluation.summary import evaluation_figures
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import assign_folds
 from dferkit.models.installed import check_fits
-from dferkit.recipes.data import LabelledClips
-from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
+from dferkit.recipes.data import LabelledClips, Sides, for_labels
+from dferkit.recipes.provenance import check_not_trained_on, claim_training, count_clips, plural
 from dferkit.recipes.scores import provenance_of, scored_clips, write_scores
 from dferkit.reports.comparison import difference_figures
-from dferkit.reports.tables import Provenance, clean_json
+from dferkit.reports.tables import clean_json
 from dferkit.schema import Record, ReportProgress
 from dferkit.storage import write_json
 from dferkit.tokens.captioned import caption_unseen, with_texts
 from dferkit.tokens.dataset import TokenDataset
 from dferkit.tokens.features import TokenConfig, one_thread
-from dferkit.training.about import UNCALIBRATED
 from dferkit.training.fit import Fitted, fit
 from dferkit.training.score import predict_probabilities, score
 from dferkit.training.spec import TrainingSpec
@@ -66,7 +64,7 @@ class _Sides:
 
 
 def adapt(clips: LabelledClips, out: Path, spec: TrainingSpec, report: ReportProgress) -> tuple[Path, dict[str, Any]]:
-    """Adapt ``spec.start`` to the train rows of a data set (all rows without a split), after cross-validation over people.
+    """Adapt ``spec.start`` to the training side of a data set (all rows without a split), after cross-validation over people.
 
     Every person is answered by a model that was adapted without them, and by the start; ``predictions.csv`` and ``metrics.json`` are the
     adapted answers, those below ``start/`` the start's. The written weights come from all train rows. Rows marked val or test are only
@@ -78,16 +76,20 @@ def adapt(clips: LabelledClips, out: Path, spec: TrainingSpec, report: ReportPro
 
     Raises:
         ManifestError: The data set has no train row, or names not every person.
-        ConfigError: An unknown setting, a model without weights to adapt, or the start was trained on these clips.
+        ConfigError: An unknown setting, a model without weights to adapt, the start was trained on these clips or lacks one of their classes, a
+            store has several folds and none is named, or the folder holds another run.
         CheckpointError: The start was trained on top of other parts than those installed.
         DataError: Clips of one person or of one class only, also without the people of one fold.
     """
     start = spec.start
     assert start is not None
     run = spec.plan()
-    rows = training_rows(clips.records, clips.name)
-    check_not_trained_on(start, clips)
+    clips = for_labels(clips, start.labels)
+    marked = clips.sides()
+    rows = training_rows(marked, clips.name)
+    check_not_trained_on(start, clips, [row.clip_id for row in rows])
     check_fits(start)
+    claim_training(out, clips, spec, run.training)
     config = TokenConfig(encoder=spec.encoder, motion=start.model.motion_source, device=spec.device)
     data = clips.read(rows, config, part="train", report=report)
     name = start.name
@@ -100,21 +102,23 @@ def adapt(clips: LabelledClips, out: Path, spec: TrainingSpec, report: ReportPro
         sides = _Sides(rows=rows, data=data, fold_of=folds_of(rows, data))
         adapted = cross_validate(sides, spec, out / "state", report)
         fitted = fit(data, spec, state=out / "state" / "final", stage="adapting on all clips", on_progress=report)
-        about_start = {
-            "name": start.about["name"],
-            "weights_sha256": start.digest,
-            "trained_on": start.about["trained_on"],
-        }
+        about_start = {"weights_sha256": start.digest, **{key: start.about[key] for key in ("name", "trained_on")}}
         folder = out / "checkpoints" / name
-        checkpoint = fitted.save(
-            folder, trained_on, name=name, caption=dict(start.about["caption"]), start=about_start, **clips.about
-        )
+        facts = {
+            "caption": dict(start.about["caption"]),
+            "start": about_start,
+            "selection": "last",
+            "fold": marked.fold,
+        }
+        checkpoint = fitted.save(folder, trained_on, name=name, **facts, **clips.about)
         as_it_was = sides.scored(score(start, data, device=spec.device).of_clips())
     comparison = compare(as_it_was, adapted, seed=spec.seed)
     write_scores(
         out,
         adapted,
-        Provenance(model=name, calibration=UNCALIBRATED, trained_on=f"{trained_on}; each answer from the other folds"),
+        replace(
+            provenance_of(checkpoint), weights_sha256="", trained_on=f"{trained_on}; each answer from the other folds"
+        ),
         statuses=data.statuses,
         about={"model": name, "start": about_start, "training": asdict(run.training)},
         seed=spec.seed,
@@ -131,17 +135,20 @@ def adapt(clips: LabelledClips, out: Path, spec: TrainingSpec, report: ReportPro
         "cross_validation": compared_figures(comparison),
         "verdict": verdict(comparison.uar, str(start.about["name"])),
     }
-    for split in ("val", "test"):
-        side = [r for r in clips.records if r.split == split]
+    for split, side in (("val", marked.val), ("test", marked.test)):
         if side:
             held = _captioned(start, clips.read(side, config, part=split, report=report))
-            pair = [
-                scored_clips(side, score(one, held, device=spec.device).of_clips(), one.labels)
-                for one in (start, checkpoint)
-            ]
-            figures[split] = compared_figures(compare(*pair, seed=spec.seed))
+            figures[split] = _compare_on(held, side, start, checkpoint, spec)
     write_json(out / "train.json", clean_json(figures))
     return folder, figures
+
+
+def _compare_on(
+    held: TokenDataset, rows: Sequence[Record], start: Checkpoint, adapted: Checkpoint, spec: TrainingSpec
+) -> dict[str, Any]:
+    """Scores of both on clips that nothing was adapted on."""
+    pair = [scored_clips(rows, score(one, held, device=spec.device).of_clips(), one.labels) for one in (start, adapted)]
+    return compared_figures(compare(*pair, seed=spec.seed))
 
 
 def _captioned(start: Checkpoint, data: TokenDataset) -> TokenDataset:
@@ -149,15 +156,14 @@ def _captioned(start: Checkpoint, data: TokenDataset) -> TokenDataset:
     return with_texts(data, caption_unseen(start, data, TextEncoder(BOX_FOLDER / "text"), for_training=True))
 
 
-def training_rows(records: Sequence[Record], name: str) -> list[Record]:
-    """Rows to adapt on: those marked train, or all where there is no split.
+def training_rows(sides: Sides, name: str) -> list[Record]:
+    """Rows to adapt on: the training side, or all where there are no sides.
 
     Raises:
-        ManifestError: No such row, a row without a subject, or a person in two splits.
+        ManifestError: No such row, or a row without a subject.
         DataError: All are of one person, or of one class.
     """
-    check_disjoint(list(records))
-    rows = choose_split(list(records), "train")
+    rows = sides.of("train")
     if not rows:
         raise ManifestError(f"{name} has a split column, but no row with split train")
     nameless = [row.clip_id for row in rows if not row.subject]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from dferkit.datasets.protocol import choose_folds
+from dferkit.datasets.protocol import ProtocolConfig, choose_folds, split_fold
 from dferkit.encoders.clip_model import KINDS, ClipEncoder
-from dferkit.encoders.front_end import FRONT_ENDS
+from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
 from dferkit.encoders.open import open_visual_encoder, with_full_path
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
@@ -155,7 +155,9 @@ def _open(data: Path, out: Path, run: BenchRun) -> tuple[LabelledClips, Sequence
     """The data set and the folds to compare on."""
     clips = open_clips(data, out / "cache", run.options)
     if isinstance(clips, StoreClips):
-        return clips, choose_folds(clips.store.release, run.fold)
+        folds = choose_folds(clips.store.release, run.fold)
+        last = ProtocolConfig(select="last")
+        return clips, [replace(fold, train=split_fold(clips.store.release, fold, last).train) for fold in folds]
     if run.views > 1 or run.with_flip:
         raise ConfigError(
             f"views are for a store, and {clips.name} has none; make one with dferkit prepare, or leave --views and --flip out"
@@ -268,7 +270,10 @@ def _train_and_test(
         for order in ORDERS:
             parts[order].append(scored_clips(records, answered[order], clips.labels, fold=fold.name))
     provenance = Provenance(
-        model=name, calibration=UNCALIBRATED, trained_on="the training side of each fold", weights_sha256=""
+        model=name,
+        front_end=front_end_of(spec.encoder),
+        calibration=UNCALIBRATED,
+        trained_on="the training side of each fold",
     )
     about = {
         "model": name,

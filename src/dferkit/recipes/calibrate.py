@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dferkit.datasets import check_disjoint
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.calibration import (
     CrossFit,
@@ -27,7 +26,7 @@ from dferkit.evaluation.summary import NUM_BINS
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import assign_folds
 from dferkit.models.installed import check_fits
-from dferkit.recipes.data import LabelledClips
+from dferkit.recipes.data import LabelledClips, Sides, for_labels
 from dferkit.recipes.provenance import check_not_trained_on, count_clips, plural
 from dferkit.reports.figures import write_reliability
 from dferkit.reports.notice import CALIBRATED
@@ -88,16 +87,17 @@ def calibrate(
         The folder of the new checkpoint, and the figures of ``calibration.json``.
 
     Raises:
-        ConfigError: ``target_accuracy`` out of range, or the checkpoint was trained on these clips.
+        ConfigError: ``target_accuracy`` out of range, the checkpoint was trained on these clips or lacks one of their classes, or a store has
+            several folds and none is named.
         ManifestError: All rows are marked train or test.
         CheckpointError: The checkpoint was trained on top of other parts than those installed.
         DataError: Fewer than 20 clips could be used, or they are of one class.
     """
     if not 0 < target_accuracy < 1:
         raise ConfigError(f"target-accuracy is {target_accuracy}; give a share above 0 and below 1, such as 0.8")
-    chosen, rule = calibration_rows(clips.records, clips.name)
-    if all(record.split is None for record in chosen):
-        check_not_trained_on(checkpoint, clips)
+    clips = for_labels(clips, checkpoint.labels)
+    chosen, rule = calibration_rows(clips.sides(with_block=True), clips.name)
+    check_not_trained_on(checkpoint, clips, [record.clip_id for record in chosen])
     check_fits(checkpoint)
     _check_enough(chosen, len(chosen), rule)
     config = TokenConfig(encoder=str(checkpoint.about["encoder"]), motion=checkpoint.model.motion_source, device=device)
@@ -154,21 +154,22 @@ def _answer(checkpoint: Checkpoint, data: TokenDataset, people: Sequence[str] | 
     )
 
 
-def calibration_rows(records: Sequence[Record], name: str) -> tuple[list[Record], str]:
+def calibration_rows(sides: Sides, name: str) -> tuple[Sequence[Record], str]:
     """Rows to calibrate on, and one sentence that names them: those with split val, else all without a split.
 
     Raises:
-        ManifestError: Every row is marked train or test, or a person is in two splits.
+        ManifestError: Every row is marked train or test.
     """
-    check_disjoint(list(records))
-    val = [record for record in records if record.split == "val"]
-    chosen = val or [record for record in records if record.split is None]
+    val, chosen = sides.val, sides.val or sides.rest
     if not chosen:
         raise ManifestError(
             f"{name} marks every row train or test, and neither may be used to calibrate; mark some with split val"
         )
-    which = "with split val" if val else "without a split" if len(chosen) < len(records) else "of the table"
-    left = len(records) - len(chosen)
+    left = len(sides.train) + len(sides.test) + (len(sides.rest) if val else 0)
+    marked = (
+        "with split val" if any(record.split for record in val) else f"of the validation block of fold {sides.fold}"
+    )
+    which = marked if val else "without a split" if left else "of the table"
     others = f"; {plural(left, 'row', 'rows')} with another split or none stayed out" if left else ""
     return chosen, f"{plural(len(chosen), 'row', 'rows')} {which}{others}; rows marked train or test are never used"
 

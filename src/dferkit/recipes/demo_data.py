@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dferkit.datasets import choose_split, read_manifest
+from dferkit.datasets import read_manifest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.text import TextEncoder
 from dferkit.facs import AU_NAMES
@@ -65,10 +65,8 @@ def prepare_side(
         split: everything.take([i for i, r in enumerate(everything.records) if r.split == split])
         for split in ("train", "test")
     }
-    wanted = choose_split(records, "test")
-    side = DemoSide(
-        folder=folder, train=sides["train"], test=sides["test"], num_failed=len(wanted) - len(sides["test"])
-    )
+    num_wanted = sum(record.split == "test" for record in records)
+    side = DemoSide(folder=folder, train=sides["train"], test=sides["test"], num_failed=num_wanted - len(sides["test"]))
     _write_tokens(side, profile, config)
     clock.end_stage("captions")
     return side

@@ -23,8 +23,9 @@ from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.installed import check_fits
 from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
-from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, open_clips
+from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, for_labels, open_clips
 from dferkit.recipes.folds import sampling_facts, token_config
+from dferkit.recipes.provenance import check_not_trained_on
 from dferkit.recipes.scores import BASELINES, provenance_of, score_baselines, scored_clips, write_scores
 from dferkit.reports.tables import own_version
 from dferkit.schema import ClipStatus, FaceClip, Fold, Record, ReportProgress
@@ -73,7 +74,7 @@ def evaluate(
 
     Raises:
         ManifestError: The list is wrong or has no test row, or a baseline's table cannot be used. DataError: None of the videos could be used.
-        ConfigError: The data set has other classes than the model (see ``dferkit transfer``), no such fold, or one whose test clips it was trained on.
+        ConfigError: A clip is of a class that the model lacks (see ``dferkit transfer``), no such fold, or the model was trained on the test clips.
         CheckpointError: The checkpoint was trained on top of other parts than those installed.
     """
     out = Path(out)
@@ -90,11 +91,17 @@ def evaluate(
 def _evaluate_list(
     clips: ListedClips, checkpoint: Checkpoint, out: Path, run: EvaluationRun, report: ReportProgress
 ) -> EvaluationResult:
-    records = clips.side("test")
+    records = clips.sides().of("test")
     if not records:
         raise ManifestError(
             f"{clips.name} has a split column, but no row with split test; give one, or leave the column out"
         )
+    check_not_trained_on(
+        checkpoint,
+        clips,
+        [record.clip_id for record in records],
+        "mark clips for testing with split test before training",
+    )
     sources = open_baselines(run.baselines, records, checkpoint.labels)
     check_fits(checkpoint)
     config = TokenConfig(
@@ -121,14 +128,14 @@ def _evaluate_list(
 def _evaluate_store(
     clips: StoreClips, checkpoint: Checkpoint, out: Path, run: EvaluationRun, report: ReportProgress
 ) -> EvaluationResult | None:
-    if set(clips.labels) != set(checkpoint.labels):
-        raise ConfigError(
-            f"the model has {len(checkpoint.labels)} classes and {clips.name} {len(clips.labels)} others; use dferkit transfer, which scores the shared ones"
-        )
-    folds = choose_folds(clips.store.release, run.fold or _own_fold(checkpoint, clips))
-    _check_unseen(checkpoint, clips, folds)
+    clips = for_labels(clips, checkpoint.labels)
+    is_own = checkpoint.about.get("annotation_digest") == clips.about["annotation_digest"]
+    own = str(checkpoint.about.get("fold", "")) if is_own else ""
+    own = own if own in [fold.name for fold in clips.folds] else ""
+    folds = choose_folds(clips.store.release, run.fold or own or "all")
     by_id = {record.clip_id: record for record in clips.records}
     tested = {clip_id for one in folds for clip_id in one.test}
+    check_not_trained_on(checkpoint, clips, tested, f"choose --fold {own}" if own else "choose another data set")
     sources = open_baselines(run.baselines, [r for r in clips.records if r.clip_id in tested], checkpoint.labels)
     check_fits(checkpoint)
     config = token_config(
@@ -139,7 +146,7 @@ def _evaluate_store(
     )
     with processes() as (rank, world):
         _encode_shares(clips, config, rank, world, report)
-        data = open_tokens(clips.store, config)
+        data = open_tokens(clips.store, config).with_labels(checkpoint.labels)
         parts = []
         for one in folds:
             # A process without a clip of its own answers the first one again; gathered, each counts once.
@@ -220,27 +227,6 @@ def _encode_shares(clips: StoreClips, config: TokenConfig, rank: int, world: int
         if rank == 0:
             encode((0, 1))  # all shards are there: this writes the index
         dist.barrier()
-
-
-def _own_fold(checkpoint: Checkpoint, clips: StoreClips) -> str:
-    own = str(checkpoint.about.get("fold"))
-    is_same = checkpoint.about.get("annotation_digest") == clips.about["annotation_digest"]
-    return own if is_same and own in {fold.name for fold in clips.folds} else "all"
-
-
-def _check_unseen(checkpoint: Checkpoint, clips: StoreClips, folds: Sequence[Fold]) -> None:
-    """Refuse to score a model on clips that it was trained on."""
-    about = checkpoint.about
-    if about.get("annotation_digest") != clips.about["annotation_digest"]:
-        return
-    own = next((fold for fold in clips.folds if fold.name == about["fold"]), None)
-    seen = {record.clip_id for record in clips.records} if own is None else set(own.train)
-    tested = {clip_id for fold in folds for clip_id in fold.test}
-    if tested & seen:
-        advice = f"--fold {own.name}" if own else "another data set"
-        raise ConfigError(
-            f"the model was trained on {len(tested & seen):,} of these {len(tested):,} test clips (fold {about['fold']}); choose {advice}"
-        )
 
 
 def _score_beside(

@@ -16,6 +16,7 @@ from dferkit.datasets.protocol import (
     choose_folds,
     split_fold,
 )
+from dferkit.encoders.front_end import front_end_of
 from dferkit.errors import ConfigError, DataError
 from dferkit.evaluation.prediction_file import LEAKY_MARK
 from dferkit.evaluation.scored import ScoredClips, join
@@ -135,10 +136,10 @@ def run_store(
     release = clips.store.release
     chosen = choose_folds(release, run.fold)
     for one in chosen:
-        split_fold(release, one, run.protocol)
-        if not one.test or not one.train:
+        sides = split_fold(release, one, run.protocol)
+        if not sides.test or not sides.train:
             raise ConfigError(
-                f"fold {one.name} has no {'test' if one.train else 'training'} clip; the release is not whole. Name another fold with --fold"
+                f"fold {one.name} has no {'test' if sides.train else 'training'} clip; the release is not whole. Name another fold with --fold"
             )
     planned = _check(clips, run)
     clips.tokens(_tokens_of(run), report)  # encoded once, before folds run side by side
@@ -324,6 +325,7 @@ def _write_all(
     }
     provenance = Provenance(
         model=run.spec.model,
+        front_end=front_end_of(run.spec.encoder),
         calibration=UNCALIBRATED,
         trained_on=f"{layout}, the training side of each fold{leak_mark(run.protocol)}",
     )

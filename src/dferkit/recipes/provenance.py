@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,30 @@ from dferkit.errors import ConfigError
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.recipes.data import LabelledClips
 from dferkit.storage import read_json, write_json
+from dferkit.training.spec import TrainingSpec
 
 _DIGEST_LENGTH, _MOST_SHOWN = 64, 240
 
 
-def check_not_trained_on(checkpoint: Checkpoint, clips: LabelledClips) -> None:
-    """Refuse the clips that a checkpoint was trained on: on them a model is better and more confident than on any others.
+def check_not_trained_on(
+    checkpoint: Checkpoint,
+    clips: LabelledClips,
+    clip_ids: Collection[str],
+    advice: str = "give other clips, or mark some with split val before training",
+) -> None:
+    """Refuse clips that a checkpoint was trained on: on them a model is better and more confident than on any others.
+
+    Args:
+        clip_ids: Those to be used.
 
     Raises:
-        ConfigError: They are those.
+        ConfigError: Some are among those of the training.
     """
-    about = checkpoint.about
-    for key in ("data_digest", "annotation_digest"):
-        if key in clips.about and about.get(key) == clips.about[key]:
-            raise ConfigError(
-                f"the checkpoint was trained on the clips of {clips.name}; give other clips, or mark some with split val before training"
-            )
+    seen = clips.trained_ids(checkpoint.about) & set(clip_ids)
+    if seen:
+        raise ConfigError(
+            f"the checkpoint was trained on {len(seen):,} of these {len(set(clip_ids)):,} clips of {clips.name}; {advice}"
+        )
 
 
 def count_clips(num_clips: int, subjects: Iterable[str] | None) -> str:
@@ -38,6 +47,23 @@ def count_clips(num_clips: int, subjects: Iterable[str] | None) -> str:
 def plural(count: int, one: str, many: str) -> str:
     """``1 person``, ``2 people``."""
     return f"{count} {one if count == 1 else many}"
+
+
+def claim_training(out: Path, clips: LabelledClips, spec: TrainingSpec, training: Any) -> None:
+    """``claim_run`` for one training.
+
+    Args:
+        training: Its settings, as ``spec.plan`` gives them.
+    """
+    identity = {
+        "model": spec.model,
+        "encoder": spec.encoder,
+        "start": None if spec.start is None else spec.start.digest,
+        "training": asdict(training),
+        "settings": sorted(spec.settings),
+        **clips.about,
+    }
+    claim_run(out, identity)
 
 
 def claim_run(out: Path, identity: Mapping[str, Any], *, marker: str = "run.json") -> None:

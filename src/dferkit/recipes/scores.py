@@ -129,6 +129,7 @@ def score_baselines(
         about = {"source": source.name, "notes": list(source.notes)}
         provenance = Provenance(
             model=source.name,
+            front_end="pixels" if isinstance(source, OnnxFrames) else "not known",
             weights_sha256=source.digest if isinstance(source, OnnxFrames) else "",
             calibration="UNKNOWN",
             trained_on="not known; another tool's classifier may have seen these clips",

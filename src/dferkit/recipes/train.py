@@ -10,6 +10,7 @@ import numpy as np
 from dferkit.errors import ManifestError
 from dferkit.evaluation.summary import summarize
 from dferkit.recipes.data import ListedClips
+from dferkit.recipes.provenance import claim_training
 from dferkit.recipes.scores import scored_clips
 from dferkit.reports.tables import clean_json
 from dferkit.schema import ReportProgress
@@ -33,13 +34,13 @@ def train_list(
     Raises:
         ManifestError: No row is marked train. ConfigError: A wrong setting. DataError: Too few clips could be used.
     """
-    rows = clips.side("train")
+    sides = clips.sides()
+    rows, val_rows = sides.of("train"), sides.val
     if not rows:
         raise ManifestError(f"{clips.name} has a split column, but no row with split train")
-    val_rows = [] if all(r.split is None for r in clips.records) else clips.side("val")
-    motion = getattr(
-        spec.plan().model, "motion_source", "tokens"
-    )  # a wrong setting is refused before hours of reading videos
+    planned = spec.plan()  # a wrong setting is refused before hours of reading videos
+    claim_training(out, clips, spec, planned.training)
+    motion = getattr(planned.model, "motion_source", "tokens")
     config = TokenConfig(encoder=spec.encoder, motion=motion, device=spec.device)
     data = clips.read(rows, config, part="train", report=report)
     with one_thread():

@@ -12,7 +12,7 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC, shared_labels
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.installed import check_fits
-from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, open_clips
+from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, for_labels, open_clips
 from dferkit.recipes.folds import StoreRun, sampling_facts, token_config, train_whole
 from dferkit.recipes.provenance import claim_run
 from dferkit.recipes.scores import provenance_of, scored_clips, write_scores
@@ -131,7 +131,7 @@ def _test(
     kept = [by_id[clip_id] for clip_id in dict.fromkeys(tested) if by_id[clip_id].label in shared]
     if not kept:
         raise DataError(f"no test clip of {name}/ has a class that the model has ({', '.join(shared)})")
-    data = store.read(kept, config, part=name, all_views=True, report=report)
+    data = for_labels(store, model.labels, kept).read(kept, config, part=name, all_views=True, report=report)
     answered = score(model, data, device=run.spec.device).of_clips()
     scored = scored_clips(kept, answered, model.labels, among=store.records).restrict(shared)
     selection = model.about.get("selection")

@@ -47,18 +47,18 @@ class Provenance:
 
     Attributes:
         model: Name, such as ``grace``.
+        front_end: What the model reads of a face: ``pixels``, ``landmarks``, ``both``, or a foreign backbone's name.
         weights_sha256: Digest of the weights.
         calibration: ``calibrated on …`` or ``UNCALIBRATED``.
         trained_on: The training data in words.
-        front_end: What the model reads of a face: ``pixels``, ``landmarks``, ``both``, or a foreign backbone's name.
         version: Of dferkit; empty for the running one.
     """
 
     model: str
+    front_end: str
     weights_sha256: str = ""
     calibration: str = "UNCALIBRATED"
     trained_on: str = ""
-    front_end: str = ""
     version: str = ""
 
     @property

@@ -69,7 +69,7 @@ class Release:
     Attributes:
         layout: Such as ``dfew`` or ``mafw-compound``.
         labels: Class names in dferkit's order.
-        records: In natural order of their clip ids; ``split`` is None, since that depends on the fold.
+        records: In natural order of their clip ids; ``split`` is None in an official set, where it depends on the fold, and the user's mark in an own one.
         media: Folder of the videos or frames below the root, empty for none. media_reason: Why this one was chosen.
         media_kind: ``faces`` (folders of frames already cut to the face), ``frames`` (folders of whole frames), ``videos`` or ``none``.
         annotation_digest: SHA-256 of the annotation files that were read.

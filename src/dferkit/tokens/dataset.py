@@ -146,6 +146,10 @@ class TokenDataset:
             [i for i, r in enumerate(self.records) if r.clip_id in wanted and (all_views or self.view[i] == 0)]
         )
 
+    def with_labels(self, labels: tuple[str, ...]) -> TokenDataset:
+        """The same rows with their classes numbered as in ``labels``; -1 for a class that is not among them."""
+        return replace(self, labels=labels, target=targets_of(self.records, labels))
+
     def num_views(self) -> dict[int, int]:
         """How many clips have how many different views."""
         _, counts = np.unique(self.clips, return_counts=True)

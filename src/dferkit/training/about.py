@@ -19,14 +19,18 @@ UNCALIBRATED = "UNCALIBRATED on real faces"
 
 
 def check_tokens(checkpoint: Checkpoint, data: TokenDataset) -> None:
-    """Refuse tokens of another encoder.
+    """Refuse tokens of another encoder, and classes in another order.
 
     Raises:
-        CheckpointError: They are another encoder's.
+        CheckpointError: They are those.
     """
     if data.encoder_digest != checkpoint.about["encoder_digest"]:
         raise CheckpointError(
             "the checkpoint was trained on another visual encoder's tokens; encode the clips with its own encoder"
+        )
+    if data.labels != checkpoint.labels:
+        raise CheckpointError(
+            f"the clips are numbered by the classes {', '.join(data.labels)}, the model by {', '.join(checkpoint.labels)}; number the clips by the model's (TokenDataset.with_labels)"
         )
 
 

@@ -42,7 +42,7 @@ def score(checkpoint: Checkpoint, data: TokenDataset, *, device: str = "cpu") ->
     """Answer every row at the checkpoint's temperature; clips without captions are captioned as the checkpoint does in use.
 
     Raises:
-        CheckpointError: The tokens are another visual encoder's.
+        CheckpointError: The tokens are another visual encoder's, or the classes are numbered in another way.
     """
     check_tokens(checkpoint, data)
     if len(data):

@@ -78,6 +78,9 @@ class TrainingSpec:
             ConfigError: An unknown model or setting, a wrong value, or settings that do not go together.
         """
         entry, joint = self.entry, self.joint_space
+        if self.use_votes and (self.start is not None or entry.learns != "steps"):
+            what = "--from" if self.start is not None else self.model
+            raise ConfigError(f"{what} trains on one label per clip, not on votes; leave out --votes")
         if entry.reads == "clip" and self.encoder.partition(":")[0] not in KINDS.values():
             raise ConfigError(f"{self.model} reads CLIP's features of frames: give --encoder clip:FOLDER")
         if self.start is not None:
