@@ -330,3 +330,24 @@ def test_predict_from_an_installed_wheel(inputs, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] in ("ok", "abstain")
+
+
+def test_training_names_clips_that_cannot_be_read(run, clips, tmp_path):
+    """With the reason, on the screen and in train.json; where one class is left, the reason for that is given."""
+    rows = pd.read_csv(clips / "clips.csv", dtype=str).drop_duplicates("label").iloc[:3][["video", "label"]]
+    rows["video"] = [*rows["video"][:2], "gone.mp4"]
+    table = clips / "with_a_missing_one.csv"
+    try:
+        rows.to_csv(table, index=False)
+        done = run("train", "class_prior", "--data", table, "--out", tmp_path / "run", "--workers", 1)
+        assert done.returncode == 1, done.stderr
+        assert "2 clips, 1 clip could not be used" in done.stdout
+        assert "not used: gone.mp4: unreadable: gone.mp4: not found" in done.stderr
+        unused = json.loads((tmp_path / "run" / "train.json").read_text())["unused"]
+        assert list(unused) == ["gone.mp4"]
+        rows.iloc[1:].to_csv(table, index=False)
+        done = run("train", "class_prior", "--data", table, "--out", tmp_path / "one", "--workers", 1)
+        assert done.returncode == 3
+        assert "clips that cannot be read or show no face are left out" in done.stderr
+    finally:
+        table.unlink()

@@ -63,7 +63,7 @@ def test_absent_classes_are_improbable() -> None:
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(DataError, match="two classes"):
+    with pytest.raises(DataError, match="two classes are needed; clips that cannot be read"):
         fit_coarse(np.zeros((5, 3)), np.zeros(5, int))
 
 

@@ -20,11 +20,11 @@ from dferkit.cli.options import (
     resolve_encoder,
 )
 from dferkit.cli.progress import Stages, note, plural
+from dferkit.cli.scores import end_with
 
 if TYPE_CHECKING:
     from dferkit.recipes.bench import Outcome
 
-_NAMED = 5
 _DEFAULT = "class_prior,mean_pooled,text_only,vision_only,grace"
 
 
@@ -100,11 +100,7 @@ def _say(outcome: Outcome, num_models: int, out: Path) -> None:
     typer.echo(outcome.table)
     for warning in outcome.warnings:
         note(f"{warning}: {WARNINGS[warning]}")
-    for clip_id, message in list(outcome.unused.items())[:_NAMED]:
-        note(f"not used: {clip_id}: {message}")
-    if len(outcome.unused) > _NAMED:
-        note(
-            f"not used: {len(outcome.unused) - _NAMED} more, all in {out / 'bench.json'}; in training they are left out, in a test they count as wrong"
-        )
+    if outcome.unused:
+        note("Clips that cannot be used are left out of training; in a test they count as wrong.")
     typer.echo(f"{plural(num_models, 'model')}: {out / 'results.md'}, frame order {out / 'order.md'}")
-    raise typer.Exit(1 if any(reason.startswith("unreadable") for reason in outcome.unused.values()) else 0)
+    end_with(outcome.unused, out / "bench.json")

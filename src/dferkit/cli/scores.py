@@ -1,14 +1,29 @@
-"""The last lines of a command that scored something."""
+"""The last lines of a command that trained or scored something."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
 from dferkit.cli.progress import note, plural
+
+_NAMED = 5
+
+
+def end_with(unused: Mapping[str, str], file: Path) -> NoReturn:
+    """Name the clips that were not used (the first five) with their reasons, and end: with 1 if one could not be read, else with 0.
+
+    Args:
+        unused: Status and reason by clip id. file: Lists all of them.
+    """
+    for clip_id, reason in list(unused.items())[:_NAMED]:
+        note(f"not used: {clip_id}: {reason}")
+    if len(unused) > _NAMED:
+        note(f"not used: {len(unused) - _NAMED} more, all in {file}")
+    raise typer.Exit(1 if any(reason.startswith("unreadable") for reason in unused.values()) else 0)
 
 
 def say_scores(figures: Mapping[str, Any], out: Path) -> None:

@@ -28,7 +28,7 @@ from dferkit.cli.options import (
     open_run,
 )
 from dferkit.cli.progress import Stages, note, plural
-from dferkit.cli.scores import say_scores
+from dferkit.cli.scores import end_with, say_scores
 
 if TYPE_CHECKING:
     from dferkit.models.checkpoint import Checkpoint
@@ -139,6 +139,7 @@ def _train_on_list(data: Path, out: Path, spec: TrainingSpec, options: DataOptio
         folder, figures = train_list(clips, out, spec, report)
     val = f", val UAR {figures['val']['uar']:.3f}" if "val" in figures else ""
     typer.echo(f"{plural(figures['train_clips'], 'clip')}{_unused(figures)}{val}: {folder}")
+    end_with(figures["unused"], out / "train.json")
 
 
 def _adapt(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> None:
@@ -164,10 +165,11 @@ def _adapt(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> N
     for warning in figures["cross_validation"]["adapted"]["warnings"]:
         note(f"{warning}: {WARNINGS[warning]}")
     typer.echo(str(folder))
+    end_with(figures["unused"], out / "train.json")
 
 
 def _unused(figures: Mapping[str, Any]) -> str:
-    return f", {plural(figures['failed'], 'clip')} could not be used" if figures["failed"] else ""
+    return f", {plural(len(figures['unused']), 'clip')} could not be used" if figures["unused"] else ""
 
 
 def _say_both(figures: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ Each status rules out those after it; a clip has the first that applies (``schem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dferkit.faces.read import LOW_COVERAGE_BELOW, NO_FACE_BELOW, WindowFaces
@@ -41,6 +41,14 @@ def status_of_windows(statuses: Sequence[str]) -> str:
     if failed or answered:
         return first_that_applies(failed or answered)
     return max(statuses, key=STATUSES.index)
+
+
+def unused_clips(statuses: Mapping[str, ClipStatus], clip_ids: Iterable[str]) -> dict[str, str]:
+    """Status and reason of each of these clips that no model can read, by clip id."""
+    found = {clip_id: statuses[clip_id] for clip_id in clip_ids}
+    return {
+        clip_id: f"{status.status}: {status.message}" for clip_id, status in found.items() if not status.has_features
+    }
 
 
 def unreadable(message: str) -> ClipStatus:

@@ -100,7 +100,9 @@ def fit_coarse(
         DataError: Fewer than two classes are present.
     """
     if len(np.unique(target)) < 2:
-        raise DataError("training clips of at least two classes are needed")
+        raise DataError(
+            "training clips of at least two classes are needed; clips that cannot be read or show no face are left out, which can leave one class"
+        )
     mean, scale = statistics.mean(0), statistics.std(0)
     scale = np.where(scale > 1e-6, scale, 1.0)
     x, y = torch.from_numpy((statistics - mean) / scale).double(), torch.from_numpy(np.asarray(target)).long()

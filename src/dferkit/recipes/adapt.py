@@ -16,6 +16,7 @@ from dferkit.evaluation.compare import Comparison, compare
 from dferkit.evaluation.metrics import Estimate
 from dferkit.evaluation.scored import ScoredClips, join
 from dferkit.evaluation.summary import evaluation_figures
+from dferkit.faces.status import unused_clips
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.coarse import assign_folds
 from dferkit.models.installed import check_fits
@@ -130,7 +131,7 @@ def adapt(clips: LabelledClips, out: Path, spec: TrainingSpec, report: ReportPro
         "train_clips": len(data),
         "people": len({str(r.subject) for r in rows}),
         "classes": {label: int(np.sum(data.target == i)) for i, label in enumerate(start.labels)},
-        "failed": len(rows) - len(data),
+        "unused": unused_clips(data.statuses, (row.clip_id for row in rows)),
         "folds": len(sides.folds),
         "cross_validation": compared_figures(comparison),
         "verdict": verdict(comparison.uar, str(start.about["name"])),

@@ -18,6 +18,7 @@ from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
 from dferkit.encoders.open import open_visual_encoder, with_full_path
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
+from dferkit.faces.status import unused_clips
 from dferkit.labels import nearest_name
 from dferkit.models.registry import FAMILIES, MODELS, find_model
 from dferkit.recipes.data import DataOptions, LabelledClips, StoreClips, open_clips
@@ -284,9 +285,7 @@ def _train_and_test(
         folder, join(parts["normal"]), provenance, statuses=statuses, about=about, further={"selection": "last"}
     )
     others = {order: evaluate_clips(join(parts[order])).uar for order in ORDERS[1:]}
-    unused = {
-        clip_id: f"{status.status}: {status.message}" for clip_id, status in statuses.items() if not status.has_features
-    }
+    unused = unused_clips(statuses, statuses)
     write_json(folder / "order.json", {"normal": figures["uar"], **others, "unused": unused})
 
 

@@ -23,6 +23,7 @@ from dferkit.evaluation.calibration import (
 from dferkit.evaluation.metrics import LEVEL, NUM_RESAMPLES, Estimate
 from dferkit.evaluation.selective import ABSTAIN_ALWAYS, ACCURACY_IN_DOUBT, abstention_threshold
 from dferkit.evaluation.summary import NUM_BINS
+from dferkit.faces.status import unused_clips
 from dferkit.models.checkpoint import Checkpoint, save_checkpoint
 from dferkit.models.coarse import assign_folds
 from dferkit.models.installed import check_fits
@@ -124,7 +125,7 @@ def calibrate(
             "rule": rule,
             "num_clips": len(data),
             "num_people": None if people is None else len(set(people)),
-            "num_failed": len(chosen) - len(data),
+            "unused": unused_clips(data.statuses, (row.clip_id for row in chosen)),
             "of_class": {label: int((found.true == i).sum()) for i, label in enumerate(found.labels)},
         },
         "warnings": _warnings(found, figures, people),

@@ -9,6 +9,7 @@ import numpy as np
 
 from dferkit.errors import ManifestError
 from dferkit.evaluation.summary import summarize
+from dferkit.faces.status import unused_clips
 from dferkit.recipes.data import ListedClips
 from dferkit.recipes.provenance import claim_training
 from dferkit.recipes.scores import scored_clips
@@ -56,7 +57,7 @@ def train_list(
         "model": spec.model,
         "train_clips": len(data),
         "classes": {label: int(np.sum(data.target == i)) for i, label in enumerate(clips.labels)},
-        "failed": len(rows) - len(data),
+        "unused": unused_clips(data.statuses, (row.clip_id for row in rows)),
     }
     if val_rows:
         val = clips.read(val_rows, config, part="val", report=report)
