@@ -12,10 +12,13 @@ import pytest
 from sample_explanation import make_explanation
 
 from dferkit.errors import ConfigError, DataError
+from dferkit.evaluation.claims import PhraseMass, localisation_claim, motion_claim
 from dferkit.evaluation.metrics import evaluate_predictions
 from dferkit.explain import alignment_table
+from dferkit.explain.faithfulness import summarise_deletion
 from dferkit.labels import BASIC
 from dferkit.reports import formatting, page
+from dferkit.reports.claims import claim_tables
 from dferkit.reports.clip_page import STATUS, WARNINGS, clip_view, deletion_verdict, deletion_view, verdict_text
 from dferkit.reports.figures import write_explanation, write_over_time
 from dferkit.reports.html import write_benchmark_report, write_clip_report
@@ -214,6 +217,50 @@ def test_the_benchmark_report_shows_the_given_numbers_only(tmp_path: Path, expla
     assert parsed.stack == []
     assert "Recall per rendered skin tone" in text
     assert "Are words aligned with the part of the face that they name?" not in text, "no numbers were given for it"
+
+
+def test_claims_are_labelled_and_counts_have_no_decimals(tmp_path: Path):
+    claims = {
+        "motion": motion_claim([]) | {"num_clips": 286.0, "top10_kept_in_top30": 0.5938},
+        "localisation": localisation_claim([]) | {"num_phrases": 954.0, "times_shuffled": 3.571},
+        "deletion": summarise_deletion([])
+        | {"low": 0.0984, "high": 0.1536, "fractions": [0.0, 0.1], "extra_key": 0.25},
+    }
+    write_benchmark_report(tmp_path / "r.html", {"claims": claims}, {}, about=ABOUT)
+    text = " ".join(_Elements((tmp_path / "r.html").read_text(encoding="utf-8")).text)
+    for shown in (
+        "strongest movements among the highest weights",
+        "0.594",
+        "286",
+        "954",
+        "share of cells removed",
+        "extra key",
+    ):
+        assert shown in text, shown
+    for raw in ("num clips", "286.000", "954.000", "top10", "times shuffled", "fractions"):
+        assert raw not in text, raw
+
+
+def test_every_figure_of_the_claims_has_a_label():
+    rng = np.random.default_rng(0)
+    test = DeletionTest(
+        fractions=np.array([0.0, 1.0]),
+        ranked_probability=np.array([0.9, 0.2]),
+        random_probability=rng.random((3, 2)),
+        drop=0.1,
+    )
+    mass = [
+        PhraseMass(action_unit=unit, mass=np.full(4, 0.25), moved=np.arange(4) == i)
+        for i, unit in enumerate(("AU01", "AU12"))
+    ]
+    found = {
+        "motion": motion_claim([]),
+        "localisation": localisation_claim(mass),
+        "deletion": summarise_deletion([test]),
+    }
+    for claim, (name, figures) in zip(claim_tables(found), found.items(), strict=True):
+        assert len(claim["rows"]) == len(figures)
+        assert all(reading for _, _, reading in claim["rows"]), name
 
 
 @pytest.mark.parametrize("results", [{}, {"models": {}}, {"ceiling": None}, {"claims": {"motion": 0.3}}])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dferkit.reports import charts
+from dferkit.reports.claims import claim_tables
 from dferkit.reports.formatting import in_words
 from dferkit.schema import Evaluation
 
@@ -38,7 +39,7 @@ def benchmark_view(results: Mapping[str, Any], evaluations: Mapping[str, Evaluat
         "other_comparisons": {name: item for name, item in comparisons.items() if in_words(name) not in drawn},
         "confusion": _confusion(evaluations[main]) if main in evaluations else None,
         "controls": _mapping(results, "controls"),
-        "claims": _mapping(results, "claims"),
+        "claims": claim_tables(_mapping(results, "claims")),
         "profiles": _mapping(results, "profiles"),
         "skin_tones": skin,
         "rest": {key: value for key, value in results.items() if key not in _SECTIONS and key not in skin},
