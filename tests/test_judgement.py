@@ -139,7 +139,7 @@ def test_an_answer_keeps_the_status_of_its_frames_and_an_abstention_replaces_it(
 
 def test_a_message_has_every_reason() -> None:
     got = judge(np.full(7, 1 / 7), (SOME,), Thresholds(plain=0.5), status("truncated", "the file ends early"))
-    assert got.message == "the file ends early. no class reaches 0.50. the head is turned"
+    assert got.message == "the file ends early; no class reaches 0.50; the head is turned"
 
 
 def test_rows() -> None:

@@ -57,7 +57,8 @@ def find_doubts(
         None
         if num_people <= 1
         else Doubt(
-            reason="several people", sentence=f"{num_people} people found; used the largest. --people all for each"
+            reason="several people",
+            sentence=f"{num_people} people found; the largest was used, --people all answers each",
         ),
     ]
     return tuple(sorted((doubt for doubt in found if doubt), key=lambda doubt: not doubt.is_final))
@@ -106,7 +107,7 @@ def _held(units: ActionUnits) -> Doubt | None:
         return None
     return Doubt(
         reason="no calm frame",
-        sentence="one expression throughout, so no calm frame to compare with; --neutral names a clip that shows this face at rest",
+        sentence="one expression throughout, so there is no calm frame to compare with: give a clip of this face at rest with --neutral",
     )
 
 
@@ -143,7 +144,7 @@ def judge(
     return Verdict(
         status=judged_status(seen, abstains=bool(reason)),
         abstain_reason=reason,
-        message=". ".join(text for text in sentences if text),
+        message="; ".join(text for text in sentences if text),
     )
 
 

@@ -110,7 +110,11 @@ def test_predict_gives_one_row_per_input_and_the_right_sentence(run, inputs, tmp
 
 
 def test_nothing_readable_is_exit_code_3(run, inputs):
-    assert run("predict", inputs / "text.mp4", inputs / "empty.mp4").returncode == 3
+    done = run("predict", inputs / "text.mp4", inputs / "empty.mp4", inputs / "picture.jpg")
+    assert done.returncode == 3
+    assert "Faces found by" not in done.stderr, "nothing was read"
+    assert "3 files: 3 unreadable" in done.stderr
+    assert "or a folder of numbered pictures" in " ".join(done.stdout.split())
 
 
 def test_same_names_and_nothing_readable_is_exit_code_3(run_here, tmp_path):
@@ -161,8 +165,22 @@ def test_a_folder_without_videos_is_one_sentence(run, tmp_path):
     assert done.stdout == ""
 
 
-def test_only_answers_is_exit_code_0_also_without_a_face(run, inputs):
-    assert run("predict", inputs / "nobody.mp4").returncode == 0
+def test_only_answers_is_exit_code_0_also_without_a_face(run, inputs, tmp_path):
+    done = run("predict", inputs / "nobody.mp4", "--face", "haar")
+    assert done.returncode == 0
+    assert "if there is a face, try --face yunet (dferkit models get yunet)" in " ".join(done.stdout.split())
+    done = run("explain", inputs / "nobody.mp4", "--face", "haar", "--out", tmp_path / "why")
+    assert done.returncode == 0
+    assert "no face in 16 sampled frames" in done.stdout
+    assert "there is nothing to explain" in done.stdout
+    assert not (tmp_path / "why").exists()
+    assert run("explain", inputs / "text.mp4", "--out", tmp_path / "why").returncode == 3
+
+
+def test_windows_are_counted_where_a_file_has_several(run, inputs):
+    done = run("predict", inputs / "good.mp4", "--face", "haar", "--window", "1")
+    assert "1 file: " in done.stderr
+    assert "; 2 windows: " in done.stderr
 
 
 def test_unknown_checkpoint_and_detector_are_wrong_usage(run, inputs):

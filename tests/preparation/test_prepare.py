@@ -101,7 +101,7 @@ def test_the_index_has_a_row_for_every_clip(faces: Faces, store: Path) -> None:
     for row in good:
         assert (row["num_frames"], row["num_face_frames"], float(row["coverage"])) == ("5", "5", 1.0)
         assert row["detector"] == "cropped"
-        assert row["message"] == "only 5 different frames. The result is weak"
+        assert row["message"] == "only 5 different frames, so the result is weak"
         assert float(row["end_seconds"]) == 0.2
     assert (
         rows[4]["message"]

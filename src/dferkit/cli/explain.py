@@ -43,8 +43,10 @@ def explain(
     """Explain an answer: which words of the description were aligned with which moving parts of the face, and whether the answer depends on them.
 
     The report shows the person's face; it stays on this machine.
+
+    Exit code: 0 when the video was read (without a face there is nothing to explain, and no report is written), 2 for wrong usage, 3 when the video could not be read.
     """
-    from dferkit.errors import DataError, VideoError
+    from dferkit.errors import VideoError
     from dferkit.pipeline import ReadingSettings, load
     from dferkit.recipes.prediction import write_explanation
     from dferkit.reports.clip_page import cells_of, deletion_verdict
@@ -63,7 +65,8 @@ def explain(
     if not explained.explanations:
         if first.status == "unreadable":
             raise VideoError(first.message, code="E_UNREADABLE")
-        raise DataError(f"{first.input}: {first.message}")
+        typer.echo(f"{first.input}: {first.message}; there is nothing to explain")
+        raise typer.Exit(0)
     settings = {**asdict(model.settings), **model.parts, "windows": windows, "top": top}
     write_explanation(explained, out, settings=settings, seconds=time.monotonic() - started)
     for shown in explained.explanations:

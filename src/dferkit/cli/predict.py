@@ -112,12 +112,21 @@ def _summarise(run: Results, model: Model, out: Path | None, seconds: float) -> 
     from dferkit.reports.notice import INTENDED_USE, confidence_note
 
     confidence = confidence_note(model.provenance.calibration, model.provenance.trained_on)
-    parts, counts = model.parts, Counter(result.status for result in run.results)
-    note(f"Faces found by {parts['detector']}; front end: {parts['front_end']}. {confidence} {INTENDED_USE}")
-    for part, tool in model.external.names.items():
-        note(f"{part.replace('_', ' ')} {tool}")
-    statuses = ", ".join(f"{n} {status}" for status, n in counts.most_common())
-    note(f"{plural(counts.total(), 'file')}: {statuses} · {seconds:.0f} s" + (f" · {out}" if out else ""))
+    windows = [p.status for p in run.predictions]
+    if set(windows) != {"unreadable"}:
+        parts = model.parts
+        note(f"Faces found by {parts['detector']}; front end: {parts['front_end']}. {confidence} {INTENDED_USE}")
+        for part, tool in model.external.names.items():
+            note(f"{part.replace('_', ' ')} {tool}")
+    files = [result.status for result in run.results]
+    found = _counted("file", files) + ("" if len(windows) == len(files) else f"; {_counted('window', windows)}")
+    note(f"{found} · {seconds:.0f} s" + (f" · {out}" if out else ""))
+
+
+def _counted(thing: str, statuses: Sequence[str]) -> str:
+    """``6 windows: 4 ok, 2 abstain``."""
+    counts = ", ".join(f"{n} {status}" for status, n in Counter(statuses).most_common())
+    return f"{plural(len(statuses), thing)}: {counts}"
 
 
 def _show(predictions: Sequence[Prediction]) -> None:

@@ -68,23 +68,23 @@ def face_status(faces: WindowFaces, clip: FaceClip | None, *, detector: str, num
     found, notes = ["ok"], []
     if num_different < min(num_wanted, _FEWEST_FRAMES):
         found.append("too_short")
-        notes.append(f"only {num_different} different frames. The result is weak")
+        notes.append(f"only {num_different} different frames, so the result is weak")
     if coverage < LOW_COVERAGE_BELOW:
         found.append("low_coverage")
         notes.append(
-            f"face in {round(coverage * num_frames)} of {num_frames} frames ({coverage:.0%}). The result is weak"
+            f"face in {round(coverage * num_frames)} of {num_frames} frames ({coverage:.0%}), so the result is weak"
         )
     if len(faces.clips) > 1:
         notes.append(f"{faces.num_people} people found")
     if report.is_truncated:
         found.append("truncated")
-        notes.append(f"the file ends early; used {report.num_decoded} of {report.num_requested} frames")
+        notes.append(f"the file ends early, used {report.num_decoded} of {report.num_requested} frames")
     if coverage < NO_FACE_BELOW:
         found, notes = ["no_face"], [no_face_message(num_frames, detector)]
     status = first_that_applies(found)
     return ClipStatus(
         status=status,
-        message=". ".join(notes),
+        message="; ".join(notes),
         coverage=coverage,
         detector=detector,
         end_seconds=faces.window.end_seconds,

@@ -38,8 +38,8 @@ class BoxJitter:
 
 def no_face_message(num_frames: int, detector: str) -> str:
     """The message for a window or clip without a face, with what to try."""
-    other = "Give" if detector.startswith("yunet") else "Try --face yunet, or give"
-    return f"no face in {num_frames} sampled frames. {other} boxes as a CSV with --face, if there is one"
+    better = "" if detector.startswith("yunet") else "try --face yunet (dferkit models get yunet), or "
+    return f"no face in {num_frames} sampled frames; if there is a face, {better}give its boxes as a CSV with --face"
 
 
 def warp_face(

@@ -90,7 +90,8 @@ def sniff(file: BinaryIO, name: str) -> str:
 
 def _is_picture(name: str, kind: str) -> VideoError:
     return VideoError(
-        f"{name} is a {kind} picture, not a video. dferkit reads videos only: give a video file", code="E_PICTURE"
+        f"{name} is a {kind} picture, not a video: give a video file, or a folder of numbered pictures",
+        code="E_PICTURE",
     )
 
 

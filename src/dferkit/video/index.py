@@ -180,7 +180,7 @@ def _check_times(times: Float[np.ndarray, " frames"], codec: str, is_cut: bool, 
     if len(times) == 1 and not is_cut:
         kind = "still GIF" if codec == "gif" else "single"
         raise VideoError(
-            f"{name} holds one {kind} picture, not a video. dferkit reads videos only: give a video file",
+            f"{name} holds one {kind} picture, not a video: give a video file, or a folder of numbered pictures",
             code="E_PICTURE",
         )
     seconds = float(times[-1] - times[0])
