@@ -43,17 +43,23 @@ def bench(
     encoder: EncoderOption = None,
     clip: Annotated[str | None, typer.Option("--clip", help="CLIP folder, for the models that read CLIP.")] = None,
     clip_size: Annotated[
-        str, typer.Option("--clip-size", help="upsample crops to CLIP's size, or interpolate its places to the crop's.")
+        str,
+        typer.Option(
+            "--clip-size",
+            help="How crops and CLIP are fitted: upsample enlarges the crops to CLIP's input size, interpolate resizes CLIP's position embeddings to the crops.",
+        ),
     ] = "upsample",
     videomae: Annotated[
         str | None,
         typer.Option("--videomae", help="VideoMAE folder; by default a small one with random weights."),
     ] = None,
-    fold: Annotated[str, typer.Option("--fold", help="Store: an official fold, or all.")] = "all",
+    fold: Annotated[str, typer.Option("--fold", help="For stores only: an official fold, or all.")] = "all",
     views: ViewsOption = None,
     flip: FlipOption = False,
     labels: LabelsOption = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Train each model with so many seeds.")] = 1,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="How often each model is trained, with the seeds 0, 1, 2, …")
+    ] = 1,
     face: FaceOption = None,
     settings: Annotated[
         list[str] | None,
@@ -65,9 +71,11 @@ def bench(
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
 ) -> None:
-    """Compare models on one data set: same clips, same protocol, one table with intervals, and what the order of frames is worth.
+    """Compare models on one data set: same clips, same protocol, one table with intervals, and scores with the frames in other orders.
 
-    The last weights of each are scored; nothing is chosen on the test clips. Interrupted, the same command goes on. Ends with 1 where a clip could not be read.
+    The last weights of each are scored; nothing is chosen on the test clips. After an interruption the same command resumes.
+
+    Exit code: 0 when every clip was read, 1 when some could not be read, 2 for wrong usage.
     """
     from dferkit.devices import choose_device
     from dferkit.models.registry import MODELS

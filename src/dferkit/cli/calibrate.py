@@ -37,7 +37,7 @@ def calibrate(
     front_end: FrontEndOption = None,
     face: FaceOption = None,
     fold: Annotated[
-        str | None, typer.Option("--fold", help="Store: the official fold whose validation clips are used.")
+        str | None, typer.Option("--fold", help="For stores only: the official fold whose validation clips are used.")
     ] = None,
     target_accuracy: Annotated[
         float, typer.Option("--target-accuracy", help="Share of right answers wanted among those that are given.")

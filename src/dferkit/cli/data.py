@@ -42,7 +42,7 @@ def check(
 ) -> None:
     """Report errors, warnings and notes about a release, with file and line.
 
-    Exit code: 0 without errors and warnings, 1 with some, 2 without a release.
+    Exit code: 0 without errors and warnings, 1 with some, 2 for wrong usage or without a release.
     """
     import os
 

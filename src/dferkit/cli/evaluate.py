@@ -34,7 +34,9 @@ def evaluate(
     face: FaceOption = None,
     fold: Annotated[
         str | None,
-        typer.Option("--fold", help="Store: the fold whose test clips are scored; by default the checkpoint's own."),
+        typer.Option(
+            "--fold", help="For stores only: the fold whose test clips are scored; by default the checkpoint's own."
+        ),
     ] = None,
     views: ViewsOption = None,
     flip: FlipOption = False,

@@ -33,6 +33,12 @@ _GO_ON = "interrupted; run the same command again to resume"
 _AT_ONCE = {"predict", "explain", "report", "compare", "doctor", "data", "models"}
 """Verbs that start again after an interruption."""
 
+
+def _paragraphs(docstring: str) -> str:
+    """A docstring with one line per paragraph: the terminal's width breaks them, not the source's."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
+
+
 app = typer.Typer(
     name="dferkit",
     no_args_is_help=True,
@@ -60,7 +66,7 @@ for verb in (
     report.report,
     doctor.doctor,
 ):
-    app.command()(verb)
+    app.command(help=_paragraphs(str(verb.__doc__)))(verb)
 app.add_typer(data.data)
 app.add_typer(models.models)
 

@@ -40,17 +40,24 @@ DataOption = Annotated[
 CheckpointOption = Annotated[str, typer.Option("--checkpoint", "-c", help="Checkpoint folder, or box.")]
 FaceOption = Annotated[
     str | None,
-    typer.Option("--face", help="clips.csv: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."),
+    typer.Option(
+        "--face", help="For clips.csv only: face detector haar (default), yunet, auto, cropped, or a CSV of boxes."
+    ),
 ]
 DetectorOption = Annotated[
     str, typer.Option("--face", help="Face detector: auto, haar, yunet, cropped, or a CSV of boxes.")
 ]
 ViewsOption = Annotated[
-    int | None, typer.Option("--views", min=1, help="Store: test views in time, 1 by default; an answer is their mean.")
+    int | None,
+    typer.Option(
+        "--views",
+        min=1,
+        help="For stores only: number of views of a clip, each with other frames of it, 1 by default; the answer to a test clip is the mean over its views.",
+    ),
 ]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Store: also use each test view mirrored.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="For stores only: also use each view mirrored.")]
 GroupsOption = Annotated[
-    Path | None, typer.Option("--groups", help="Store: CSV of clip_id and attributes, for scores by group.")
+    Path | None, typer.Option("--groups", help="For stores only: CSV of clip_id and attributes, for scores by group.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same weights.")]
 SettingsOption = Annotated[
@@ -61,7 +68,7 @@ LabelsOption = Annotated[
     str | None,
     typer.Option(
         "--labels",
-        help="clips.csv with classes of its own: their names with commas between them, such as onset,offset.",
+        help="For clips.csv only: names of your own classes, with commas between them, such as onset,offset.",
     ),
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")]

@@ -55,16 +55,21 @@ def train(
     face: FaceOption = None,
     labels: LabelsOption = None,
     fold: Annotated[
-        str | None, typer.Option("--fold", help="Store: an official fold, or all (default); with --from one fold.")
+        str | None,
+        typer.Option("--fold", help="For stores only: an official fold, or all (default); with --from one fold."),
     ] = None,
     select: Annotated[
         str | None,
-        typer.Option("--select", help="Store: epoch by val (default), last, or test-leaky (marked in every output)."),
+        typer.Option(
+            "--select", help="For stores only: epoch by val (default), last, or test-leaky (marked in every output)."
+        ),
     ] = None,
     views: ViewsOption = None,
     flip: FlipOption = False,
     groups: GroupsOption = None,
-    votes: Annotated[bool, typer.Option("--votes", help="Store: train on DFEW's votes, as soft labels.")] = False,
+    votes: Annotated[
+        bool, typer.Option("--votes", help="For stores only: train on DFEW's votes, as soft labels.")
+    ] = False,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
@@ -73,8 +78,10 @@ def train(
     """Train a model on your own labelled clips, or train and test on the folds of an official data set.
 
     Of clips.csv, rows with split train are used (all rows without that column); val rows are measured at the end. Of a store, every wanted fold is
-    trained and tested by the protocol. With --from a checkpoint is adapted, after cross-validation over the people of your clips. Interrupted, the same
-    command goes on.
+    trained and tested by the protocol. With --from a checkpoint is adapted, after cross-validation over the people of your clips. After an
+    interruption the same command resumes.
+
+    Exit code: 0 when every clip was read, 1 when some of clips.csv could not be read, 2 for wrong usage, 3 when too few clips or classes are left.
     """
     of_store = {"--select": select, "--views": views, "--flip": flip, "--votes": votes, "--groups": groups}
     refuse_options(data, of_store={"--fold": fold, **of_store}, of_manifest={"--face": face, "--labels": labels})

@@ -42,7 +42,7 @@ def transfer(
     select: Annotated[
         str | None,
         typer.Option(
-            "--select", help="Store: the epoch is chosen by val (the default for models with epochs) or last."
+            "--select", help="For stores only: the epoch is chosen by val (the default for models with epochs) or last."
         ),
     ] = None,
     face: FaceOption = None,
