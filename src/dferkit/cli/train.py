@@ -67,9 +67,7 @@ def train(
     views: ViewsOption = None,
     flip: FlipOption = False,
     groups: GroupsOption = None,
-    votes: Annotated[
-        bool, typer.Option("--votes", help="For stores only: train on DFEW's votes, as soft labels.")
-    ] = False,
+    votes: Annotated[bool, typer.Option("--votes", help="For stores only: train on DFEW's votes.")] = False,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
@@ -77,9 +75,8 @@ def train(
 ) -> None:
     """Train a model on your own labelled clips, or train and test on the folds of an official data set.
 
-    Of clips.csv, rows with split train are used (all rows without that column); val rows are measured at the end. Of a store, every wanted fold is
-    trained and tested by the protocol. With --from a checkpoint is adapted, after cross-validation over the people of your clips. After an
-    interruption the same command resumes.
+    Of clips.csv, rows with split train are used (all rows without that column); val rows are measured at the end. Of a store, every wanted fold is trained
+    and tested by the protocol. With --from a checkpoint is adapted, after cross-validation over people. After an interruption the same command resumes.
 
     Exit code: 0 when every clip was read, 1 when some of clips.csv could not be read, 2 for wrong usage, 3 when too few clips or classes are left.
     """
