@@ -204,7 +204,7 @@ def check_landmarker() -> Check:
     path = find_model("face-landmarker")
     if path is None:
         text = (
-            "none, so --front-end auto reads pixels. Landmarks did better on the real faces that were tried: dferkit models get face-landmarker, set DFERKIT_MODELS to "
+            "none, so --front-end auto reads pixels. For landmarks: dferkit models get face-landmarker, set DFERKIT_MODELS to "
             "its folder, and pip install '.[landmarks]'"
         )
         return Check(name="landmarker", state=NOTE, text=text, details={"landmarker": None})

@@ -36,7 +36,7 @@ def demo(
         if quick:
             return
         stages.say(
-            "All steps: render, detect faces, describe, train GRACE and the other models, score, explain (about 5 minutes on 2 cores) …"
+            "All steps: render, detect faces, describe, train GRACE and the other models, score, explain (about six minutes on two idle cores) …"
         )
         results = run_demo(
             out, DemoConfig(clips=clips, natural_clips=natural_clips, seed=seed), workers=workers, on_progress=stages
