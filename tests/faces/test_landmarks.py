@@ -49,7 +49,7 @@ def test_without_mediapipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(builtins, "__import__", refuse)
     monkeypatch.setenv("DFERKIT_MODELS", str(tmp_path))
     assert open_landmarker("auto") is None
-    with pytest.raises(MissingExtraError, match=r"dferkit\[landmarks\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[landmarks\]'"):
         open_landmarker(str(tmp_path / "face_landmarker.task"))
 
 

@@ -215,5 +215,5 @@ def test_lists_of_classes(tmp_path):
 def test_without_onnxruntime_the_extra_is_named(tmp_path, names, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "m.onnx").write_bytes(b"")
-    with pytest.raises(MissingExtraError, match=r'pip install "dferkit\[export\]"'):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[export\]'"):
         OnnxFrames(tmp_path / "m.onnx", names)
