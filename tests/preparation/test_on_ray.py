@@ -17,7 +17,7 @@ def test_without_ray_it_is_one_sentence(
     faces: tuple[Release, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "dferkit\[ray\]"'):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[ray\]'"):
         prepare_faces(*faces, tmp_path / "s", PrepareConfig(size=SIDE), work=Work(backend="ray"))
 
 

@@ -152,7 +152,7 @@ _PROGRAM = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from dferkit.preparation import PrepareConfig, prepare_faces, shards
+from dferkit.preparation import PrepareConfig, Work, prepare_faces, shards
 from dferkit.preparation.manifest import release_of
 from dataclasses import replace
 
@@ -162,7 +162,7 @@ if __name__ == "__main__":
     release = release_of(json.loads(Path(sys.argv[4]).read_text()))
     release = replace(release, records=tuple(replace(r, video=root / r.video) for r in release.records))
     print("ready", flush=True)
-    prepare_faces(release, root, out, PrepareConfig(size=48), workers=2)
+    prepare_faces(release, root, out, PrepareConfig(size=48), work=Work(workers=2))
 """
 
 
@@ -189,6 +189,7 @@ def _kill_runs(count: int, faces: Faces, whole: dict[str, bytes], folder: Path) 
             child.stdout.close()
             if status == 0:
                 break
+            assert status == -signal.SIGKILL, "it died of something else"
             killed += 1
         assert files(out) == whole
         assert not (out / "parts").exists()
