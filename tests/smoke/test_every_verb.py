@@ -74,6 +74,8 @@ def test_pretrain_starts_and_can_be_interrupted(folder: Path) -> None:
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in the background ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         while running.poll() is None and not any((folder / "pretrain").rglob("*.safetensors")):
             time.sleep(0.1)
