@@ -13,7 +13,7 @@ from made_faces import NUM_FRAMES, clip_of, head, seen
 from dferkit.encoders.box import BoxEncoder
 from dferkit.encoders.front_end import joint_space_file
 from dferkit.encoders.open import BACKBONES, BUNDLED, describer_of, open_visual_encoder
-from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, check_tokens, num_tokens
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, check_declared, num_tokens
 from dferkit.encoders.videomae import VideoMAEEncoder
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.labels import BASIC
@@ -61,11 +61,11 @@ def test_what_an_encoder_declares_is_compared_with_its_tokens(
 ) -> None:
     encoder = FrameBrightness()
     tokens = encoder.encode([clip])[0]
-    check_tokens(encoder, tokens)
+    check_declared(encoder, tokens)
     for name, value in declared.items():
         monkeypatch.setattr(encoder, name, value, raising=False)
     with pytest.raises(ConfigError, match=message):
-        check_tokens(encoder, tokens)
+        check_declared(encoder, tokens)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_values_of_another_form_are_refused(values: torch.Tensor, message: str, 
     tokens = encoder.encode([clip])[0]
     object.__setattr__(tokens, "values", values)  # tests check shapes in the constructor, users' encoders do not
     with pytest.raises(ConfigError, match=message):
-        check_tokens(encoder, tokens)
+        check_declared(encoder, tokens)
 
 
 def test_a_missing_attribute_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

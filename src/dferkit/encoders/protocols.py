@@ -113,7 +113,7 @@ def require_attributes(encoder: VisualEncoder, spec: str) -> VisualEncoder:
     return encoder
 
 
-def check_tokens(encoder: VisualEncoder, tokens: VisualTokens) -> None:
+def check_declared(encoder: VisualEncoder, tokens: VisualTokens) -> None:
     """Compare the tokens of a clip with what the encoder declares.
 
     Raises:

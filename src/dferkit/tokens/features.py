@@ -23,7 +23,7 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.front_end import FRONT_ENDS
 from dferkit.encoders.landmarks import seen_share
 from dferkit.encoders.open import describer_of, open_visual_encoder
-from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, check_tokens, num_tokens
+from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, check_declared, num_tokens
 from dferkit.errors import ConfigError, DataError
 from dferkit.faces import BoxFile, Detector, FaceLandmarker, build_detector, landmarker_file
 from dferkit.faces.clip import read_clip_faces
@@ -94,7 +94,7 @@ def encode_clips(
     readings = describer.read(clips)
     tokens = [r.tokens for r in readings] if encoder is describer else encoder.encode(clips)
     if tokens:
-        check_tokens(encoder, tokens[0])
+        check_declared(encoder, tokens[0])
     steps, patches = encoder.num_frames, num_tokens(encoder)
     num_units = len(describer.au_names)
     tensors = {
