@@ -60,10 +60,9 @@ def calibrate(
     from dferkit.recipes.data import DataOptions, open_clips
 
     loaded = open_checkpoint(checkpoint, front_end, data)
-    labels = None if data.is_dir() else loaded.labels
-    options = DataOptions(labels=labels, face=face, fold=fold or "", workers=workers)
+    options = DataOptions(face=face, fold=fold or "", workers=workers)
     with Stages() as report:
-        clips = open_clips(data, out / "cache", options)
+        clips = open_clips(data, out / "cache", options, model_labels=loaded.labels)
         folder, figures = run_calibration(
             clips, loaded, out, target_accuracy=target_accuracy, seed=seed, device=choose_device(device), report=report
         )

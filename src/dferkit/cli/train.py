@@ -153,10 +153,9 @@ def _adapt(data: Path, out: Path, spec: TrainingSpec, options: DataOptions) -> N
     from dferkit.recipes.data import open_clips
 
     assert spec.start is not None
-    if not data.is_dir():
-        options = replace(options, labels=spec.start.labels)
     with Stages() as report:
-        folder, figures = adapt(open_clips(data, out / "cache", options), out, spec, report)
+        clips = open_clips(data, out / "cache", options, model_labels=spec.start.labels)
+        folder, figures = adapt(clips, out, spec, report)
     typer.echo(
         f"{plural(figures['train_clips'], 'clip')} of {figures['people']} people{_unused(figures)}; cross-validated over {figures['folds']} folds of people:"
     )

@@ -282,7 +282,7 @@ def for_labels(clips: Clips, labels: tuple[str, ...], records: Sequence[Record] 
     lacking = {str(record.label) for record in (clips.records if records is None else records)} - set(labels)
     if lacking:
         raise ConfigError(
-            f"{clips.name} has clips of {', '.join(sorted(lacking))}, and the model has only the classes {', '.join(labels)}; leave these clips out, or use dferkit transfer, which scores the shared classes of a store"
+            f"{clips.name} has clips of {', '.join(sorted(lacking))}, and the model has only the classes {', '.join(labels)}; leave these clips out, or use dferkit transfer, which scores the shared classes"
         )
     return replace(clips, labels=labels)
 
@@ -312,8 +312,14 @@ class DataOptions:
             raise ConfigError(f"labels are {', '.join(map(repr, labels))}; give two or more different names")
 
 
-def open_clips(path: Path | str, cache: Path, options: DataOptions | None = None) -> LabelledClips:
+def open_clips(
+    path: Path | str, cache: Path, options: DataOptions | None = None, *, model_labels: tuple[str, ...] | None = None
+) -> LabelledClips:
     """A store, or a ``clips.csv``.
+
+    Args:
+        model_labels: Classes of the model that will read the clips. A ``clips.csv`` without classes of its own is read with them; a store keeps its
+            own (``for_labels`` numbers them as the model does).
 
     Raises:
         ManifestError: Neither is there. ConfigError: An option for the other kind of data.
@@ -327,7 +333,11 @@ def open_clips(path: Path | str, cache: Path, options: DataOptions | None = None
         if options.groups is not None:
             raise ConfigError("--groups is for a store; attributes of a clips.csv are its other columns")
         return ListedClips.open(
-            path, cache=cache, labels=options.labels, face=options.face or "haar", workers=options.workers
+            path,
+            cache=cache,
+            labels=options.labels or model_labels,
+            face=options.face or "haar",
+            workers=options.workers,
         )
     if options.labels is not None:
         raise ConfigError("labels are for a clips.csv; a store has its own classes")

@@ -23,7 +23,7 @@ from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.installed import check_fits
 from dferkit.readings import ClassTables, OnnxFrames
 from dferkit.recipes.baselines import Baseline, answer_baselines, open_baselines
-from dferkit.recipes.data import DataOptions, LabelledClips, ListedClips, StoreClips, for_labels, open_clips
+from dferkit.recipes.data import DataOptions, ListedClips, StoreClips, for_labels, open_clips
 from dferkit.recipes.folds import sampling_facts, token_config
 from dferkit.recipes.provenance import check_not_trained_on
 from dferkit.recipes.scores import BASELINES, provenance_of, score_baselines, scored_clips, write_scores
@@ -78,13 +78,9 @@ def evaluate(
         CheckpointError: The checkpoint was trained on top of other parts than those installed.
     """
     out = Path(out)
-    if Path(data).is_dir():
-        clips: LabelledClips = open_clips(data, out / "cache", run.options)
-        assert isinstance(clips, StoreClips)
+    clips = open_clips(data, out / "cache", run.options, model_labels=checkpoint.labels)
+    if isinstance(clips, StoreClips):
         return _evaluate_store(clips, checkpoint, out, run, report)
-    options = DataOptions(labels=checkpoint.labels, face=run.options.face, workers=run.options.workers)
-    clips = open_clips(data, out / "cache", options)
-    assert isinstance(clips, ListedClips)
     return _evaluate_list(clips, checkpoint, out, run, report)
 
 
