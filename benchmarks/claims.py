@@ -27,7 +27,7 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.shipped import head_folder
 from dferkit.parallel import run_parallel
-from dferkit.pipeline import Answer, Model, Reading, ReadingSettings, check_ranking, evidence_map, explain_answer
+from dferkit.pipeline import Answer, Model, Reading, ReadingSettings, check_ranking, explain_answer
 from dferkit.schema import DeletionTest, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
@@ -51,13 +51,13 @@ def evidence(reading: Reading, truth: Truth, frame_size: tuple[int, int]) -> Cli
 
 
 def test_deletion(answer: Answer) -> Tested:
-    """Deletion ranked by the evidence of a report, and by the transport alone of the words that raise the answer's score."""
+    """Deletion ranked by the evidence of a report, and by the phrases' own maps, which were not carried on to the pixels."""
     shown = explain_answer(answer)
     assert shown.deletion is not None
     assert answer.reading is not None
-    maps = shown.transport.reshape(len(shown.words), len(answer.reading.visual.timestamps), -1, *GRID).mean(2)
-    words = evidence_map(maps, shown.word_weights, np.ones(maps.shape[1:]))
-    return {"deletion": shown.deletion, "deletion_by_words": check_ranking(answer.reading, words)}
+    of_phrases = np.sum([phrase.evidence for phrase in shown.phrases], axis=0)
+    steps = of_phrases.reshape(len(answer.reading.visual.timestamps), -1, *GRID).mean(1)
+    return {"deletion": shown.deletion, "deletion_by_phrases": check_ranking(answer.reading, steps)}
 
 
 def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
@@ -114,7 +114,7 @@ def main() -> None:
             "localisation": localisation_claim([p for e, _ in found for p in e.phrases]),
             **{
                 kind: summarise_deletion([tested[kind] for _, tested in found if tested])
-                for kind in ("deletion", "deletion_by_words")
+                for kind in ("deletion", "deletion_by_phrases")
             },
         }
     write_json(given.out, {"clips": given.clips, "seed": SEED, "generator": fingerprint(), "front_ends": table})

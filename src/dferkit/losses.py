@@ -108,17 +108,50 @@ def contrastive(
     if not isinstance(temperature, Tensor) and not (math.isfinite(temperature) and temperature > 0):
         raise ConfigError(f"temperature is {temperature}, but must be a finite number above 0")
     dtype = torch.promote_types(text_pooled.dtype, torch.float32)
-    text = F.normalize(text_pooled.to(dtype), dim=1, eps=1e-6)
-    visual = F.normalize(visual_pooled.to(dtype), dim=1, eps=1e-6)
-    scale = torch.as_tensor(temperature, dtype=dtype, device=text.device)
-    scale = _Floor.apply(scale, _LOWEST_TEMPERATURE)  # type: ignore[no-untyped-call]
+    with torch.autocast(text_pooled.device.type, enabled=False):
+        similarity = _unit(text_pooled.to(dtype)) @ _unit(visual_pooled.to(dtype)).T
+    return _both_ways(similarity, temperature, same_group)
+
+
+def token_contrastive(
+    text: Float[Tensor, "batch words dim"],
+    visual: Float[Tensor, "batch visual dim"],
+    mask: Bool[Tensor, "batch words"],
+    *,
+    temperature: float | Float[Tensor, ""] = 0.07,
+    sharpness: float = 0.05,
+    same_group: Int[Tensor, " batch"] | None = None,
+) -> Float[Tensor, ""]:
+    """The same contrast between every caption and every video, by their tokens (GRACE, E10).
+
+    The score of a caption and a video is Σ_i −a_i · s log mean_j exp(−C_ij / s), C the cosine distance: minus the entropic transport cost when the masses of the
+    visual tokens are free, which has this closed form. s = 0 would be the nearest token of each word (FILIP, Yao et al. 2021).
+
+    Args:
+        mask: Which words are real. sharpness: s. temperature, same_group: As in ``contrastive``.
+    """
+    dtype = torch.promote_types(text.dtype, torch.float32)
     with torch.autocast(text.device.type, enabled=False):
-        similarity = text @ visual.T / scale
+        similarity = torch.einsum("awd,bvd->abwv", _unit(text.to(dtype)), _unit(visual.to(dtype)))
+        nearest = sharpness * (similarity / sharpness).logsumexp(3)
+    share = mask.to(dtype) / mask.sum(1, keepdim=True).clamp_min(1)
+    return _both_ways(torch.einsum("abw,aw->ab", nearest, share), temperature, same_group)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors, dim=-1, eps=1e-6)
+
+
+def _both_ways(similarity: Tensor, temperature: float | Tensor, same_group: Tensor | None) -> Tensor:
+    """½ [CE(S / τ, Q) + CE(Sᵀ / τ, Q)] of ``contrastive``."""
+    scale = torch.as_tensor(temperature, dtype=similarity.dtype, device=similarity.device)
+    scale = _Floor.apply(scale, _LOWEST_TEMPERATURE)  # type: ignore[no-untyped-call]
+    similarity = similarity / scale
     if same_group is None:
-        target = torch.eye(len(text), dtype=dtype, device=text.device)
+        target = torch.eye(len(similarity), dtype=similarity.dtype, device=similarity.device)
     else:
         is_same: Bool[Tensor, "batch batch"] = same_group[:, None] == same_group[None, :]
-        target = is_same.to(dtype) / is_same.sum(1, keepdim=True)
+        target = is_same.to(similarity.dtype) / is_same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target))
 
 

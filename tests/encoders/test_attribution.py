@@ -93,6 +93,7 @@ def test_evidence_is_where_words_and_worth_meet() -> None:
     maps[1, 0, 1] = 0.5, 0.5
     maps[2] = 0.25
     owed = np.array([[[1.0, -2.0], [3.0, 0.0]]])
-    np.testing.assert_allclose(evidence_map(maps, np.array([1.0, 0.0, -1.0]), owed), [[[1.0, 0], [0, 0]]])
-    np.testing.assert_allclose(evidence_map(maps, np.array([0.5, 0.5, 0.0]), owed), [[[0.25, 0], [0.75, 0]]])
-    assert not evidence_map(maps, np.ones(3), -np.abs(owed)).any(), "nothing speaks for the answer"
+    parts = [1.0 * maps[0], 0.0 * maps[1], -1.0 * maps[2]]
+    np.testing.assert_allclose(evidence_map(parts, owed), [[[1.0, 0], [0, 0]]])
+    np.testing.assert_allclose(evidence_map([0.5 * maps[0], 0.5 * maps[1]], owed), [[[0.25, 0], [0.75, 0]]])
+    assert not evidence_map(list(maps), -np.abs(owed)).any(), "nothing supports the answer"

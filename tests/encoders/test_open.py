@@ -17,7 +17,7 @@ from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, check_d
 from dferkit.encoders.videomae import VideoMAEEncoder
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.labels import BASIC
-from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.grace_fused import FusedConfig, GraceFused
 from dferkit.schema import FaceClip, TokenBatch, TokenShape, VisualTokens
 
 
@@ -142,8 +142,8 @@ def test_spatial_motion_weights_reach_the_video_vector_of_videomae() -> None:
         text_mask=torch.ones(2, 3, dtype=torch.bool),
         sentence=torch.from_numpy(rng.standard_normal((2, shape.text_dim), np.float32)),
     )
-    config = GraceConfig.for_shape(shape)
-    still, moving = (Grace(replace(config, motion=motion)).eval() for motion in ("none", "spatial"))
+    config = FusedConfig.for_shape(shape)
+    still, moving = (GraceFused(replace(config, motion=motion)).eval() for motion in ("none", "spatial"))
     moving.load_state_dict(still.state_dict())
     with torch.inference_mode():
         difference = still(batch).visual_logits - moving(batch).visual_logits

@@ -18,6 +18,7 @@ from dferkit.datasets.protocol import ProtocolConfig
 from dferkit.errors import ConfigError
 from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
+from dferkit.models.grace import Grace
 from dferkit.models.registry import MODELS, find_model
 from dferkit.pipeline import load
 from dferkit.preparation import PrepareConfig, Work, prepare_faces
@@ -28,11 +29,12 @@ from dferkit.recipes.evaluate import EvaluationRun, evaluate
 from dferkit.recipes.folds import StoreRun, run_store
 from dferkit.recipes.train import train_list
 from dferkit.recipes.transfer import transfer
+from dferkit.schema import Explanation
 from dferkit.synthetic import BenchmarkConfig, render_benchmark
 from dferkit.training.spec import TrainingSpec
 
 ONE_OF_EACH_KIND = {
-    "class_prior", "mean_pooled", "vision_only", "grace", "grace_steady_motion", "videomae_focal", "clip_zero_shot", "clip_temporal",
+    "class_prior", "mean_pooled", "vision_only", "grace", "grace_fused", "grace_steady_motion", "videomae_focal", "clip_zero_shot", "clip_temporal",
     "a3lign", "a3lign_concat",
 }  # fmt: skip
 WITHOUT_WORDS = {
@@ -86,6 +88,17 @@ def marked() -> list[object]:
     return [name if name in ONE_OF_EACH_KIND else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 
+def check_shares(explanation: Explanation, *, is_exact: bool) -> None:
+    """Exact shares add up to the answer, and each lies in its cells; estimates claim neither."""
+    shares = [phrase.share for phrase in explanation.phrases]
+    assert np.isfinite(shares).all()
+    for phrase in explanation.phrases:
+        assert phrase.evidence.sum() == pytest.approx(phrase.share, abs=1e-5)
+    assert (explanation.remainder is not None) == is_exact
+    if explanation.remainder is not None:
+        assert sum(shares) + explanation.remainder == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["list", "store"])
 @pytest.mark.parametrize("name", marked())
 def test_a_model_does_all_that_it_can(name: str, kind: str, sets: Sets, clip_folder: Path, tmp_path: Path) -> None:
@@ -120,6 +133,7 @@ def test_a_model_does_all_that_it_can(name: str, kind: str, sets: Sets, clip_fol
         if model.can_explain:
             explained = model.explain(sets.split.parent / row["video"], with_deletion=False)
             assert len(explained.alignments) > 0
+            check_shares(explained.explanations[0], is_exact=entry.build is Grace)
         else:
             with pytest.raises(ConfigError, match="aligns no words"):  # before the video is read
                 model.explain("missing.mp4", with_deletion=False)

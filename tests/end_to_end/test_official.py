@@ -183,7 +183,7 @@ def test_folds_one_by_one_and_then_all(run: Run, run_here: Run, stores: Path, tm
         assert seen.returncode == 2
         assert "the checkpoint was trained on" in seen.stderr
         assert "choose --fold 1" in seen.stderr
-    for other in (["--select", "last", "--set", "model.ratio=0.5"],):
+    for other in (["--select", "last", "--set", "model.width=4"],):
         mixed = run("train", "grace", "--data", stores / "dfew", "--out", out, *settings, *other)
         assert mixed.returncode == 2
         assert "holds another run" in mixed.stderr

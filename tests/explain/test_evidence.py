@@ -1,18 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dferkit.errors import DataError
 from dferkit.explain import (
     ALIGNMENT_COLUMNS,
+    PHRASE_COLUMNS,
     REGIONS,
     alignment_table,
     merge_pieces,
     on_grid,
+    phrase_table,
     region_grid,
     region_shares,
+    supporting_cells,
     transport_maps,
 )
-from dferkit.schema import Explanation
+from dferkit.schema import Explanation, PhraseEvidence
 
 
 def test_regions_of_a_standard_crop_run_from_forehead_to_chin():
@@ -120,9 +125,35 @@ def test_alignment_table_without_a_rest_when_all_cells_are_listed(explanation: E
         alignment_table(explanation, top_k=0)
 
 
-def test_region_shares_count_every_cell(explanation: Explanation):
-    shares = region_shares(explanation)
-    mass = explanation.transport.sum((1, 2, 3))
-    np.testing.assert_allclose(shares.sum(axis=1), mass)
-    cells = np.array(explanation.regions) == "mouth"
-    np.testing.assert_allclose(shares["mouth"], explanation.transport[:, :, cells].sum((1, 2)))
+def phrase_of_cells(share: float, cells: dict[tuple[int, int, int], float]) -> PhraseEvidence:
+    evidence = np.zeros((2, 2, 2))
+    for cell, value in cells.items():
+        evidence[cell] = value
+    return PhraseEvidence(text="a", span=(0, 1), start_seconds=0.0, end_seconds=1.0, share=share, evidence=evidence)
+
+
+def test_the_main_region_holds_most_of_the_share_by_hand(explanation: Explanation):
+    """Cells against the sign of the share do not count: .6 lies on the mouth, .4 on the brow, the largest cell is the brow's."""
+    phrases = (
+        phrase_of_cells(0.8, {(0, 0, 0): 0.4, (0, 1, 0): 0.35, (1, 1, 1): 0.25, (1, 0, 0): -0.2}),
+        phrase_of_cells(-0.1, {(1, 0, 1): -0.1, (0, 1, 0): 0.0}),
+        phrase_of_cells(0.0, {}),
+    )
+    clip = replace(explanation.face_clip, timestamps=np.array([4.0, 4.5]))
+    small = replace(
+        explanation, phrases=phrases, remainder=0.3, regions=(("brow", "brow"), ("mouth", "mouth")), face_clip=clip
+    )
+    shares = region_shares(small)
+    assert shares.loc[0, "mouth"] == pytest.approx(0.6)
+    assert shares.loc[0, "brow"] == pytest.approx(0.4)
+    assert shares.loc[1, "brow"] == 1
+    assert not shares.loc[2].any()
+    table = phrase_table(small)
+    assert tuple(table.columns) == PHRASE_COLUMNS
+    assert table["share"].tolist() == [0.8, 0.0, -0.1, 0.3]
+    assert table["region"].tolist() == ["mouth", "", "brow", ""]
+    assert table["region_share"].tolist()[0] == pytest.approx(0.6)
+    assert table["peak_seconds"].tolist()[:3:2] == [4.0, 4.5]
+    assert set(table["evidence"]) == {"exact"}
+    assert len(phrase_table(replace(small, remainder=None))) == 3
+    assert supporting_cells(phrases[0]).sum() == pytest.approx(1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dferkit.errors import DataError
-from dferkit.explain import deletion_test, summarise_deletion, word_occlusion
+from dferkit.explain import deletion_test, occlusion, summarise_deletion
 from dferkit.schema import DeletionTest
 
 
@@ -82,12 +82,12 @@ def test_answers_are_checked():
         deletion_test(lambda keep: np.ones(len(keep)), np.full((1, 2, 2), np.nan))
 
 
-def test_word_occlusion_of_an_additive_answer_is_its_weights():
+def test_occlusion_of_an_additive_answer_is_its_weights():
     owed = np.array([0.2, -0.1, 0.0, 0.4])
-    weights = word_occlusion(lambda keep: 0.3 + keep @ owed, 4)
-    np.testing.assert_allclose(weights, owed / 0.4, atol=1e-12)
-    assert word_occlusion(lambda keep: np.full(len(keep), 0.5), 3).tolist() == [0, 0, 0]
-    assert word_occlusion(lambda keep: np.ones(len(keep)), 0).shape == (0,)
+    weights = occlusion(lambda keep: 0.3 + keep @ owed, 4)
+    np.testing.assert_allclose(weights, owed, atol=1e-12)
+    assert occlusion(lambda keep: np.full(len(keep), 0.5), 3).tolist() == [0, 0, 0]
+    assert occlusion(lambda keep: np.ones(len(keep)), 0).shape == (0,)
 
 
 def _test_with(drop: float) -> DeletionTest:

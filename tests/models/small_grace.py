@@ -12,16 +12,29 @@ from torch import Tensor
 
 from dferkit.labels import BASIC
 from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.grace_fused import FusedConfig, GraceFused
 from dferkit.schema import Record, TextTokens
 from dferkit.tokens.dataset import TokenDataset, subjects_of
 
 SMALL = GraceConfig(visual_dim=16, text_dim=12, num_frames=4, grid=(3, 3), dim=24, num_queries=5)
+SMALL_FUSED = FusedConfig(visual_dim=16, text_dim=12, num_frames=4, grid=(3, 3), dim=24, num_queries=5)
 
 
 def small_model(seed: int = 0, **changes: object) -> Grace:
-    """A model in evaluation mode with reproducible weights."""
+    """GRACE in evaluation mode with reproducible weights."""
     torch.manual_seed(seed)
-    return Grace(replace(SMALL, **changes)).eval()
+    model = Grace(replace(SMALL, **changes))
+    with torch.no_grad():  # as after training: place and time count
+        model.found_place.normal_(std=0.3)
+        model.found_time.normal_(std=0.3)
+        model.bias.normal_()
+    return model.eval()
+
+
+def small_fused(seed: int = 0, **changes: object) -> GraceFused:
+    """GRACE with fusion in evaluation mode with reproducible weights."""
+    torch.manual_seed(seed)
+    return GraceFused(replace(SMALL_FUSED, **changes)).eval()
 
 
 def tokens(clips: int = 3, words: int = 6, seed: int = 0) -> dict[str, Tensor]:

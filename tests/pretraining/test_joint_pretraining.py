@@ -104,7 +104,7 @@ def known_clips(count: int, seed: int) -> tuple[RenderedTokens, list[Caption]]:
 
 @pytest.mark.parametrize("mass", ["uniform", "learned"])
 def test_words_learn_to_find_their_cells_on_clips_never_seen(mass: str) -> None:
-    config = replace(SMALL, visual_mass=mass, ratio=1.0)
+    config = replace(SMALL, visual_mass=mass, text="tokens")
     settings = JointPretrainingConfig(epochs=25, batch=16, learning_rate=5e-3)
     model = pretrain_joint_space(config, *known_clips(96, 0), settings)
     unseen, captions = known_clips(16, 1)

@@ -11,7 +11,7 @@ from dferkit.explain import deletion_test, merge_pieces, region_grid, transport_
 from dferkit.faces import crop_face
 from dferkit.facs import AU_NAMES
 from dferkit.labels import BASIC
-from dferkit.schema import ActionUnits, Explanation, FaceClip, FaceQuality, FaceTrack, Prediction
+from dferkit.schema import ActionUnits, Explanation, FaceClip, FaceQuality, FaceTrack, PhraseEvidence, Prediction
 from dferkit.synthetic.benchmark import BenchmarkConfig, draw_clip, draw_identity, plan_clips
 from dferkit.synthetic.render import render_frames
 
@@ -63,10 +63,24 @@ def make_explanation(number: int = 0, *, name: str = "", is_rendered: bool = Tru
     )
     motion = generator.gamma(2.0, 0.5, (NUM_FRAMES, *GRID)) * (0.5 + rise[:, None, None] * (names != "outside"))
     motion /= motion.mean()
-    weights = np.array([1.0 if word.lower() in _PLACES else 0.1 for word in words]) * generator.uniform(
-        0.3, 1, len(words)
+    shares = generator.uniform(0.1, 1, len(caption.phrases))
+    shares[-1] = -0.2  # the last phrase speaks for another class
+    shares *= 0.9 / shares.sum()
+    of_phrase = [
+        maps[[i for i, (start, _) in enumerate(spans) if p.start_character <= start < p.end_character]].mean(0)
+        for p in caption.phrases
+    ]
+    phrases = tuple(
+        PhraseEvidence(
+            text=p.text,
+            span=(p.start_character, p.end_character),
+            start_seconds=p.start_seconds,
+            end_seconds=p.end_seconds,
+            share=float(share),
+            evidence=share * where / where.sum(),
+        )
+        for p, share, where in zip(caption.phrases, shares, of_phrase, strict=True)
     )
-    weights[-1] = -0.4
     probabilities = np.full(7, 0.02)
     probabilities[BASIC.index(label)], probabilities[(BASIC.index(label) + 1) % 7] = 0.81, 0.09
     probabilities /= probabilities.sum()
@@ -96,9 +110,10 @@ def make_explanation(number: int = 0, *, name: str = "", is_rendered: bool = Tru
         ),
         caption=caption,
         action_units=units,
+        phrases=phrases,
+        remainder=0.1,
         words=words,
         word_spans=spans,
-        word_weights=weights / np.abs(weights).max(),
         transport=maps,
         motion=motion,
         evidence=ranking / ranking.sum(),

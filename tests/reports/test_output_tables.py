@@ -104,7 +104,7 @@ def test_a_run_writes_all_tables_and_no_absolute_path(tmp_path: Path, explanatio
     )
     assert {path.name for path in written} == {path.name for path in out.iterdir()}
     assert {path.name for path in written} == {
-        "predictions.csv", "frames.csv", "alignments.csv", "SCHEMA.md", "run.json",
+        "predictions.csv", "frames.csv", "phrases.csv", "alignments.csv", "SCHEMA.md", "run.json",
     }  # fmt: skip
     for path in written:
         assert str(tmp_path) not in path.read_text(encoding="utf-8"), path.name
@@ -115,6 +115,9 @@ def test_a_run_writes_all_tables_and_no_absolute_path(tmp_path: Path, explanatio
     assert run["seconds"] == {"decode": 0.123}
     assert run["settings"]["limit"] is None
     assert run["command"] == "dferkit predict a.mp4"
+    phrases = tables.read_table(out / "phrases.csv")
+    assert phrases["share"].sum() == pytest.approx(1, abs=1e-5)
+    assert phrases["phrase"].tolist()[-1] == "(not described)"
     alignments = tables.read_table(out / "alignments.csv")
     assert alignments.groupby("word_index")["weight"].sum().to_numpy() == pytest.approx(1, abs=1e-5)
     assert alignments["frame"].isin([-1, *tables.read_table(out / "frames.csv")["frame"]]).all()
@@ -123,6 +126,7 @@ def test_a_run_writes_all_tables_and_no_absolute_path(tmp_path: Path, explanatio
 def test_the_dictionary_explains_every_column(explanation: Explanation):
     text = tables.schema_text()
     columns = {*tables.prediction_columns(()), *tables.FRAME_COLUMNS, *tables.alignments_table([explanation]).columns}
+    columns |= set(tables.phrases_table([explanation]).columns)
     assert [column for column in sorted(columns) if f"`{column}`" not in text] == []
     docs = Path(__file__).parents[2] / "docs" / "reference" / "tables.md"
     sections = text[text.index("## predictions.csv") :]

@@ -100,8 +100,8 @@ def test_hostile_names_stay_text(tmp_path: Path, explanation: Explanation):
     evil = '<script>alert(1)</script>"><img src=x onerror=alert(2)>.mp4'
     prediction = replace(explanation.prediction, input=evil, message=evil)
     caption = replace(explanation.caption, source=evil)
-    words = (evil, *explanation.words[1:])
-    hostile = replace(explanation, prediction=prediction, caption=caption, words=words)
+    phrases = (replace(explanation.phrases[0], text=evil), *explanation.phrases[1:])
+    hostile = replace(explanation, prediction=prediction, caption=caption, phrases=phrases)
     text = _report(tmp_path / "r.html", hostile, predictions=[prediction, replace(prediction, window=1)], title=evil)
     parsed = _Elements(text)
     assert text.count("<script>") == 1
@@ -136,11 +136,14 @@ def test_the_maps_in_the_page_are_those_of_the_explanation(tmp_path: Path, expla
     block = re.search(r'<script type="application/json" class="maps">(.*?)</script>', text, re.S)
     assert block
     data = json.loads(block[1])
-    shape = (len(explanation.words), data["frames"], data["rows"], data["columns"])
+    shape = (len(explanation.phrases), data["frames"], data["rows"], data["columns"])
     maps = np.frombuffer(base64.b64decode(data["maps"]), np.uint8).reshape(shape) / 255.0
     maps = maps * np.array(data["peaks"])[:, None, None, None]
-    assert np.abs(maps - explanation.transport).max() <= explanation.transport.max() / 255
-    assert data["words"] == list(explanation.words)
+    for shown, phrase in zip(maps, explanation.phrases, strict=True):
+        expected = phrase.evidence / phrase.share  # every cell of the sample has the sign of its phrase
+        assert np.abs(shown - expected).max() <= expected.max() / 255
+    assert data["phrases"] == [phrase.text for phrase in explanation.phrases]
+    assert explanation.phrases[data["start"]].share == max(phrase.share for phrase in explanation.phrases)
     assert [data["regions"][i] for i in data["grid"]] == [name for row in explanation.regions for name in row]
 
 
@@ -279,9 +282,9 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
         face_clip=replace(clip, images=clip.images[:1], timestamps=clip.timestamps[:1], track=track),
         caption=replace(explanation.caption, text="", phrases=()),
         action_units=replace(explanation.action_units, names=(), intensity=np.zeros((1, 0)), timestamps=np.zeros(1)),
+        phrases=(),
         words=(),
         word_spans=(),
-        word_weights=np.zeros(0),
         transport=np.zeros((0, 1, 14, 14)),
         motion=np.ones((1, 14, 14)),
         evidence=np.zeros((1, 14, 14)),
@@ -297,9 +300,10 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
 @pytest.mark.parametrize(
     ("ranked", "words"),
     [
-        (0.2, "the model used what the evidence shows"),
-        (0.49, "within the spread of random orders"),
-        (0.9, "does not explain the answer"),
+        (0.2, "the answer rests on them"),
+        (0.32, "some random orders lower it as much: this picture does not show what the answer rests on"),
+        (0.49, "that is too little: this picture does not show what the answer rests on"),
+        (0.9, "that is too little: this picture does not show what the answer rests on"),
     ],
 )
 def test_the_verdict_of_a_deletion_test_follows_its_curves(ranked: float, words: str):
@@ -314,13 +318,14 @@ def test_the_verdict_of_a_deletion_test_follows_its_curves(ranked: float, words:
     view = deletion_view(test, "anger", cells="patches")
     assert view is not None
     assert words in view["verdict"]
+    assert "20 orders" in view["verdict"]
     assert (view["start"], view["ranked"]) == (0.9, ranked)
     assert deletion_view(None, "anger", cells="patches") is None
 
 
 def test_numbers_read_well():
-    assert [formatting.percent(p) for p in (0.0, 0.004, 0.814, 0.999, 1.0, float("nan"))] == [
-        "0 %", "<1 %", "81 %", ">99 %", "100 %", "–",
+    assert [formatting.percent(p) for p in (0.0, 0.004, 0.814, 0.999, 1.0, float("nan"), -0.034, -0.001)] == [
+        "0 %", "<1 %", "81 %", ">99 %", "100 %", "–", "−3 %", "0 %",
     ]  # fmt: skip
     assert [formatting.number(v) for v in (0.81234, -0.5, 0.00001, float("nan"), 12, 1234567, True)] == [
         "0.812", "−0.500", "1e−05", "–", "12", "1,234,567", "yes",
@@ -335,17 +340,19 @@ def test_a_tiny_difference_is_named_in_the_verdict():
         drop=0.001,
     )
     assert test.num_beaten == 10
-    assert "but only by +0.001: do not rely on the evidence" in deletion_verdict(test)
+    assert "+0.001" in deletion_verdict(test)
+    assert "that is too little" in deletion_verdict(test)
 
 
 def test_the_heaviest_frames_are_shown(explanation: Explanation):
     frames = len(explanation.face_clip.timestamps)
     assert frames >= 6
-    one = np.zeros((len(explanation.words), frames, 1, 1))
-    one[:, 1] = 1.0
+    one = np.zeros((frames, 1, 1))
+    one[1] = 1.0
     evidence = np.zeros((frames, 1, 1))
     evidence[frames - 3] = 1.0
-    peaked = replace(explanation, transport=one, motion=np.ones((frames, 1, 1)), evidence=evidence)
+    phrases = tuple(replace(phrase, evidence=phrase.share * one) for phrase in explanation.phrases)
+    peaked = replace(explanation, phrases=phrases, motion=np.ones((frames, 1, 1)), evidence=evidence)
     for count in (2, 3, 4):
         shown = frames_to_show(peaked, [0, 1], count)
         assert {1, frames - 3} <= set(shown)
@@ -353,28 +360,34 @@ def test_the_heaviest_frames_are_shown(explanation: Explanation):
         assert shown == sorted(shown)
     assert frames_to_show(peaked, [0, 1], 1) == [frames - 3]
     assert frames_to_show(peaked, [0], 99) == list(range(frames))
-    flat = replace(peaked, transport=0 * one, evidence=0 * evidence)
+    flat = replace(peaked, evidence=0 * evidence)
     assert frames_to_show(flat, [], 2) == [0, frames - 1]
 
 
-def test_the_page_of_a_model_with_one_token_a_frame_names_frames(tmp_path: Path, explanation: Explanation):
+def _with_one_cell_a_frame(explanation: Explanation) -> Explanation:
     frames = len(explanation.face_clip.timestamps)
-    whole = replace(
+    even = np.full((frames, 1, 1), 1 / frames)
+    return replace(
         explanation,
-        transport=np.full((len(explanation.words), frames, 1, 1), 1 / frames),
+        phrases=tuple(replace(phrase, evidence=phrase.share * even) for phrase in explanation.phrases),
+        transport=np.broadcast_to(even, (len(explanation.words), frames, 1, 1)),
         motion=np.ones((frames, 1, 1)),
-        evidence=np.full((frames, 1, 1), 1 / frames),
+        evidence=even,
         regions=(("face",),),
     )
+
+
+def test_the_page_of_a_model_with_one_token_a_frame_names_frames(tmp_path: Path, explanation: Explanation):
+    whole = _with_one_cell_a_frame(explanation)
     text = " ".join(_Elements(_report(tmp_path / "r.html", whole)).text)
     assert "patch" not in text
-    assert "Words and times" in text
-    assert "Words and regions" not in text
+    assert "Phrases, times" in text
+    assert "regions and times" not in text
     assert "patches" in " ".join(_Elements(_report(tmp_path / "p.html", explanation)).text)
 
 
 def test_figures_are_png_files(tmp_path: Path, explanation: Explanation):
-    write_explanation(tmp_path / "explanation.png", explanation, faces="blur", num_words=2, num_frames=3)
+    write_explanation(tmp_path / "explanation.png", explanation, faces="blur", num_phrases=2, num_frames=3)
     write_over_time(tmp_path / "over_time.png", explanation)
     for name in ("explanation.png", "over_time.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -384,7 +397,6 @@ def test_figures_are_png_files(tmp_path: Path, explanation: Explanation):
 
 def _every_section(path: Path, explanation: Explanation, text: str) -> tuple[str, str]:
     """Both pages with everything that they can show, ``text`` wherever a text can stand."""
-    frames = len(explanation.face_clip.timestamps)
     prediction = replace(explanation.prediction, input=text, message=text, status="low_coverage")
     units = replace(explanation.action_units, names=(text, *explanation.action_units.names[1:]), source=text)
     units = replace(units, intensity=np.ones_like(units.intensity))
@@ -395,11 +407,11 @@ def _every_section(path: Path, explanation: Explanation, text: str) -> tuple[str
         face_clip=replace(explanation.face_clip, quality=quality),
         action_units=units,
         caption=replace(explanation.caption, source=text),
+        phrases=(replace(explanation.phrases[0], text=text), *explanation.phrases[1:]),
         words=(text, *explanation.words[1:]),
         method=text,
     )
-    whole = replace(hostile, transport=np.full((len(hostile.words), frames, 1, 1), 1 / frames))
-    whole = replace(whole, motion=np.ones((frames, 1, 1)), evidence=np.zeros((frames, 1, 1)), regions=(("face",),))
+    whole = replace(_with_one_cell_a_frame(hostile), remainder=None)
     abstained = replace(prediction, window=1, label=None, status="abstain", abstain_reason=text)
     missing = replace(prediction, window=2, label=None, probabilities=None, status=text)
     about = {**ABOUT, "command": text, text: text, "versions": {text: text}, "deep": {text: {text: [text]}}}
@@ -440,7 +452,7 @@ def test_text_from_outside_stays_text_in_every_template(tmp_path: Path, explanat
         assert shown.count(evil) == " ".join(expected.text).count("harmless") > 20
         assert "1337" not in shown
         for block in re.findall(r'<script type="application/json" class="maps">(.*?)</script>', text, re.S):
-            assert json.loads(block)["words"][0] == evil
+            assert json.loads(block)["phrases"][0] == evil
 
 
 def test_every_template_file_is_used(tmp_path: Path, explanation: Explanation):

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
-from small_grace import SMALL, dataset, labelled, labelled_clips
+from small_grace import SMALL, SMALL_FUSED, dataset, labelled, labelled_clips
 from torch import Tensor
 
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.models.grace import Grace, GraceConfig
-from dferkit.models.registry import variant
+from dferkit.models.grace_fused import GraceFused
+from dferkit.models.registry import MODELS, variant
+from dferkit.models.word_alignment import AlignedModel, AlignmentConfig
 from dferkit.tokens.batches import epoch_rows, number_clips
 from dferkit.tokens.dataset import TokenDataset
 from dferkit.training.loop import TrainingConfig, step_seed, train_steps
@@ -28,13 +30,14 @@ from dferkit.training.score import predict_probabilities
 QUICK = TrainingConfig(epochs=6, batch=14, save_every_epochs=2)
 
 
-def train(config: GraceConfig, data: TokenDataset, training: TrainingConfig, **more: Any) -> Grace:
+def train(config: AlignmentConfig, data: TokenDataset, training: TrainingConfig, **more: Any) -> AlignedModel:
     """A new model, trained."""
     torch.manual_seed(training.seed)
-    return train_steps(Grace(config), data, training, **more)
+    model = Grace(config) if isinstance(config, GraceConfig) else GraceFused(config)
+    return train_steps(model, data, training, **more)
 
 
-def weights(model: Grace) -> bytes:
+def weights(model: AlignedModel) -> bytes:
     return save({key: value.contiguous() for key, value in model.state_dict().items()})
 
 
@@ -59,13 +62,13 @@ def test_same_seed_same_bytes() -> None:
     assert weights(train(SMALL, labelled(), replace(QUICK, seed=1))) != weights(first)
 
 
-@pytest.mark.parametrize("name", ["grace", "grace_cosine", "vision_only", "text_only"])
+@pytest.mark.parametrize("name", ["grace", "grace_cosine", "grace_fused", "vision_only", "text_only"])
 def test_it_learns(name: str) -> None:
     visual, texts, target = labelled_clips()
     losses: list[float] = []
     data = dataset(visual, texts, target)
     model = train(
-        variant(name, SMALL),
+        variant(name, SMALL if MODELS[name].config is GraceConfig else SMALL_FUSED),
         data,
         TrainingConfig(epochs=40, batch=14, learning_rate=5e-3, weight_decay=0.01, token_noise=0.1),
         on_progress=lambda a, b, loss: losses.append(loss),

@@ -50,8 +50,9 @@ def explain(
     from dferkit.pipeline import ReadingSettings, load
     from dferkit.recipes.prediction import write_explanation
     from dferkit.reports.clip_page import cells_of, deletion_verdict
+    from dferkit.reports.formatting import percent, signed
     from dferkit.reports.notice import confidence_note
-    from dferkit.reports.selection import main_words
+    from dferkit.reports.selection import main_phrases
     from dferkit.schema import PARAGRAPH
 
     started = time.monotonic()
@@ -74,11 +75,15 @@ def explain(
         typer.echo(
             f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s: apparent expression {p.label or 'none (abstained)'} ({p.confidence:.2f})"
         )
-        if shown.caption.source == PARAGRAPH:
-            found = [shown.words[i] for i in main_words(shown, _NAMED) if shown.word_weights[i] > 0]
-            typer.echo(f"  learned sentences that the answer depends on most: {', '.join(found) or 'none'}")
-        else:
+        named = [shown.phrases[i] for i in main_phrases(shown, _NAMED)]
+        if shown.caption.source != PARAGRAPH:
             typer.echo(f"  movements seen: {shown.caption.text}")
+        if shown.remainder is None:
+            found = "; ".join(f"{phrase.text} ({signed(phrase.share)} probability)" for phrase in named)
+            typer.echo(f"  the answer depends most on: {found or 'none of them'}")
+        else:
+            found = "; ".join(f"{phrase.text} {percent(phrase.share)}" for phrase in named)
+            typer.echo(f"  the answer is made of: {found or 'no phrase'}; not described {percent(shown.remainder)}")
         if shown.deletion is not None:
             typer.echo(f"  deletion test: {deletion_verdict(shown.deletion, cells=cells_of(shown))}")
     left = len(explained.result.predictions) - len(explained.explanations)

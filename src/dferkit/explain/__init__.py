@@ -4,6 +4,7 @@ from dferkit.explain.evidence import (
     ALIGNMENT_COLUMNS,
     MEASURED,
     OUTSIDE,
+    PHRASE_COLUMNS,
     REGION_SOURCE,
     REGIONS,
     alignment_table,
@@ -11,27 +12,32 @@ from dferkit.explain.evidence import (
     merge_pieces,
     on_grid,
     phrase_of,
+    phrase_table,
     region_grid,
     region_shares,
+    supporting_cells,
     transport_maps,
 )
-from dferkit.explain.faithfulness import deletion_test, summarise_deletion, word_occlusion
+from dferkit.explain.faithfulness import deletion_test, occlusion, summarise_deletion
 
 __all__ = [
     "ALIGNMENT_COLUMNS",
     "MEASURED",
     "OUTSIDE",
+    "PHRASE_COLUMNS",
     "REGIONS",
     "REGION_SOURCE",
     "alignment_table",
     "deletion_test",
     "measured_regions",
     "merge_pieces",
+    "occlusion",
     "on_grid",
     "phrase_of",
+    "phrase_table",
     "region_grid",
     "region_shares",
     "summarise_deletion",
+    "supporting_cells",
     "transport_maps",
-    "word_occlusion",
 ]

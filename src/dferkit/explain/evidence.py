@@ -13,7 +13,12 @@ from jaxtyping import Float, Int
 
 from dferkit.errors import DataError
 from dferkit.faces import CROP_MARGIN
-from dferkit.schema import Explanation, Phrase
+from dferkit.schema import Explanation, Phrase, PhraseEvidence
+
+PHRASE_COLUMNS = (
+    "input", "clip_id", "track_id", "window", "label", "phrase", "start_seconds", "end_seconds", "share", "evidence", "region", "region_share", "peak_seconds",
+)  # fmt: skip
+REMAINDER = "(not described)"
 
 REGION_SOURCE = "crop fractions"
 OUTSIDE = "outside"
@@ -263,12 +268,50 @@ def alignment_table(explanation: Explanation, top_k: int = 20) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ALIGNMENT_COLUMNS))
 
 
+def supporting_cells(phrase: PhraseEvidence) -> Float[np.ndarray, "frames rows columns"]:
+    """Where the evidence lies that gives the phrase's share its sign; sums to 1, or all 0."""
+    cells = np.maximum(np.sign(phrase.share) * np.asarray(phrase.evidence, dtype=np.float64), 0)
+    total = float(cells.sum())
+    return cells / total if total > 0 else cells
+
+
 def region_shares(explanation: Explanation) -> pd.DataFrame:
-    """Mass of each word in each region, all cells counted: rows are words, columns ``REGIONS``; a row sums to 1."""
+    """Share of each phrase's supporting cells in each region: rows are phrases, columns ``REGIONS``; a row sums to 1, or is all 0."""
     cells = np.asarray(explanation.regions)
-    maps = np.asarray(explanation.transport, dtype=np.float64).sum(1)
-    shares = {name: maps[:, cells == name].sum(1) for name in REGIONS}
-    return pd.DataFrame(shares, index=pd.Index(range(len(explanation.words)), name="word_index"))
+    maps = np.array([supporting_cells(phrase).sum(0) for phrase in explanation.phrases]).reshape(-1, *cells.shape)
+    return pd.DataFrame({name: maps[:, cells == name].sum(1) for name in REGIONS})
+
+
+def phrase_table(explanation: Explanation) -> pd.DataFrame:
+    """One row per phrase, the largest share first, and one for the remainder where the shares are exact.
+
+    ``region`` holds most of the phrase's supporting cells, ``region_share`` of them; ``peak_seconds`` is the time in the video at which they are most.
+    """
+    prediction, is_exact = explanation.prediction, explanation.remainder is not None
+    common = {
+        "input": prediction.input, "clip_id": prediction.clip_id, "track_id": prediction.track_id, "window": prediction.window,
+        "label": prediction.label or "", "evidence": "exact" if is_exact else "estimate",
+    }  # fmt: skip
+    regions, rows = region_shares(explanation), []
+    for number in sorted(range(len(explanation.phrases)), key=lambda i: -explanation.phrases[i].share):
+        phrase = explanation.phrases[number]
+        over_time, of_regions = supporting_cells(phrase).sum((1, 2)), regions.loc[number]
+        is_placed = bool(over_time.any())
+        rows.append(
+            {
+                **common,
+                "phrase": phrase.text,
+                "start_seconds": phrase.start_seconds,
+                "end_seconds": phrase.end_seconds,
+                "share": phrase.share,
+                "region": str(of_regions.idxmax()) if is_placed else "",
+                "region_share": float(of_regions.max()),
+                "peak_seconds": float(explanation.face_clip.timestamps[over_time.argmax()]) if is_placed else float("nan"),
+            }
+        )  # fmt: skip
+    if explanation.remainder is not None:
+        rows.append({**common, "phrase": REMAINDER, "share": explanation.remainder, "region": ""})
+    return pd.DataFrame(rows, columns=list(PHRASE_COLUMNS))
 
 
 def phrase_of(explanation: Explanation, span: tuple[int, int]) -> str:

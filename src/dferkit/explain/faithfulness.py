@@ -70,23 +70,20 @@ def deletion_test(
     )
 
 
-def word_occlusion(
-    probability_without: KeepProbability, num_words: int, *, batch_size: int = 32
-) -> Float[np.ndarray, " words"]:
-    """How much the predicted class depends on each word: its probability with all words minus that without the word,
-    scaled so that the largest magnitude is 1 (all 0 when no word matters).
+def occlusion(
+    probability_without: KeepProbability, num_phrases: int, *, batch_size: int = 32
+) -> Float[np.ndarray, " phrases"]:
+    """How much the predicted class depends on each phrase: its probability with all of them minus that without the phrase.
 
     Args:
-        probability_without: Of the predicted class, for masks (batch, words) of the words that are kept.
+        probability_without: Of the predicted class, for masks (batch, phrases) of the phrases that are kept.
     """
-    if num_words == 0:
+    if num_phrases == 0:
         return np.zeros(0)
-    keep = np.ones((1 + num_words, num_words), dtype=bool)
-    keep[1:][np.eye(num_words, dtype=bool)] = False
+    keep = np.ones((1 + num_phrases, num_phrases), dtype=bool)
+    keep[1:][np.eye(num_phrases, dtype=bool)] = False
     answers = _ask(probability_without, keep, batch_size)
-    losses = answers[0] - answers[1:]
-    largest = float(np.abs(losses).max())
-    return losses / largest if largest > 0 else np.zeros(num_words)
+    return answers[0] - answers[1:]
 
 
 def summarise_deletion(tests: Sequence[DeletionTest], *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Any]:

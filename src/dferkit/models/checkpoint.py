@@ -28,7 +28,8 @@ _PARTS = {
     "text_encoder_digest": "text encoder",
     "joint_space_digest": "joint space",
 }
-FORMAT = 4  # 3 had no name of the model, front end, caption source, experts or prior
+FORMAT = 5
+_FUSED_FORMAT = 4  # its models of the family ``grace`` all have the head of ``grace_fused``
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,9 +110,9 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         raise CheckpointError(f"{folder.name} {found}; give a checkpoint folder such as DIR/checkpoints/grace, or box")
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        if settings["format"] != FORMAT:
+        if settings["format"] not in (FORMAT, _FUSED_FORMAT):
             raise CheckpointError(
-                f"{folder.name} has checkpoint format {settings['format']}; this version reads {FORMAT}: run the command that made it again (dferkit train, bench or calibrate)"
+                f"{folder.name} has checkpoint format {settings['format']}; this version reads {_FUSED_FORMAT} and {FORMAT}: run the command that made it again (dferkit train, bench or calibrate)"
             )
         for name in (WEIGHTS, COARSE):
             digest = settings["sha256"].get(name)
@@ -125,7 +126,10 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
                 raise CheckpointError(
                     f"{folder.name}: {name} differs from its recorded digest; nothing was loaded, copy it again"
                 )
-        entry = find_model(str(settings["model"]))
+        name = str(settings["model"])
+        if settings["format"] == _FUSED_FORMAT and name.startswith("grace"):
+            name = "grace_fused"
+        entry = find_model(name)
         model = entry.build(from_json(entry.config, settings["config"]))
         weights = load_file(folder / WEIGHTS)
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
@@ -135,7 +139,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
         if not all(bool(np.isfinite(getattr(coarse, name)).all()) for name in ("mean", "scale", "weight", "bias")):
             raise CheckpointError(f"{folder.name}: the coarse classifier holds NaN or infinity; train the model again")
         checkpoint = Checkpoint(
-            name=settings["model"],
+            name=name,
             model=model.eval(),
             coarse=coarse,
             about=dict(settings["about"]),

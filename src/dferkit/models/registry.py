@@ -25,6 +25,7 @@ from dferkit.models.baselines import (
     name_class,
 )
 from dferkit.models.grace import Grace, GraceConfig
+from dferkit.models.grace_fused import FusedConfig, GraceFused
 from dferkit.schema import Caption, ModelOutput, TokenBatch, TokenShape
 
 
@@ -111,17 +112,20 @@ class ModelEntry:
 _HEAD = {"epochs": 40, "learning_rate": 1e-3, "weight_decay": 0.05, **_QUIET}
 
 
-def _grace(what: str, change: Callable[[GraceConfig], GraceConfig]) -> ModelEntry:
+def _grace(what: str, change: Callable[[Any], Any] = lambda config: config, **more: Any) -> ModelEntry:
     return ModelEntry(
         family="grace",
         what=what,
-        config=GraceConfig,
-        build=Grace,
         reads_text=True,
         change=change,
         has_joint_space=True,
         adaptation={},
+        **{"config": GraceConfig, "build": Grace, **more},
     )
+
+
+def _fused(what: str, change: Callable[[FusedConfig], FusedConfig] = lambda config: config) -> ModelEntry:
+    return _grace(what, change, config=FusedConfig, build=GraceFused)
 
 
 def _baseline(what: str, build: Callable[[Any], nn.Module], *settings: str, **more: Any) -> ModelEntry:
@@ -162,23 +166,28 @@ _LAYERS = ("text_layers", "image_layers", "joint_layers", "shared_layers", "head
 MODELS: Mapping[str, ModelEntry] = {
     "class_prior": _baseline("how frequent each class is in training", ClassPrior, reads="nothing", learns="solution", adapts=False),
     "mean_pooled": _baseline("linear model on the mean of the tokens", MeanPooled, learns="solution", adapts=False),
-    "text_only": _grace("captions only, no video", lambda c: replace(c, use_visual=False)),
-    "vision_only": _grace("no text: learned queries in its place", lambda c: replace(c, text="none")),
-    "grace": _grace("GRACE", lambda c: c),
+    "text_only": _fused("captions only, no video", lambda c: replace(c, use_visual=False)),
+    "vision_only": _fused("no text: learned queries in its place", lambda c: replace(c, text="none")),
+    "grace": _grace("GRACE; the answer is the sum of what each phrase finds in the video"),
     "grace_cosine": _grace("cosine similarity in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cosine"))),
     "grace_cross_attention": _grace("cross-attention in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cross_attention"))),
-    "grace_phrases": _grace("one vector per phrase of the caption", lambda c: replace(c, text="phrases")),
+    "grace_unbalanced": _grace("transport that leaves tokens unmatched that no phrase is near", lambda c: replace(c, aligner=replace(c.aligner, visual_relaxation=0.1))),
+    "grace_words": _grace("one vector per word piece", lambda c: replace(c, text="tokens")),
     "grace_sentence": _grace("one vector per caption", lambda c: replace(c, text="sentence")),
-    # Without motion there is nothing to select by: all tokens are kept.
-    "grace_no_motion": _grace("no motion weights", lambda c: replace(c, motion="none", ratio=1.0)),
+    "grace_no_motion": _grace("no motion weights", lambda c: replace(c, motion="none")),
     "grace_spatial_motion": _grace("motion weights in space only", lambda c: replace(c, motion="spatial")),
     "grace_temporal_motion": _grace("motion weights in time only", lambda c: replace(c, motion="temporal")),
-    "grace_adaptive": _grace("as few tokens as hold nine tenths of the motion weights", lambda c: replace(c, selection="mass", ratio=0.9)),
-    "grace_unbalanced": _grace("all tokens; those that no word is near stay unmatched", lambda c: replace(c, ratio=1.0, aligner=replace(c.aligner, visual_relaxation=0.1))),
     "grace_steady_motion": _grace("motion weights with head and camera held still", lambda c: replace(c, motion_source="steady")),
-    "grace_no_contrastive": _grace("no contrastive loss", lambda c: replace(c, weight_contrastive=0.0)),
-    "grace_no_auxiliary": _grace("no auxiliary loss", lambda c: replace(c, weight_auxiliary=0.0)),
+    "grace_contrastive": _grace("a contrastive loss between the tokens of captions and videos", lambda c: replace(c, weight_contrastive=0.1)),
     "grace_cross_entropy": _grace("cross-entropy in place of the weighted focal loss", lambda c: replace(c, gamma=0.0, class_balance=0.0)),
+    "grace_fused": _fused("fusion of words, aligned tokens and a vector of the video; half the tokens, by motion"),
+    "grace_fused_cosine": _fused("grace_fused, cosine similarity in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cosine"))),
+    "grace_fused_sentence": _fused("grace_fused, one vector per caption", lambda c: replace(c, text="sentence")),
+    # Without motion there is nothing to select by: all tokens are kept.
+    "grace_fused_no_motion": _fused("grace_fused, no motion weights", lambda c: replace(c, motion="none", ratio=1.0)),
+    "grace_fused_adaptive": _fused("grace_fused, as few tokens as hold nine tenths of the motion weights", lambda c: replace(c, selection="mass", ratio=0.9)),
+    "grace_fused_no_contrastive": _fused("grace_fused, no contrastive loss", lambda c: replace(c, weight_contrastive=0.0)),
+    "grace_fused_no_auxiliary": _fused("grace_fused, no auxiliary loss", lambda c: replace(c, weight_auxiliary=0.0)),
     "videomae_cross_entropy": _head("frozen VideoMAE, two layers, cross-entropy", "cross_entropy"),
     "videomae_focal": _head("frozen VideoMAE, two layers, weighted focal loss", "focal"),
     "clip_zero_shot": _baseline("CLIP, class prompts, nothing trained", ClipZeroShot, reads="clip", class_text=name_class, learns="solution", adapts=False),

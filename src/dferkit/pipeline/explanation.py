@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,14 +18,14 @@ from dferkit.explain import (
     deletion_test,
     measured_regions,
     merge_pieces,
+    occlusion,
     on_grid,
     region_grid,
     transport_maps,
-    word_occlusion,
 )
 from dferkit.pipeline.reading import Reading
 from dferkit.pipeline.results import Answer
-from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, FaceClip, TokenBatch
+from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, FaceClip, Phrase, PhraseEvidence, TokenBatch
 from dferkit.tokens.batches import pad_texts
 
 _REGION_OF_AREA = tuple(area.region for area in AREAS)
@@ -60,19 +61,29 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
     of_clip = np.ones(of_tokens.shape[1:]) if moved is None else moved[0].double().numpy()
     motion = on_grid(of_clip, visual.grid, visual.coverage)
     target, attention = int(reading.output.logits[0].argmax()), reading.output.frame_attention
-    weights = word_occlusion(lambda keep: _with_words(reading, aligned, keep, target), len(aligned.words))
-    evidence = evidence_map(maps, weights, _attribution(reading, target, maps.shape[1:]))
+    attribution = _attribution(reading, target, maps.shape[1:])
+    if reading.output.contributions is None:
+        phrases, remainder = _estimated_phrases(reading, aligned, maps, target), None
+        evidence = evidence_map([phrase.evidence for phrase in phrases], attribution)
+    else:
+        phrases, remainder = _exact_phrases(reading, target)
+        evidence = _share_of_whole(np.maximum(attribution, 0))
+
+    def over_time(values: np.ndarray) -> np.ndarray:
+        return spread(values, frames, axis=values.ndim - 3) / (frames / steps)
+
     return Explanation(
         prediction=answer.prediction,
         face_clip=reading.clip,
         caption=reading.aligned_text,
         action_units=reading.action_units,
+        phrases=tuple(replace(phrase, evidence=over_time(phrase.evidence)) for phrase in phrases),
+        remainder=remainder,
         words=aligned.words,
         word_spans=aligned.spans,
-        word_weights=weights,
-        transport=spread(maps, frames, axis=1) / (frames / steps),
+        transport=over_time(maps),
         motion=spread(motion / motion.mean(), frames, axis=0),
-        evidence=spread(evidence, frames, axis=0) / (frames / steps),
+        evidence=over_time(evidence),
         regions=region_grid(*visual.grid)
         if visual.coverage is None
         else measured_regions(visual.coverage, _REGION_OF_AREA),
@@ -101,6 +112,64 @@ def _aligned_words(reading: Reading) -> _AlignedWords:
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     spans = tuple((int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True))
     return _AlignedWords(words, spans, np.arange(len(words)))
+
+
+def _phrase(
+    text: str, span: tuple[int, int], phrase: Phrase | None, share: float, evidence: np.ndarray
+) -> PhraseEvidence:
+    times = (np.nan, np.nan) if phrase is None or not phrase.action_unit else (phrase.start_seconds, phrase.end_seconds)
+    return PhraseEvidence(
+        text=text, span=span, start_seconds=times[0], end_seconds=times[1], share=share, evidence=evidence
+    )
+
+
+def _exact_phrases(reading: Reading, target: int) -> tuple[list[PhraseEvidence], float]:
+    """Each phrase's share of the answer's score above the mean of the classes, read off; and the share of the class itself."""
+    contributions = reading.output.contributions
+    assert contributions is not None
+    visual, caption = reading.visual, reading.aligned_text
+    of_unit = contributions[0, :, :, target].double().numpy().reshape(-1, *visual.values.shape[:2])
+    logits = reading.output.logits[0].double().numpy()
+    score = float(logits[target] - logits.mean())
+    shares = on_grid(of_unit / score, visual.grid, visual.coverage)
+    if len(shares) == len(reading.text.pieces) != len(caption.phrases):  # the units are word pieces
+        numbers = np.array(reading.text.phrase_of_piece)
+        shares = np.stack([shares[numbers == i].sum(0) for i in (*range(len(caption.phrases)), -1)])
+    if not caption.phrases:
+        phrases = [_phrase(caption.text, (0, len(caption.text)), None, float(shares.sum()), shares.sum(0))]
+    else:
+        phrases = [
+            _phrase(p.text, (p.start_character, p.end_character), p, float(of.sum()), of)
+            for p, of in zip(caption.phrases, shares, strict=False)
+        ]
+        between = shares[len(caption.phrases) :].sum(0)
+        if between.any():
+            phrases.append(_phrase("words between the phrases", (0, 0), None, float(between.sum()), between))
+    return phrases, 1 - sum(phrase.share for phrase in phrases)
+
+
+def _estimated_phrases(reading: Reading, aligned: _AlignedWords, maps: np.ndarray, target: int) -> list[PhraseEvidence]:
+    """Each phrase with the fall of the answer's probability without its words, spread over the cells that its words are aligned with.
+
+    Args:
+        maps: (words, steps, rows, columns) transport.
+    """
+    caption = reading.aligned_text
+    parts: list[tuple[str, tuple[int, int], Phrase | None]]
+    if caption.source == PARAGRAPH:
+        parts = [(word, span, None) for word, span in zip(aligned.words, aligned.spans, strict=True)]
+    elif caption.phrases:
+        parts = [(p.text, (p.start_character, p.end_character), p) for p in caption.phrases]
+    else:
+        parts = [(caption.text, (0, len(caption.text)), None)]
+    starts = np.array([start for start, _ in aligned.spans])
+    inside = np.array([(starts >= first) & (starts < last) for _, (first, last), _ in parts])
+    falls = occlusion(lambda keep: _with_words(reading, aligned, ~(~keep @ inside), target), len(parts))
+    phrases = []
+    for (text, span, phrase), words, fall in zip(parts, inside, falls, strict=True):
+        where = _share_of_whole(maps[words].sum(0))
+        phrases.append(_phrase(text, span, phrase, float(fall), fall * where))
+    return phrases
 
 
 def _with_words(reading: Reading, aligned: _AlignedWords, keep: np.ndarray, target: int) -> np.ndarray:
@@ -153,22 +222,26 @@ def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> De
     return deletion_test(probability, ranking, fractions=_DELETED, num_orders=_DELETION_ORDERS, seed=seed)
 
 
-def evidence_map(maps: np.ndarray, weights: np.ndarray, attribution: np.ndarray) -> np.ndarray:
-    """Evidence of each cell for the answer: the transport of the words that support it, times the share of the answer due to the cell's movement.
+def evidence_map(phrases: Sequence[np.ndarray], attribution: np.ndarray) -> np.ndarray:
+    """Evidence of each cell for the answer, estimated: where the phrases that support it are aligned, times what the answer owes to the cell's movement.
 
     Args:
-        maps: (words, steps, rows, columns) transport. weights: (words,) what the answer loses without each.
+        phrases: Where each phrase's share of the answer comes from, (steps, rows, columns).
         attribution: (steps, rows, columns) what the answer loses without the movement in each cell.
 
     Returns:
         (steps, rows, columns) that sums to 1; all 0 where no cell supports the answer.
     """
-    support = np.maximum(weights, 0)
+    support = sum((np.maximum(of, 0) for of in phrases), np.zeros(attribution.shape))
     if not support.any():
-        support = np.ones_like(weights)
-    evidence = np.tensordot(support / support.sum(), maps, axes=1) * np.maximum(attribution, 0)
-    total = float(evidence.sum())
-    return evidence / total if total > 0 else evidence
+        support = sum((np.abs(of) for of in phrases), np.zeros(attribution.shape))
+    return _share_of_whole(support * np.maximum(attribution, 0))
+
+
+def _share_of_whole(values: np.ndarray) -> np.ndarray:
+    """The values, scaled to sum to 1; all 0 where they are."""
+    total = float(values.sum())
+    return values / total if total > 0 else values
 
 
 def spread(values: np.ndarray, count: int, *, axis: int) -> np.ndarray:

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dferkit.explain import OUTSIDE, REGIONS, alignment_table, region_shares
+from dferkit.explain import OUTSIDE, REGIONS, alignment_table, phrase_table, supporting_cells
 from dferkit.facs import load_facs
 from dferkit.reports import charts
 from dferkit.reports.face_pictures import check_faces, image_uri, shown_face
 from dferkit.reports.formatting import percent
-from dferkit.reports.selection import frames_to_show, main_words
+from dferkit.reports.selection import frames_to_show, main_phrases
 from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, Prediction
 
-_MAIN_WORDS = 3
+_MAIN_PHRASES = 3
 _LISTED_CELLS = 5  # per word
 _LISTED_UNITS, _LEAST_PEAK = 8, 0.15
-_LEAST_DROP = 0.01  # mean difference in probability below which the evidence hardly matters
+_LEAST_DROP = 0.05  # of the probability, on average over the steps of the deletion test
 STATUS = {
     "ok": "answered",
     "low_coverage": "the face is missing in more than half of the frames",
@@ -65,7 +65,8 @@ def clip_view(
     """
     check_faces(faces)
     prediction, clip, cells = explanation.prediction, explanation.face_clip, cells_of(explanation)
-    shown = frames_to_show(explanation, main_words(explanation, _MAIN_WORDS), num_thumbnails)
+    main = main_phrases(explanation, _MAIN_PHRASES)
+    shown = frames_to_show(explanation, main, num_thumbnails)
     frames = [
         {
             "time": clip.timestamps[frame],
@@ -88,7 +89,8 @@ def clip_view(
         "frames": frames,
         "caption": _caption(explanation),
         "action_units": _action_units(explanation),
-        "words": _word_rows(explanation),
+        "main": [explanation.phrases[i] for i in main],
+        "phrases": phrase_table(explanation).to_dict("records"),
         "listed": _listed_cells(explanation),
         "num_listed": _LISTED_CELLS,
         "deletion": deletion_view(explanation.deletion, prediction.label, cells=cells),
@@ -133,14 +135,18 @@ def _over_time(windows: Sequence[Prediction]) -> dict[str, Any] | None:
 
 
 def _caption(explanation: Explanation) -> list[dict[str, Any]]:
-    """The caption in pieces: each word after the text that separates it from the word before, the last piece without a word."""
+    """The caption in pieces: each phrase after the text that separates it from the phrase before, the last piece without a phrase."""
     text, pieces, at = explanation.caption.text, [], 0
-    for (start, end), weight in zip(explanation.word_spans, explanation.word_weights.tolist(), strict=True):
-        level = round(5 * abs(weight))
-        shade = f"n{level}" if weight < 0 and level else f"p{level}"
-        pieces.append({"before": text[at:start], "word": text[start:end], "weight": weight, "shade": shade})
-        at = end
-    return [*pieces, {"before": text[at:], "word": ""}]
+    largest = max((abs(phrase.share) for phrase in explanation.phrases), default=0.0) or 1.0
+    for number, phrase in enumerate(explanation.phrases):
+        start, end = phrase.span
+        if end > start:
+            level = round(5 * abs(phrase.share) / largest)
+            shade = f"n{level}" if phrase.share < 0 and level else f"p{level}"
+            piece = {"number": number, "before": text[at:start], "phrase": text[start:end], "share": phrase.share}
+            pieces.append(piece | {"shade": shade})
+            at = end
+    return [*pieces, {"before": text[at:], "phrase": ""}]
 
 
 def _action_units(explanation: Explanation) -> dict[str, Any] | None:
@@ -157,27 +163,6 @@ def _action_units(explanation: Explanation) -> dict[str, Any] | None:
 def cells_of(explanation: Explanation) -> str:
     """What words are aligned with: ``patches`` of the face, or whole ``frames`` where the encoder has one token for each."""
     return "frames" if explanation.motion[0].size == 1 else "patches"
-
-
-def _word_rows(explanation: Explanation) -> list[dict[str, Any]]:
-    """Each word with the region, or the frame, that stands out most against a uniform plan; the largest word weight first."""
-    if cells_of(explanation) == "frames":
-        mass = np.asarray(explanation.transport, dtype=np.float64).sum((2, 3))
-        names: Sequence[Any] = explanation.face_clip.timestamps.tolist()
-        uniform = np.full(len(names), 1 / len(names))
-    else:
-        grid = np.asarray(explanation.regions)
-        names = [name for name in REGIONS if (grid == name).any()]
-        mass = region_shares(explanation)[names].to_numpy()
-        uniform = np.array([(grid == name).mean() for name in names])
-    rows = []
-    for i in np.argsort(-np.abs(explanation.word_weights), kind="stable").tolist():
-        if mass[i].sum() > 0:
-            share = mass[i] / mass[i].sum()
-            best = int((share / uniform).argmax())
-            row = {"index": i, "weight": float(explanation.word_weights[i]), "place": names[best]}
-            rows.append(row | {"share": float(share[best]), "uniform": float(uniform[best])})
-    return rows
 
 
 def _listed_cells(explanation: Explanation) -> list[dict[Any, Any]]:
@@ -206,27 +191,25 @@ def deletion_view(test: DeletionTest | None, label: str | None, *, cells: str) -
 
 def deletion_verdict(test: DeletionTest, *, cells: str = "patches") -> str:
     """What a deletion test shows of the evidence, in one sentence."""
-    removed = "Removing the evidence lowers the probability"
-    if test.num_beaten >= 0.95 * len(test.random_probability):
-        if test.drop < _LEAST_DROP:
-            return f"{removed} more than removing random {cells}, but only by {test.drop:+.3f}: do not rely on the evidence."
-        return f"{removed} more than removing random {cells}: the model used what the evidence shows."
-    if test.drop > 0:
-        return f"{removed} little more than removing random {cells}, within the spread of random orders: do not rely on the evidence."
-    return f"{removed} no more than removing random {cells}: the evidence does not explain the answer."
+    orders = len(test.random_probability)
+    found = f"Without the {cells} named as evidence the probability falls by {test.drop:+.3f} more than without random ones ({orders} orders)"
+    if test.drop >= _LEAST_DROP and test.num_beaten == orders:
+        return f"{found}, and more than in any of them: the answer rests on them."
+    why = "that is too little" if test.drop < _LEAST_DROP else "some random orders lower it as much"
+    return f"{found}; {why}: this picture does not show what the answer rests on."
 
 
 def _maps(explanation: Explanation, shown: Sequence[int]) -> dict[str, Any]:
-    """The maps of words, evidence and motion on the shown frames, for ``assets/report.js``."""
-    frames = list(shown)
-    maps, motion = np.asarray(explanation.transport, dtype=np.float64), np.asarray(explanation.motion)
+    """The maps of phrases, evidence and motion on the shown frames, for ``assets/report.js``."""
+    frames, motion = list(shown), np.asarray(explanation.motion)
+    maps = np.array([supporting_cells(p) for p in explanation.phrases]).reshape(-1, *motion.shape)
     names = list(REGIONS)
     return {
         "rows": maps.shape[2],
         "columns": maps.shape[3],
         "frames": len(frames),
         "cells": cells_of(explanation),
-        "words": list(explanation.words),
+        "phrases": [phrase.text for phrase in explanation.phrases],
         "times": [round(float(explanation.face_clip.timestamps[f]), 3) for f in frames],
         "peaks": [float(f"{one.max():.4g}") for one in maps],
         "maps": _bytes(maps[:, frames], maps.max(axis=(1, 2, 3), keepdims=True)),
@@ -236,7 +219,7 @@ def _maps(explanation: Explanation, shown: Sequence[int]) -> dict[str, Any]:
         "motionPeak": float(f"{motion.max():.4g}"),
         "regions": names,
         "grid": [names.index(name if name in names else OUTSIDE) for row in explanation.regions for name in row],
-        "start": int(np.argmax(explanation.word_weights)) if len(explanation.words) else -1,
+        "start": next(iter(main_phrases(explanation, 1)), -1),
     }
 
 

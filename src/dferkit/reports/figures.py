@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ from dferkit import storage
 from dferkit.evaluation.calibration import reliability_bins
 from dferkit.evaluation.metrics import expected_calibration_error, negative_log_likelihood, wilson_interval
 from dferkit.evaluation.summary import NUM_BINS
+from dferkit.explain import supporting_cells
 from dferkit.reports.clip_page import verdict_text
 from dferkit.reports.face_pictures import check_faces, shown_face
-from dferkit.reports.selection import frames_to_show, main_words
+from dferkit.reports.selection import frames_to_show, main_phrases
 from dferkit.schema import PARAGRAPH, Explanation
 
 if TYPE_CHECKING:
@@ -62,13 +64,13 @@ def write_reliability(
 
 
 def write_explanation(
-    path: Path | str, explanation: Explanation, *, faces: str = "show", num_words: int = 3, num_frames: int = 8
+    path: Path | str, explanation: Explanation, *, faces: str = "show", num_phrases: int = 3, num_frames: int = 8
 ) -> None:
-    """Draw an explanation as a strip: the frames, the motion weights, the evidence, and the maps of the words with the largest weights.
+    """Draw an explanation as a strip: the frames, the motion weights, the evidence, and where the phrases with the largest shares have them.
 
     Args:
         faces: ``show``, ``blur`` or ``boxes``.
-        num_words: Words with the largest weights, one row each; of equal words the one with the larger weight.
+        num_phrases: Phrases with the largest shares, one row each.
 
     Raises:
         ConfigError: An unknown value of ``faces``.
@@ -76,11 +78,12 @@ def write_explanation(
     check_faces(faces)
     from matplotlib.figure import Figure
 
-    words = main_words(explanation, num_words)
-    shown = frames_to_show(explanation, words, num_frames)
+    phrases = main_phrases(explanation, num_phrases)
+    shown = frames_to_show(explanation, phrases, num_frames)
     maps = [("motion", np.asarray(explanation.motion, dtype=np.float64), "winter")]
     maps += [("evidence", np.asarray(explanation.evidence, dtype=np.float64), "cool")]
-    maps += [(explanation.words[i], np.asarray(explanation.transport[i], dtype=np.float64), "autumn_r") for i in words]
+    chosen = [explanation.phrases[i] for i in phrases]
+    maps += [(_short(phrase.text), supporting_cells(phrase), "autumn_r") for phrase in chosen]
     figure = Figure(figsize=(1.15 * len(shown) + 1.0, 1.2 * (len(maps) + 1) + 0.9), layout="constrained")
     grid = figure.subplots(len(maps) + 1, len(shown), squeeze=False)
     size = explanation.face_clip.images.shape[1]
@@ -101,15 +104,15 @@ def write_explanation(
                 above, cmap=colours, vmin=0, vmax=1, alpha=strongest * above**0.75, extent=(0, size, size, 0),
                 interpolation="nearest",
             )  # fmt: skip
-    for axes, name in zip(
-        grid[:, 0], ["", *(f"“{n}”" if i > 1 else n for i, (n, _, _) in enumerate(maps))], strict=True
-    ):
-        axes.set_ylabel(name, fontsize=9)
+    for axes, name in zip(grid[:, 0], ["", *(name for name, _, _ in maps)], strict=True):
+        axes.set_ylabel(name, fontsize=7, rotation="horizontal", ha="right", va="center")
     text = explanation.caption.text
     if explanation.caption.source == PARAGRAPH:
         text = f"{len(explanation.words)} learned sentences"
     text = text if len(text) <= 110 else text[:107] + "…"
+    legend = "darker: more of the row's total; cells below an even share are left clear"
     figure.suptitle(f"{verdict_text(explanation.prediction)}\n{text}", fontsize=9)
+    figure.supxlabel(legend, fontsize=7)
     _save(figure, path)
 
 
@@ -144,6 +147,11 @@ def write_over_time(path: Path | str, explanation: Explanation, *, num_words: in
     below.legend(fontsize=8, frameon=False)
     words.set_title(verdict_text(explanation.prediction), fontsize=9)
     _save(figure, path)
+
+
+def _short(phrase: str) -> str:
+    """The movement of a phrase in lines of about 18 characters, without its times."""
+    return textwrap.fill(phrase.split(",")[0], 18)
 
 
 def _save(figure: Figure, path: Path | str) -> None:

@@ -15,9 +15,11 @@ _ABBREVIATIONS = {"uar": "UAR", "war": "WAR", "ci95": "95 % interval", "au": "AU
 
 
 def percent(share: float) -> str:
-    """``81 %``. A share between 0 and 1 is never rounded to 0 or 100; NaN becomes a dash."""
+    """``81 %``. A share between 0 and 1 is never rounded to 0 or 100; one below 0 has a minus; NaN becomes a dash."""
     if math.isnan(share):
         return "–"
+    if share < 0:
+        return f"−{percent(-share)}" if share <= -0.005 else "0 %"
     if 0 < share < 0.005:
         return "<1 %"
     if 0.995 <= share < 1:

@@ -1,30 +1,23 @@
-"""The words and frames of an explanation that fit on a page or a picture."""
+"""The phrases and frames of an explanation that fit on a page or a picture."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from dferkit.explain import supporting_cells
 from dferkit.schema import Explanation
 
 
-def main_words(explanation: Explanation, count: int) -> list[int]:
-    """Numbers of the words with the largest weights that are aligned with a cell, each spelling once."""
-    order = np.argsort(-np.asarray(explanation.word_weights), kind="stable")
-    seen: set[str] = set()
-    picked = []
-    for i in order:
-        word = explanation.words[i].lower()
-        if word not in seen and explanation.transport[i].sum() > 0:
-            seen.add(word)
-            picked.append(int(i))
-    return picked[:count]
+def main_phrases(explanation: Explanation, count: int) -> list[int]:
+    """Numbers of the phrases with the largest shares of the answer, above 0."""
+    order = sorted(range(len(explanation.phrases)), key=lambda i: -explanation.phrases[i].share)
+    return [i for i in order if explanation.phrases[i].share > 0][:count]
 
 
-def frames_to_show(explanation: Explanation, words: list[int], count: int) -> list[int]:
-    """Numbers of at most ``count`` frames in order: the peaks of evidence, words and motion, and others spread between them."""
-    maps = [
-        np.asarray(m) for m in (explanation.evidence, *(explanation.transport[i] for i in words), explanation.motion)
-    ]
+def frames_to_show(explanation: Explanation, phrases: list[int], count: int) -> list[int]:
+    """Numbers of at most ``count`` frames in order: the peaks of evidence, phrases and motion, and others spread between them."""
+    of_phrases = [supporting_cells(explanation.phrases[i]) for i in phrases]
+    maps = [np.asarray(m) for m in (explanation.evidence, *of_phrases, explanation.motion)]
     heaviest = [int(values.max((1, 2)).argmax()) for values in maps if np.ptp(values) > 0]
     spread = spread_frames(len(explanation.face_clip.timestamps), count)
     chosen = list(dict.fromkeys(heaviest))[: len(spread)]

@@ -22,7 +22,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from dferkit import storage
-from dferkit.explain import ALIGNMENT_COLUMNS, alignment_table
+from dferkit.explain import ALIGNMENT_COLUMNS, PHRASE_COLUMNS, alignment_table, phrase_table
 from dferkit.reports.notice import INTENDED_USE
 from dferkit.schema import Explanation, FaceTrack, Prediction
 
@@ -182,6 +182,13 @@ def frame_table(windows: Iterable[SampledFrames]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
 
 
+def phrases_table(explanations: Iterable[Explanation]) -> pd.DataFrame:
+    """``explain.phrase_table`` of several explanations, one below the other."""
+    tables = [phrase_table(explanation) for explanation in explanations]
+    tables = [table for table in tables if len(table)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(PHRASE_COLUMNS))
+
+
 def alignments_table(explanations: Iterable[Explanation], *, top_k: int = 20) -> pd.DataFrame:
     """``explain.alignment_table`` of several explanations, one below the other."""
     tables = [alignment_table(explanation, top_k) for explanation in explanations]
@@ -282,6 +289,8 @@ def write_tables(
     if frames is not None:
         tables["frames.csv"] = frame_table(frames)
     if explanations is not None:
+        explanations = list(explanations)
+        tables["phrases.csv"] = phrases_table(explanations)
         tables["alignments.csv"] = alignments_table(explanations, top_k=top_k)
     for name, table in tables.items():
         write_table(folder / name, table)

@@ -9,7 +9,7 @@ NumPy on the data side, torch from the tokens on. All types are frozen: a step m
 
 from collections.abc import Callable
 
-from dferkit.schema.answers import DeletionTest, Evaluation, Explanation, Prediction
+from dferkit.schema.answers import DeletionTest, Evaluation, Explanation, PhraseEvidence, Prediction
 from dferkit.schema.captions import PARAGRAPH, ActionUnits, Caption, CoarsePrediction, Phrase
 from dferkit.schema.clips import (
     ANSWERED,
@@ -63,6 +63,7 @@ __all__ = [
     "Frames",
     "ModelOutput",
     "Phrase",
+    "PhraseEvidence",
     "Prediction",
     "Record",
     "Release",

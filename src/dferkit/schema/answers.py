@@ -78,16 +78,36 @@ class DeletionTest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
-    """Which words were aligned with which moving parts of the face, for one prediction.
+class PhraseEvidence:
+    """One phrase of the caption, and its share of the answer.
 
     Attributes:
-        words: Whole words of the caption, in order (pieces are merged).
-        word_spans: (start, end) character of each word in the caption.
-        word_weights: How much the probability of the predicted class depends on each word (occlusion), scaled so that the largest magnitude is 1.
+        text: As in the caption. span: (start, end) character there.
+        start_seconds, end_seconds: When its movement was measured, in seconds of the video; NaN where the caption gives no time.
+        share: Exact evidence: its part of the answer's class score above the mean of the classes, so that all shares and the remainder add up to 1; below 0 it lowers
+            the answer. Otherwise an estimate: how far the probability of the answer falls without it.
+        evidence: Where the share comes from; sums to ``share``.
+    """
+
+    text: str
+    span: tuple[int, int]
+    start_seconds: float
+    end_seconds: float
+    share: float
+    evidence: Float[np.ndarray, "frames rows columns"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """Why: which phrases met which moving parts of the face, for one prediction.
+
+    Attributes:
+        phrases: In the order of the caption.
+        remainder: Share of the answer that no phrase describes; None where the shares are estimates, which do not add up.
+        words: Whole words of the caption, in order (pieces are merged). word_spans: (start, end) character of each word in the caption.
         transport: Mass of each word on each cell; each word's map sums to 1.
         motion: Motion weight of each cell, mean 1.
-        evidence: Where the words that support the answer were aligned with the face, times the gradient of the answer there, times movement; sums to 1, or all 0.
+        evidence: How much the answer owes to each cell, for the deletion test; sums to 1, or all 0.
         attention: Share of each frame in the video's vector, of models that attend to frames.
         regions: Region name of each cell, row by row. region_source: ``crop fractions`` (a frontal face assumed) or ``landmarks`` (measured).
     """
@@ -96,9 +116,10 @@ class Explanation:
     face_clip: FaceClip
     caption: Caption
     action_units: ActionUnits
+    phrases: tuple[PhraseEvidence, ...]
+    remainder: float | None
     words: tuple[str, ...]
     word_spans: tuple[tuple[int, int], ...]
-    word_weights: Float[np.ndarray, " words"]
     transport: Float[np.ndarray, "words frames rows columns"]
     motion: Float[np.ndarray, "frames rows columns"]
     evidence: Float[np.ndarray, "frames rows columns"]

@@ -34,7 +34,7 @@ _TRAINING = {"steps": TrainingConfig, "stages": BapConfig, "solution": SolutionC
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Settings of one training; ``--set model.ratio=0.7 --set training.epochs=50`` changes fields."""
+    """Settings of one training; ``--set model.width=16 --set training.epochs=50`` changes fields."""
 
     model: Any
     training: Any

@@ -2,30 +2,31 @@
 (() => {
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
-  // One explained answer: words, faces and the maps between them.
+  // One explained answer: phrases, faces and the maps between them.
   function explain(section) {
     const source = section.querySelector("script.maps");
     if (!source) return;
     const data = JSON.parse(source.textContent);
     const cells = data.rows * data.columns, size = data.frames * cells;
     const maps = bytes(data.maps), motion = bytes(data.motion), evidence = bytes(data.evidence);
-    const words = [...section.querySelectorAll(".word")];
+    const phrases = [...section.querySelectorAll(".phrase")];
     const faces = [...section.querySelectorAll(".face")];
     const buttons = [...section.querySelectorAll(".overlays button")];
     const readout = section.querySelector(".readout");
-    const weight = (word, frame, cell) => (maps[word * size + frame * cells + cell] / 255) * data.peaks[word];
-    let overlay = "word", pinned = data.start, word = data.start, spot = null;
+    const number = (element) => Number(element.dataset.phrase);
+    const weight = (phrase, frame, cell) => (maps[phrase * size + frame * cells + cell] / 255) * data.peaks[phrase];
+    let overlay = "phrase", pinned = data.start, chosen = data.start, spot = null;
 
     function draw() {
-      words.forEach((w, i) => w.classList.toggle("on", overlay === "word" && i === word));
+      phrases.forEach((p) => p.classList.toggle("on", overlay === "phrase" && number(p) === chosen));
       faces.forEach((face, frame) => {
         const canvas = face.querySelector("canvas"), pen = canvas.getContext("2d");
         const w = canvas.width / data.columns, h = canvas.height / data.rows;
         pen.clearRect(0, 0, canvas.width, canvas.height);
-        if (overlay === "word" && word >= 0) {
+        if (overlay === "phrase" && chosen >= 0) {
           // Only cells above a uniform plan are highlighted.
-          const top = Math.max(data.peaks[word] - data.even, 1e-12);
-          paint(pen, w, h, "232,106,16", (cell) => (weight(word, frame, cell) - data.even) / top);
+          const top = Math.max(data.peaks[chosen] - data.even, 1e-12);
+          paint(pen, w, h, "232,106,16", (cell) => (weight(chosen, frame, cell) - data.even) / top);
         } else if (overlay === "evidence") {
           paint(pen, w, h, "176,0,150", (cell) => evidence[frame * cells + cell] / 255);
         } else if (overlay === "motion") {
@@ -49,29 +50,28 @@
     }
     function describe() {
       if (spot) {
-        const all = data.words.map((text, i) => [weight(i, spot.frame, spot.cell) / data.even, text, i])
+        const all = data.phrases.map((text, i) => [weight(i, spot.frame, spot.cell) / data.even, text, i])
           .filter((item) => item[0] > 1.5).sort((a, b) => b[0] - a[0]);
-        // A word that occurs several times in the caption is listed once, but framed everywhere.
         const seen = new Set();
         const near = all.filter((item) => !seen.has(item[1].toLowerCase()) && seen.add(item[1].toLowerCase())).slice(0, 4);
         const least = near.length ? near[near.length - 1][0] : Infinity;
-        words.forEach((w, i) => w.classList.toggle("met", all.some((item) => item[2] === i && item[0] >= least)));
+        phrases.forEach((p) => p.classList.toggle("met", all.some((item) => item[2] === number(p) && item[0] >= least)));
         const list = near.map((item) => `${item[1]} (${item[0].toFixed(1)} times uniform)`).join(", ");
         const region = data.regions[data.grid[spot.cell]];
         const moved = ((motion[spot.frame * cells + spot.cell] / 255) * data.motionPeak).toFixed(1);
         const place = data.cells === "frames" ? "" : `, ${region}`;
-        readout.textContent = `${data.times[spot.frame].toFixed(2)} s${place}, motion ${moved} times the mean: ` + (list || "no word above 1.5 times uniform");
+        readout.textContent = `${data.times[spot.frame].toFixed(2)} s${place}, motion ${moved} times the mean: ` + (list || "no phrase above 1.5 times uniform");
         return;
       }
-      words.forEach((w) => w.classList.remove("met"));
+      phrases.forEach((p) => p.classList.remove("met"));
       if (overlay === "motion") readout.textContent = `Blue: ${data.cells} that move more than average.`;
-      else if (overlay === "evidence") readout.textContent = `Purple: ${data.cells} where words that raise the probability of the answer are aligned with a movement that the answer depends on.`;
-      else if (overlay === "none" || word < 0) readout.textContent = "";
+      else if (overlay === "evidence") readout.textContent = `Purple: ${data.cells} that the answer owes most to.`;
+      else if (overlay === "none" || chosen < 0) readout.textContent = "";
       else {
         let best = 0;
-        for (let i = 0; i < size; i++) if (maps[word * size + i] > maps[word * size + best]) best = i;
+        for (let i = 0; i < size; i++) if (maps[chosen * size + i] > maps[chosen * size + best]) best = i;
         const frame = Math.floor(best / cells);
-        readout.textContent = `“${data.words[word]}” has its largest weight at ${data.times[frame].toFixed(2)} s${data.cells === "frames" ? "" : ` on: ${data.regions[data.grid[best % cells]]}`}.`;
+        readout.textContent = `“${data.phrases[chosen]}” is seen most at ${data.times[frame].toFixed(2)} s${data.cells === "frames" ? "" : ` on: ${data.regions[data.grid[best % cells]]}`}.`;
       }
     }
     const update = () => { draw(); describe(); };
@@ -80,13 +80,13 @@
       buttons.forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.overlay === name)));
     };
     buttons.forEach((b) => b.addEventListener("click", () => { choose(b.dataset.overlay); update(); }));
-    words.forEach((w, i) => {
-      const highlight = () => { word = i; spot = null; choose("word"); update(); };
-      w.addEventListener("pointerenter", highlight);
-      w.addEventListener("focus", highlight);
-      w.addEventListener("click", () => { pinned = i; highlight(); });
-      w.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pinned = i; highlight(); } });
-      w.addEventListener("pointerleave", () => { word = pinned; update(); });
+    phrases.forEach((p) => {
+      const highlight = () => { chosen = number(p); spot = null; choose("phrase"); update(); };
+      p.addEventListener("pointerenter", highlight);
+      p.addEventListener("focus", highlight);
+      p.addEventListener("click", () => { pinned = number(p); highlight(); });
+      p.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pinned = number(p); highlight(); } });
+      p.addEventListener("pointerleave", () => { chosen = pinned; update(); });
     });
     faces.forEach((face, frame) => {
       const at = (event) => {
