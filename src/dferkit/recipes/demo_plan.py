@@ -9,9 +9,9 @@ from dferkit.checks import check_range
 from dferkit.synthetic import BenchmarkConfig
 from dferkit.training.loop import TrainingConfig
 
-TABLE = ("grace", "grace_cosine", "grace_sentence", "grace_no_motion", "vision_only", "text_only")
+TABLE = ("grace", "grace_fused", "grace_cosine", "grace_sentence", "grace_no_motion", "vision_only", "text_only")
 CONTROLS = ("true_au_captions", "shuffled_captions", "shuffled_topk")
-NATURAL_TABLE = ("grace", "vision_only")
+NATURAL_TABLE = ("grace", "grace_fused", "vision_only")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
