@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from dferkit.captions.describe import (
     describe,
     find_movements,
     join_phrases,
+    on_video_clock,
     smooth_curve,
 )
 from dferkit.captions.sample import sample_action_units, sample_caption
@@ -54,6 +58,25 @@ def test_one_block() -> None:
     assert (movement.peak, movement.change) == pytest.approx((0.7, 0.7))
     # A jump within one frame: 30 % to 90 % is 60 % of 0.125 s.
     assert movement.rise_seconds == pytest.approx(0.6 * 0.125)
+
+
+def test_a_reader_gets_the_times_of_the_video() -> None:
+    """Each time of the text is later by the start of the clip; no other word changes."""
+    values = {"AU4": block(4, 9, 0.7), "AU24": block(8, 14, 0.3), "AU12": block(0, 6, 0.6), "AU6": block(0, 16, 0.5)}
+    values["AU43"] = block(2, 15, 0.9, floor=0.3)
+    for start in (0.0, 4.0, 118.0):
+        caption = describe(curves(start, **values), config=RAW)
+        shown = on_video_clock(caption)
+        assert caption.text == describe(curves(**values), config=RAW).text, "the model reads times from the first frame"
+        words = re.split(r"(\d+\.\d)", caption.text)
+        words[1::2] = [f"{float(time) + start:.1f}" for time in words[1::2]]
+        assert shown.text == "".join(words)
+        assert len(re.findall(r"\d+\.\d", shown.text)) >= 6
+        assert " by " in shown.text
+        for phrase in shown.phrases:
+            assert shown.text[phrase.start_character : phrase.end_character] == phrase.text
+    user = replace(caption, source="user")
+    assert on_video_clock(user) == user
 
 
 def test_text_places_and_times() -> None:

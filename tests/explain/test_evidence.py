@@ -129,7 +129,9 @@ def phrase_of_cells(share: float, cells: dict[tuple[int, int, int], float]) -> P
     evidence = np.zeros((2, 2, 2))
     for cell, value in cells.items():
         evidence[cell] = value
-    return PhraseEvidence(text="a", span=(0, 1), start_seconds=0.0, end_seconds=1.0, share=share, evidence=evidence)
+    return PhraseEvidence(
+        text="a", span=(0, 1), start_seconds=0.0, end_seconds=1.0, is_seen=True, share=share, evidence=evidence
+    )
 
 
 def test_the_main_region_holds_most_of_the_share_by_hand(explanation: Explanation):

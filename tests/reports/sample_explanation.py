@@ -76,6 +76,7 @@ def make_explanation(number: int = 0, *, name: str = "", is_rendered: bool = Tru
             span=(p.start_character, p.end_character),
             start_seconds=p.start_seconds,
             end_seconds=p.end_seconds,
+            is_seen=True,
             share=float(share),
             evidence=share * where / where.sum(),
         )

@@ -14,15 +14,24 @@ from sample_explanation import make_explanation
 from dferkit.errors import ConfigError, DataError
 from dferkit.evaluation.claims import PhraseMass, localisation_claim, motion_claim
 from dferkit.evaluation.metrics import evaluate_predictions
-from dferkit.explain import alignment_table
+from dferkit.explain import alignment_table, phrase_table
 from dferkit.explain.faithfulness import summarise_deletion
 from dferkit.labels import BASIC
-from dferkit.reports import formatting, page
+from dferkit.reports import figures, formatting, page
 from dferkit.reports.claims import claim_tables
-from dferkit.reports.clip_page import STATUS, WARNINGS, clip_view, deletion_verdict, deletion_view, verdict_text
+from dferkit.reports.clip_page import (
+    STATUS,
+    WARNINGS,
+    clip_view,
+    deletion_found,
+    deletion_verdict,
+    deletion_view,
+    reasons,
+    verdict_text,
+)
 from dferkit.reports.figures import write_explanation, write_over_time
 from dferkit.reports.html import write_benchmark_report, write_clip_report
-from dferkit.reports.selection import frames_to_show
+from dferkit.reports.selection import frames_to_show, main_phrases, other_parts
 from dferkit.schema import DeletionTest, Evaluation, Explanation
 
 ABOUT = {
@@ -261,8 +270,8 @@ def test_every_figure_of_the_claims_has_a_label():
         "localisation": localisation_claim(mass),
         "deletion": summarise_deletion([test]),
     }
-    for claim, (name, figures) in zip(claim_tables(found), found.items(), strict=True):
-        assert len(claim["rows"]) == len(figures)
+    for claim, (name, known) in zip(claim_tables(found), found.items(), strict=True):
+        assert len(claim["rows"]) == len(known)
         assert all(reading for _, _, reading in claim["rows"]), name
 
 
@@ -300,10 +309,10 @@ def test_a_clip_with_one_frame_and_no_words_can_be_shown(tmp_path: Path, explana
 @pytest.mark.parametrize(
     ("ranked", "words"),
     [
-        (0.2, "the answer rests on them"),
-        (0.32, "some random orders lower it as much: this picture does not show what the answer rests on"),
-        (0.49, "that is too little: this picture does not show what the answer rests on"),
-        (0.9, "that is too little: this picture does not show what the answer rests on"),
+        (0.2, "The answer rests on this evidence."),
+        (0.32, "no more than in some random order: this explanation does not show what the answer rests on"),
+        (0.49, "less than 0.05: this explanation does not show what the answer rests on"),
+        (0.9, "less than 0.05: this explanation does not show what the answer rests on"),
     ],
 )
 def test_the_verdict_of_a_deletion_test_follows_its_curves(ranked: float, words: str):
@@ -318,8 +327,11 @@ def test_the_verdict_of_a_deletion_test_follows_its_curves(ranked: float, words:
     view = deletion_view(test, "anger", cells="patches")
     assert view is not None
     assert words in view["verdict"]
-    assert "20 orders" in view["verdict"]
-    assert (view["start"], view["ranked"]) == (0.9, ranked)
+    for shown in (
+        "probability of anger goes from 90 % to " + formatting.percent(ranked),
+        "to 50 % (mean of 20 orders)",
+    ):
+        assert shown in view["found"]
     assert deletion_view(None, "anger", cells="patches") is None
 
 
@@ -332,7 +344,7 @@ def test_numbers_read_well():
     ]  # fmt: skip
 
 
-def test_a_tiny_difference_is_named_in_the_verdict():
+def test_a_tiny_difference_is_named():
     test = DeletionTest(
         fractions=np.array([0.0, 0.3]),
         ranked_probability=np.array([0.2, 0.198]),
@@ -340,8 +352,123 @@ def test_a_tiny_difference_is_named_in_the_verdict():
         drop=0.001,
     )
     assert test.num_beaten == 10
-    assert "+0.001" in deletion_verdict(test)
-    assert "that is too little" in deletion_verdict(test)
+    assert "lowers it by 0.001 more than random ones do, and by more than each of the 10" in deletion_found(
+        test, "fear"
+    )
+    assert "does not show" in deletion_verdict(test)
+
+
+def _with_shares(explanation: Explanation, *shares: float, remainder: float | None = 0.0) -> Explanation:
+    """The first phrases of an explanation with these shares, each in one cell of the frame with its number."""
+    phrases = []
+    for number, share in enumerate(shares):
+        one = np.zeros_like(explanation.phrases[0].evidence)
+        one[number, 9, 7] = share
+        phrases.append(replace(explanation.phrases[number % len(explanation.phrases)], share=share, evidence=one))
+    return replace(explanation, phrases=tuple(phrases), remainder=remainder)
+
+
+def test_what_was_not_seen_is_never_named_as_a_reason(explanation: Explanation):
+    found = _with_shares(explanation, 0.3, 0.6, 0.02, -0.02, remainder=0.1)
+    absent = replace(found.phrases[1], text="cheeks not raised", is_seen=False)
+    found = replace(found, phrases=(found.phrases[0], absent, *found.phrases[2:]))
+    assert main_phrases(found) == [0], "the absent movement has the largest share; 0.02 is small beside 0.3"
+    parts = dict(other_parts(found, [0]))
+    assert parts == pytest.approx({"absent movements": 0.6, "other phrases": 0.0, "not described": 0.1})
+    top = _section(found).split("<h3>")[0]
+    assert "cheeks not raised" not in top
+    assert "absent movements (60\u00a0%)" in top
+    assert "cheeks not raised" not in "".join(reasons(found))
+
+
+def test_the_top_of_the_page_is_a_whole_sum(explanation: Explanation):
+    found = _with_shares(explanation, 0.7, 0.5, -0.35, remainder=0.15)
+    top = _section(found).split("<h3>")[0]
+    assert str(found.prediction.label) in top.split("made of")[0]
+    shares = [int(text.replace("−", "-")) for text in re.findall(r"\((−?\d+)\u00a0%\)", top.split("made of")[1])]
+    assert shares == [70, 50, -35, 15]
+    assert sum(shares) == 100
+    assert "has a share with a minus (−)" in _section(found)
+    assert reasons(found)[0].endswith("other phrases (−35 %); not described (15 %)")
+
+
+def test_estimates_are_called_so(explanation: Explanation):
+    found = _with_shares(explanation, 0.25, -0.1, remainder=None)
+    assert reasons(found)[0].startswith(f"without the phrase the probability of {found.prediction.label} falls by (est")
+    top = _section(found).split("<h3>")[0]
+    assert "(estimates)" in top
+    assert "0.250" in top
+    assert "made of" not in top
+    nothing = _with_shares(explanation, -0.1, remainder=None)
+    assert reasons(nothing)[0].endswith("does not fall")
+    assert "does not fall" in _section(nothing).split("<h3>")[0]
+
+
+def test_an_explanation_without_a_label_is_about_the_most_probable_class(explanation: Explanation):
+    abstained = replace(explanation.prediction, label=None, status="abstain", abstain_reason="the two best are close")
+    text = _section(replace(explanation, prediction=abstained))
+    assert f"The score of {explanation.prediction.label} is made of" in text
+    assert f"the probability of {explanation.prediction.label} goes from" in text
+
+
+def test_one_rule_for_the_main_region(tmp_path: Path, explanation: Explanation):
+    """Script, table on the page and ``phrases.csv`` name the region with most of the share, also where one cell of another region has the largest part."""
+    spread = np.zeros_like(explanation.phrases[0].evidence)
+    rows, columns = np.nonzero(np.asarray(explanation.regions) == "mouth")
+    spread[4, rows, columns] = 0.6 / len(rows)
+    row, column = np.argwhere(np.asarray(explanation.regions) == "glabella")[0]
+    spread[9, row, column] = 0.4
+    found = replace(explanation, phrases=(replace(explanation.phrases[0], share=1.0, evidence=spread),), remainder=0.0)
+    seconds = explanation.face_clip.timestamps[4]
+    named = phrase_table(found).iloc[0]
+    assert (named["region"], named["peak_seconds"]) == ("mouth", seconds)
+    assert named["region_share"] == pytest.approx(0.6)
+    text = _report(tmp_path / "r.html", found)
+    block = re.search(r'<script type="application/json" class="maps">(.*?)</script>', text, re.S)
+    assert block
+    assert json.loads(block[1])["places"] == [["mouth", pytest.approx(0.6), pytest.approx(seconds)]]
+    assert "<td>mouth</td>" in text
+    assert "<td>glabella</td>" not in text.split("<details>")[0]
+
+
+def test_words_of_one_phrase_are_listed_once(explanation: Explanation):
+    first = explanation.phrases[0]
+    inside = [i for i, (start, _) in enumerate(explanation.word_spans) if first.span[0] <= start < first.span[1]]
+    assert len(inside) > 1
+    maps = explanation.transport.copy()
+    maps[inside] = maps[inside[0]]
+    listed = clip_view(replace(explanation, transport=maps))["listed"]
+    assert [row["text"] for row in listed if row["word_index"] in inside] == [first.text] * 5
+    others = {row["text"] for row in listed if row["word_index"] not in inside}
+    assert others
+    assert others <= {word for i, word in enumerate(explanation.words) if i not in inside}
+
+
+def test_every_picture_has_a_legend(tmp_path: Path, explanation: Explanation, monkeypatch: pytest.MonkeyPatch):
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    write_explanation(tmp_path / "a.png", explanation)
+    write_over_time(tmp_path / "b.png", explanation)
+    write_over_time(tmp_path / "c.png", replace(explanation, remainder=None))
+    strip, *over_time = drawn
+    (legend,) = strip.legends
+    texts = [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
+    assert len(texts) == 4
+    assert "Times are those of the video" in texts[0]
+    for figure, unit in zip(over_time, ("share of the score", "fall of the probability"), strict=True):
+        phrases, curves, bar = figure.axes
+        assert [text.get_text() for text in curves.get_legend().get_texts()] == ["motion", "evidence"]
+        assert curves.get_xlabel() == "seconds of the video"
+        assert unit in bar.get_ylabel()
+        assert "orange raises, purple lowers" in bar.get_ylabel()
+        assert len(phrases.get_yticklabels()) == len(explanation.phrases)
+    page_text = _section(explanation)
+    for picture in ("Each box of the strip is a frame", "100 % is the strongest", "random order, mean; band"):
+        assert picture in page_text
+    windows = [
+        replace(explanation.prediction, window=i, start_seconds=2.0 * i, end_seconds=2.0 * i + 2) for i in (0, 1)
+    ]
+    assert "Each row has a height of 0 to 100" in _section(explanation, windows=windows)
 
 
 def test_the_heaviest_frames_are_shown(explanation: Explanation):

@@ -9,6 +9,7 @@ which is reproducible, needs no download and can be checked against known curves
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,8 @@ from dferkit.schema import ActionUnits, Caption, Phrase
 
 SOURCE = "template"
 SEPARATOR = "; "
+_SPAN = re.compile(r"\d+\.\d–\d+\.\d s")  # as ``_phrase_texts`` writes them
+_END = re.compile(r"(?<= by )\d+\.\d s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +165,24 @@ def join_phrases(phrases: Sequence[Phrase], *, source: str) -> Caption:
         placed.append(replace(phrase, text=text, start_character=position, end_character=position + len(text)))
         position += len(text) + len(SEPARATOR)
     return Caption(text=SEPARATOR.join(p.text for p in placed) + ".", phrases=tuple(placed), source=source)
+
+
+def on_video_clock(caption: Caption) -> Caption:
+    """The caption as a reader of the whole video needs it: its times count from the start of the video, not of the clip.
+
+    Only the times of our own captions change; the number of words stays the same.
+    """
+    if caption.source != SOURCE or not caption.phrases:
+        return caption
+    return replace(
+        join_phrases([_with_video_times(phrase) for phrase in caption.phrases], source=SOURCE),
+        guided_by=caption.guided_by,
+    )
+
+
+def _with_video_times(phrase: Phrase) -> Phrase:
+    text = _SPAN.sub(f"{phrase.start_seconds:.1f}–{phrase.end_seconds:.1f} s", phrase.text)
+    return replace(phrase, text=_END.sub(f"{phrase.end_seconds:.1f} s", text))
 
 
 def find_movements(units: ActionUnits, *, config: DescribeConfig | None = None) -> tuple[Movement, ...]:

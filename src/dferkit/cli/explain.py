@@ -20,8 +20,6 @@ from dferkit.cli.inputs import (
 from dferkit.cli.options import CheckpointOption, DetectorOption, DeviceOption, FrontEndOption
 from dferkit.cli.progress import plural
 
-_NAMED = 3
-
 
 def explain(
     video: Annotated[Path, typer.Argument(help="One video file, or a folder of its numbered pictures.")],
@@ -40,7 +38,7 @@ def explain(
     guide_labels: GuideLabelsOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Explain an answer: which words of the description were aligned with which moving parts of the face, and whether the answer depends on them.
+    """Explain an answer: how much each phrase of the description adds to it, where and when in the face, and whether the answer depends on the movement there.
 
     The report shows the person's face; it stays on this machine.
 
@@ -49,10 +47,8 @@ def explain(
     from dferkit.errors import VideoError
     from dferkit.pipeline import ReadingSettings, load
     from dferkit.recipes.prediction import write_explanation
-    from dferkit.reports.clip_page import cells_of, deletion_verdict
-    from dferkit.reports.formatting import percent, signed
+    from dferkit.reports.clip_page import reasons
     from dferkit.reports.notice import confidence_note
-    from dferkit.reports.selection import main_phrases
     from dferkit.schema import PARAGRAPH
 
     started = time.monotonic()
@@ -75,17 +71,10 @@ def explain(
         typer.echo(
             f"{p.start_seconds:.1f}–{p.end_seconds:.1f} s: apparent expression {p.label or 'none (abstained)'} ({p.confidence:.2f})"
         )
-        named = [shown.phrases[i] for i in main_phrases(shown, _NAMED)]
         if shown.caption.source != PARAGRAPH:
             typer.echo(f"  movements seen: {shown.caption.text}")
-        if shown.remainder is None:
-            found = "; ".join(f"{phrase.text} ({signed(phrase.share)} probability)" for phrase in named)
-            typer.echo(f"  the answer depends most on: {found or 'none of them'}")
-        else:
-            found = "; ".join(f"{phrase.text} {percent(phrase.share)}" for phrase in named)
-            typer.echo(f"  the answer is made of: {found or 'no phrase'}; not described {percent(shown.remainder)}")
-        if shown.deletion is not None:
-            typer.echo(f"  deletion test: {deletion_verdict(shown.deletion, cells=cells_of(shown))}")
+        for line in reasons(shown):
+            typer.echo(f"  {line}")
     left = len(explained.result.predictions) - len(explained.explanations)
     if left:
         typer.echo(f"{plural(left, 'further window')} in {out / 'predictions.csv'}, not explained")

@@ -1,4 +1,4 @@
-"""Explanations: which words were aligned with which parts of the face, and tests of whether the model used them."""
+"""Explanations: what each phrase adds to an answer, where in the face, and tests of whether the model used it."""
 
 from dferkit.explain.evidence import (
     ALIGNMENT_COLUMNS,
@@ -8,10 +8,12 @@ from dferkit.explain.evidence import (
     REGION_SOURCE,
     REGIONS,
     alignment_table,
+    find_words,
     measured_regions,
     merge_pieces,
     on_grid,
     phrase_of,
+    phrase_places,
     phrase_table,
     region_grid,
     region_shares,
@@ -29,11 +31,13 @@ __all__ = [
     "REGION_SOURCE",
     "alignment_table",
     "deletion_test",
+    "find_words",
     "measured_regions",
     "merge_pieces",
     "occlusion",
     "on_grid",
     "phrase_of",
+    "phrase_places",
     "phrase_table",
     "region_grid",
     "region_shares",

@@ -1,4 +1,4 @@
-"""Alignment of words and cells of the face, as maps and as a table."""
+"""Where phrases and words have their evidence and their mass on the face, as maps and as tables."""
 
 from __future__ import annotations
 
@@ -89,6 +89,12 @@ def _region_at(y: float, x: float) -> str:
     return OUTSIDE
 
 
+def find_words(text: str) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
+    """Whole words of a text without punctuation, and their (start, end) characters; a time such as ``0.8–1.9`` is one word."""
+    spans = tuple(match.span() for match in _WORD.finditer(text))
+    return tuple(text[a:b] for a, b in spans), spans
+
+
 def merge_pieces(
     text: str, spans: Sequence[tuple[int, int]]
 ) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...], Int[np.ndarray, " pieces"]]:
@@ -100,14 +106,14 @@ def merge_pieces(
     Returns:
         The words, their (start, end) characters, and per piece the number of its word: -1 for punctuation.
     """
-    found = [match.span() for match in _WORD.finditer(text)]
+    words, found = find_words(text)
     word_of_piece = np.full(len(spans), -1, dtype=np.int64)
     for piece, (start, end) in enumerate(spans):
         for word, (first, last) in enumerate(found):
             if start < last and end > first:
                 word_of_piece[piece] = word
                 break
-    return tuple(text[a:b] for a, b in found), tuple(found), word_of_piece
+    return words, found, word_of_piece
 
 
 def transport_maps(
@@ -282,34 +288,40 @@ def region_shares(explanation: Explanation) -> pd.DataFrame:
     return pd.DataFrame({name: maps[:, cells == name].sum(1) for name in REGIONS})
 
 
-def phrase_table(explanation: Explanation) -> pd.DataFrame:
-    """One row per phrase, the largest share first, and one for the remainder where the shares are exact.
+def phrase_places(explanation: Explanation) -> list[tuple[str, float, float | None]]:
+    """Per phrase its main region, that region's share of the phrase's supporting cells, and the time in the video at which they are most; ("", 0, None) where it has none."""
+    regions, times, places = region_shares(explanation), explanation.face_clip.timestamps, []
+    for number, phrase in enumerate(explanation.phrases):
+        over_time, of_regions = supporting_cells(phrase).sum((1, 2)), regions.loc[number]
+        if over_time.any():
+            places.append((str(of_regions.idxmax()), float(of_regions.max()), float(times[over_time.argmax()])))
+        else:
+            places.append(("", 0.0, None))
+    return places
 
-    ``region`` holds most of the phrase's supporting cells, ``region_share`` of them; ``peak_seconds`` is the time in the video at which they are most.
-    """
+
+def phrase_table(explanation: Explanation) -> pd.DataFrame:
+    """One row per phrase, the largest share first, and one for the remainder where the shares are exact; region and time as in ``phrase_places``."""
     prediction, is_exact = explanation.prediction, explanation.remainder is not None
     common = {
         "input": prediction.input, "clip_id": prediction.clip_id, "track_id": prediction.track_id, "window": prediction.window,
         "label": prediction.label or "", "evidence": "exact" if is_exact else "estimate",
     }  # fmt: skip
-    regions, rows = region_shares(explanation), []
-    for number in sorted(range(len(explanation.phrases)), key=lambda i: -explanation.phrases[i].share):
-        phrase = explanation.phrases[number]
-        over_time, of_regions = supporting_cells(phrase).sum((1, 2)), regions.loc[number]
-        is_placed = bool(over_time.any())
-        rows.append(
-            {
-                **common,
-                "phrase": phrase.text,
-                "start_seconds": phrase.start_seconds,
-                "end_seconds": phrase.end_seconds,
-                "share": phrase.share,
-                "region": str(of_regions.idxmax()) if is_placed else "",
-                "region_share": float(of_regions.max()),
-                "peak_seconds": float(explanation.face_clip.timestamps[over_time.argmax()]) if is_placed else float("nan"),
-            }
-        )  # fmt: skip
-    if explanation.remainder is not None:
+    rows = [
+        {
+            **common,
+            "phrase": phrase.text,
+            "start_seconds": phrase.start_seconds,
+            "end_seconds": phrase.end_seconds,
+            "share": phrase.share,
+            "region": region,
+            "region_share": of_region,
+            "peak_seconds": np.nan if peak is None else peak,
+        }
+        for phrase, (region, of_region, peak) in zip(explanation.phrases, phrase_places(explanation), strict=True)
+    ]
+    rows.sort(key=lambda row: -row["share"])
+    if is_exact:
         rows.append({**common, "phrase": REMAINDER, "share": explanation.remainder, "region": ""})
     return pd.DataFrame(rows, columns=list(PHRASE_COLUMNS))
 

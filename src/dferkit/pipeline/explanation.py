@@ -1,4 +1,4 @@
-"""One window's answer → the alignment of words with moving parts of the face, how much the answer depends on each, and a deletion test."""
+"""One window's answer → the share of each phrase in it, where and when in the face that share arises, and a deletion test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from dferkit.captions import on_video_clock
 from dferkit.encoders.attribution import cell_attribution
 from dferkit.encoders.face_shape import AREAS
 from dferkit.encoders.protocols import LandmarkReader
@@ -16,6 +17,7 @@ from dferkit.explain import (
     MEASURED,
     REGION_SOURCE,
     deletion_test,
+    find_words,
     measured_regions,
     merge_pieces,
     occlusion,
@@ -25,10 +27,11 @@ from dferkit.explain import (
 )
 from dferkit.pipeline.reading import Reading
 from dferkit.pipeline.results import Answer
-from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, FaceClip, Phrase, PhraseEvidence, TokenBatch
+from dferkit.schema import PARAGRAPH, Caption, DeletionTest, Explanation, FaceClip, Phrase, PhraseEvidence, TokenBatch
 from dferkit.tokens.batches import pad_texts
 
 _REGION_OF_AREA = tuple(area.region for area in AREAS)
+_BETWEEN = "words between the phrases"
 _DELETED, _DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
 
 
@@ -44,7 +47,8 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
     reading = answer.reading
     if reading is None:
         raise DataError(f"{answer.prediction.input}: {answer.prediction.message}")
-    aligned, visual, alignment = _aligned_words(reading), reading.visual, reading.output.alignment
+    caption = on_video_clock(reading.aligned_text)
+    aligned, visual, alignment = _aligned_words(reading, caption), reading.visual, reading.output.alignment
     if alignment is None or alignment.plan.shape[1] != len(aligned.of_piece):
         raise DataError("this model aligns no words with the video; explain a model with text tokens, such as grace")
     steps, frames = len(visual.timestamps), len(reading.clip.images)
@@ -63,10 +67,10 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
     target, attention = int(reading.output.logits[0].argmax()), reading.output.frame_attention
     attribution = _attribution(reading, target, maps.shape[1:])
     if reading.output.contributions is None:
-        phrases, remainder = _estimated_phrases(reading, aligned, maps, target), None
+        phrases, remainder = _estimated_phrases(reading, caption, aligned, maps, target), None
         evidence = evidence_map([phrase.evidence for phrase in phrases], attribution)
     else:
-        phrases, remainder = _exact_phrases(reading, target)
+        phrases, remainder = _exact_phrases(reading, caption, target)
         evidence = _share_of_whole(np.maximum(attribution, 0))
 
     def over_time(values: np.ndarray) -> np.ndarray:
@@ -75,7 +79,7 @@ def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0)
     return Explanation(
         prediction=answer.prediction,
         face_clip=reading.clip,
-        caption=reading.aligned_text,
+        caption=caption,
         action_units=reading.action_units,
         phrases=tuple(replace(phrase, evidence=over_time(phrase.evidence)) for phrase in phrases),
         remainder=remainder,
@@ -103,72 +107,78 @@ class _AlignedWords:
     of_piece: np.ndarray
 
 
-def _aligned_words(reading: Reading) -> _AlignedWords:
-    """Words of the caption; of a learned paragraph its sentences, each of which is one piece."""
-    text = reading.aligned_text.text
-    if reading.aligned_text.source != PARAGRAPH:
-        return _AlignedWords(*merge_pieces(text, reading.text.spans))
-    words = tuple(text.split(" "))
+def _aligned_words(reading: Reading, caption: Caption) -> _AlignedWords:
+    """Words of the caption, whose times may differ from the text that the model read; of a learned paragraph its sentences, each of which is one piece."""
+    if caption.source != PARAGRAPH:
+        _, _, of_piece = merge_pieces(reading.aligned_text.text, reading.text.spans)
+        return _AlignedWords(*find_words(caption.text), of_piece)
+    words = tuple(caption.text.split(" "))
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     spans = tuple((int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True))
     return _AlignedWords(words, spans, np.arange(len(words)))
 
 
-def _phrase(
-    text: str, span: tuple[int, int], phrase: Phrase | None, share: float, evidence: np.ndarray
-) -> PhraseEvidence:
-    times = (np.nan, np.nan) if phrase is None or not phrase.action_unit else (phrase.start_seconds, phrase.end_seconds)
+def _whole(text: str, span: tuple[int, int], share: float, evidence: np.ndarray, *, is_seen: bool) -> PhraseEvidence:
+    """A text without times of its own."""
     return PhraseEvidence(
-        text=text, span=span, start_seconds=times[0], end_seconds=times[1], share=share, evidence=evidence
+        text=text, span=span, start_seconds=np.nan, end_seconds=np.nan, is_seen=is_seen, share=share, evidence=evidence
     )
 
 
-def _exact_phrases(reading: Reading, target: int) -> tuple[list[PhraseEvidence], float]:
+def _of_phrase(phrase: Phrase, share: float, evidence: np.ndarray) -> PhraseEvidence:
+    span = (phrase.start_character, phrase.end_character)
+    found = _whole(phrase.text, span, share, evidence, is_seen=not phrase.is_absent)
+    if phrase.is_absent or not phrase.action_unit:
+        return found
+    return replace(found, start_seconds=phrase.start_seconds, end_seconds=phrase.end_seconds)
+
+
+def _exact_phrases(reading: Reading, caption: Caption, target: int) -> tuple[list[PhraseEvidence], float]:
     """Each phrase's share of the answer's score above the mean of the classes, read off; and the share of the class itself."""
     contributions = reading.output.contributions
     assert contributions is not None
-    visual, caption = reading.visual, reading.aligned_text
+    visual = reading.visual
     of_unit = contributions[0, :, :, target].double().numpy().reshape(-1, *visual.values.shape[:2])
     logits = reading.output.logits[0].double().numpy()
-    score = float(logits[target] - logits.mean())
+    score = float(logits[target] - logits.mean()) or 1.0  # 0: all classes are equal, and every share is 0
     shares = on_grid(of_unit / score, visual.grid, visual.coverage)
     if len(shares) == len(reading.text.pieces) != len(caption.phrases):  # the units are word pieces
         numbers = np.array(reading.text.phrase_of_piece)
         shares = np.stack([shares[numbers == i].sum(0) for i in (*range(len(caption.phrases)), -1)])
     if not caption.phrases:
-        phrases = [_phrase(caption.text, (0, len(caption.text)), None, float(shares.sum()), shares.sum(0))]
+        whole = shares.sum(0)
+        phrases = [_whole(caption.text, (0, len(caption.text)), float(whole.sum()), whole, is_seen=True)]
     else:
-        phrases = [
-            _phrase(p.text, (p.start_character, p.end_character), p, float(of.sum()), of)
-            for p, of in zip(caption.phrases, shares, strict=False)
-        ]
+        phrases = [_of_phrase(p, float(of.sum()), of) for p, of in zip(caption.phrases, shares, strict=False)]
         between = shares[len(caption.phrases) :].sum(0)
         if between.any():
-            phrases.append(_phrase("words between the phrases", (0, 0), None, float(between.sum()), between))
+            phrases.append(_whole(_BETWEEN, (0, 0), float(between.sum()), between, is_seen=False))
     return phrases, 1 - sum(phrase.share for phrase in phrases)
 
 
-def _estimated_phrases(reading: Reading, aligned: _AlignedWords, maps: np.ndarray, target: int) -> list[PhraseEvidence]:
+def _estimated_phrases(
+    reading: Reading, caption: Caption, aligned: _AlignedWords, maps: np.ndarray, target: int
+) -> list[PhraseEvidence]:
     """Each phrase with the fall of the answer's probability without its words, spread over the cells that its words are aligned with.
 
     Args:
         maps: (words, steps, rows, columns) transport.
     """
-    caption = reading.aligned_text
-    parts: list[tuple[str, tuple[int, int], Phrase | None]]
+    spans: list[tuple[int, int]]
     if caption.source == PARAGRAPH:
-        parts = [(word, span, None) for word, span in zip(aligned.words, aligned.spans, strict=True)]
-    elif caption.phrases:
-        parts = [(p.text, (p.start_character, p.end_character), p) for p in caption.phrases]
+        spans = list(aligned.spans)
     else:
-        parts = [(caption.text, (0, len(caption.text)), None)]
+        spans = [(p.start_character, p.end_character) for p in caption.phrases] or [(0, len(caption.text))]
     starts = np.array([start for start, _ in aligned.spans])
-    inside = np.array([(starts >= first) & (starts < last) for _, (first, last), _ in parts])
-    falls = occlusion(lambda keep: _with_words(reading, aligned, ~(~keep @ inside), target), len(parts))
+    inside = np.array([(starts >= first) & (starts < last) for first, last in spans])
+    falls = occlusion(lambda keep: _with_words(reading, aligned, ~(~keep @ inside), target), len(spans))
     phrases = []
-    for (text, span, phrase), words, fall in zip(parts, inside, falls, strict=True):
-        where = _share_of_whole(maps[words].sum(0))
-        phrases.append(_phrase(text, span, phrase, float(fall), fall * where))
+    for number, (span, words, fall) in enumerate(zip(spans, inside, falls, strict=True)):
+        evidence = fall * _share_of_whole(maps[words].sum(0))
+        if caption.source != PARAGRAPH and caption.phrases:
+            phrases.append(_of_phrase(caption.phrases[number], float(fall), evidence))
+        else:
+            phrases.append(_whole(caption.text[slice(*span)], span, float(fall), evidence, is_seen=True))
     return phrases
 
 

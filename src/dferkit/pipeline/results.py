@@ -14,7 +14,14 @@ from dferkit.faces.read import WindowFaces
 from dferkit.faces.status import status_of_windows
 from dferkit.labels import BASIC
 from dferkit.pipeline.reading import Reading
-from dferkit.reports.tables import Provenance, SampledFrames, alignments_table, frame_table, prediction_table
+from dferkit.reports.tables import (
+    Provenance,
+    SampledFrames,
+    alignments_table,
+    frame_table,
+    phrases_table,
+    prediction_table,
+)
 from dferkit.schema import Explanation, Prediction
 
 
@@ -206,6 +213,11 @@ class ExplanationResult:
     result: Result
     top_k: int = 5
     about: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def phrases(self) -> pd.DataFrame:
+        """Phrase, share of the answer, region, time: the table of ``phrases.csv``."""
+        return phrases_table(self.explanations)
 
     @property
     def alignments(self) -> pd.DataFrame:

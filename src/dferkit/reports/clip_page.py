@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dferkit.explain import OUTSIDE, REGIONS, alignment_table, phrase_table, supporting_cells
+from dferkit.explain import OUTSIDE, REGIONS, alignment_table, phrase_of, phrase_places, phrase_table, supporting_cells
 from dferkit.facs import load_facs
 from dferkit.reports import charts
 from dferkit.reports.face_pictures import check_faces, image_uri, shown_face
 from dferkit.reports.formatting import percent
-from dferkit.reports.selection import frames_to_show, main_phrases
+from dferkit.reports.selection import frames_to_show, main_phrases, other_parts
 from dferkit.schema import PARAGRAPH, DeletionTest, Explanation, Prediction
 
-_MAIN_PHRASES = 3
 _LISTED_CELLS = 5  # per word
 _LISTED_UNITS, _LEAST_PEAK = 8, 0.15
 _LEAST_DROP = 0.05  # of the probability, on average over the steps of the deletion test
@@ -65,7 +64,7 @@ def clip_view(
     """
     check_faces(faces)
     prediction, clip, cells = explanation.prediction, explanation.face_clip, cells_of(explanation)
-    main = main_phrases(explanation, _MAIN_PHRASES)
+    main = main_phrases(explanation)
     shown = frames_to_show(explanation, main, num_thumbnails)
     frames = [
         {
@@ -89,11 +88,13 @@ def clip_view(
         "frames": frames,
         "caption": _caption(explanation),
         "action_units": _action_units(explanation),
+        "answer": top_class(prediction),
         "main": [explanation.phrases[i] for i in main],
+        "others": [] if explanation.remainder is None else other_parts(explanation, main),
         "phrases": phrase_table(explanation).to_dict("records"),
         "listed": _listed_cells(explanation),
         "num_listed": _LISTED_CELLS,
-        "deletion": deletion_view(explanation.deletion, prediction.label, cells=cells),
+        "deletion": deletion_view(explanation.deletion, top_class(prediction), cells=cells),
         "maps": _maps(explanation, shown),
     }
 
@@ -115,6 +116,32 @@ def verdict_parts(prediction: Prediction) -> tuple[str, str, str]:
 def verdict_text(prediction: Prediction) -> str:
     """The answer as one text; always the apparent expression, never what a person feels."""
     return "".join(verdict_parts(prediction))
+
+
+def reasons(explanation: Explanation) -> list[str]:
+    """The explanation in a few lines: what the answer is made of, and what its deletion test found."""
+    answer, main = top_class(explanation.prediction), main_phrases(explanation)
+    named = [explanation.phrases[i] for i in main]
+    if explanation.remainder is not None:
+        parts = [(phrase.text, phrase.share) for phrase in named] + other_parts(explanation, main)
+        lines = [
+            f"the score of {answer} is made of: " + "; ".join(f"{name} ({percent(share)})" for name, share in parts)
+        ]
+    elif named:
+        falls = "; ".join(f"{phrase.text} ({phrase.share:.3f})" for phrase in named)
+        lines = [f"without the phrase the probability of {answer} falls by (estimates): {falls}"]
+    else:
+        lines = [f"without any one of the phrases the probability of {answer} does not fall"]
+    if explanation.deletion is not None:
+        test = explanation.deletion
+        found = deletion_found(test, answer, cells=cells_of(explanation))
+        lines.append(f"deletion test: {found} {deletion_verdict(test)}")
+    return lines
+
+
+def top_class(prediction: Prediction) -> str:
+    """The most probable class, which an explanation is about also where the model abstains; empty without an answer."""
+    return next((label for label, _ in _ranked(prediction)), "")
 
 
 def _ranked(prediction: Prediction) -> list[tuple[str, float]]:
@@ -161,55 +188,71 @@ def _action_units(explanation: Explanation) -> dict[str, Any] | None:
 
 
 def cells_of(explanation: Explanation) -> str:
-    """What words are aligned with: ``patches`` of the face, or whole ``frames`` where the encoder has one token for each."""
+    """What phrases have their evidence in: ``patches`` of the face, or whole ``frames`` where the encoder has one token for each."""
     return "frames" if explanation.motion[0].size == 1 else "patches"
 
 
 def _listed_cells(explanation: Explanation) -> list[dict[Any, Any]]:
-    listed = alignment_table(explanation, 20)
-    return listed[(listed["rank"] <= _LISTED_CELLS) & (listed["frame"] >= 0)].to_dict("records")
+    """The cells with the largest mass in ``alignments.csv``; words that share the mass of their phrase are listed as that phrase."""
+    of_phrase: dict[str, list[int]] = {}
+    for number, span in enumerate(explanation.word_spans):
+        of_phrase.setdefault(phrase_of(explanation, span), []).append(number)
+    texts = dict(enumerate(explanation.words))
+    for phrase, numbers in of_phrase.items():
+        first, *others = numbers
+        if phrase and all(np.allclose(explanation.transport[first], explanation.transport[i]) for i in others):
+            texts = {i: text for i, text in texts.items() if i not in others} | {first: phrase}
+    table = alignment_table(explanation, _LISTED_CELLS)
+    rows = table[table["frame"] >= 0].to_dict("records")
+    return [row | {"text": texts[row["word_index"]]} for row in rows if row["word_index"] in texts]
 
 
-def deletion_view(test: DeletionTest | None, label: str | None, *, cells: str) -> dict[str, Any] | None:
-    """The deletion test as figures at the step nearest to 30 %, its verdict and its chart; None without one."""
+def deletion_view(test: DeletionTest | None, label: str, *, cells: str) -> dict[str, Any] | None:
+    """What a deletion test found, its verdict and its chart; None without one."""
     if test is None:
         return None
-    middle = int(np.abs(test.fractions - 0.3).argmin())
     return {
-        "label": label or "the class",
-        "fraction": float(test.fractions[middle]),
-        "start": float(test.ranked_probability[0]),
-        "ranked": float(test.ranked_probability[middle]),
-        "random": float(test.random_probability[:, middle].mean()),
-        "orders": len(test.random_probability),
-        "beaten": test.num_beaten,
-        "drop": test.drop,
-        "verdict": deletion_verdict(test, cells=cells),
+        "found": deletion_found(test, label, cells=cells),
+        "verdict": deletion_verdict(test),
         "chart": charts.deletion_chart(test),
     }
 
 
-def deletion_verdict(test: DeletionTest, *, cells: str = "patches") -> str:
-    """What a deletion test shows of the evidence, in one sentence."""
-    orders = len(test.random_probability)
-    found = f"Without the {cells} named as evidence the probability falls by {test.drop:+.3f} more than without random ones ({orders} orders)"
-    if test.drop >= _LEAST_DROP and test.num_beaten == orders:
-        return f"{found}, and more than in any of them: the answer rests on them."
-    why = "that is too little" if test.drop < _LEAST_DROP else "some random orders lower it as much"
-    return f"{found}; {why}: this picture does not show what the answer rests on."
+def deletion_found(test: DeletionTest, label: str, *, cells: str = "patches") -> str:
+    """How far the answer falls without the evidence and without random cells: at the step nearest to 30 %, and on average over all steps."""
+    middle, orders = int(np.abs(test.fractions - 0.3).argmin()), len(test.random_probability)
+    start, ranked = float(test.ranked_probability[0]), float(test.ranked_probability[middle])
+    random = float(test.random_probability[:, middle].mean())
+    beaten = {0: "none", orders: "each"}.get(test.num_beaten, str(test.num_beaten))
+    beyond = f"{abs(test.drop):.3f} {'more' if test.drop >= 0 else 'less'}"
+    return (
+        f"With the {percent(float(test.fractions[middle]))} of the {cells} with the most evidence held still, the probability of {label} goes from {percent(start)} to {percent(ranked)}; "
+        f"with as many random ones to {percent(random)} (mean of {orders} orders). Over all steps the evidence lowers it by {beyond} than random ones do, and by more than {beaten} of the {orders} random orders."
+    )
+
+
+def deletion_verdict(test: DeletionTest) -> str:
+    """Whether the evidence is what the answer rests on, in one sentence."""
+    if test.drop >= _LEAST_DROP and test.num_beaten == len(test.random_probability):
+        return "The answer rests on this evidence."
+    why = f"less than {_LEAST_DROP}" if test.drop < _LEAST_DROP else "no more than in some random order"
+    return f"The fall beyond random is {why}: this explanation does not show what the answer rests on."
 
 
 def _maps(explanation: Explanation, shown: Sequence[int]) -> dict[str, Any]:
     """The maps of phrases, evidence and motion on the shown frames, for ``assets/report.js``."""
-    frames, motion = list(shown), np.asarray(explanation.motion)
-    maps = np.array([supporting_cells(p) for p in explanation.phrases]).reshape(-1, *motion.shape)
+    frames, motion, phrases = list(shown), np.asarray(explanation.motion), explanation.phrases
+    maps = np.array([supporting_cells(p) for p in phrases]).reshape(-1, *motion.shape)
     names = list(REGIONS)
     return {
         "rows": maps.shape[2],
         "columns": maps.shape[3],
         "frames": len(frames),
         "cells": cells_of(explanation),
-        "phrases": [phrase.text for phrase in explanation.phrases],
+        "isExact": explanation.remainder is not None,
+        "phrases": [phrase.text for phrase in phrases],
+        "shares": [float(f"{phrase.share:.4g}") for phrase in phrases],
+        "places": phrase_places(explanation),
         "times": [round(float(explanation.face_clip.timestamps[f]), 3) for f in frames],
         "peaks": [float(f"{one.max():.4g}") for one in maps],
         "maps": _bytes(maps[:, frames], maps.max(axis=(1, 2, 3), keepdims=True)),

@@ -15,13 +15,19 @@ from dferkit.evaluation.summary import NUM_BINS
 from dferkit.explain import supporting_cells
 from dferkit.reports.clip_page import verdict_text
 from dferkit.reports.face_pictures import check_faces, shown_face
+from dferkit.reports.formatting import percent, signed
 from dferkit.reports.selection import frames_to_show, main_phrases
-from dferkit.schema import PARAGRAPH, Explanation
+from dferkit.schema import PARAGRAPH, Explanation, PhraseEvidence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CLIPS_PER_DOT = 8  # with fewer a dot is noise
+_LEGEND = {  # colours as on the page
+    "motion": ("#008cc8", "moves more than the mean"),
+    "evidence": ("#b00096", "the score depends most on it (deletion test)"),
+    "phrase": ("#e86a10", "the phrase raises the score here"),
+}
 
 
 def write_reliability(
@@ -70,21 +76,23 @@ def write_explanation(
 
     Args:
         faces: ``show``, ``blur`` or ``boxes``.
-        num_phrases: Phrases with the largest shares, one row each.
+        num_phrases: At most so many phrases, one row each.
 
     Raises:
         ConfigError: An unknown value of ``faces``.
     """
     check_faces(faces)
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    phrases = main_phrases(explanation, num_phrases)
-    shown = frames_to_show(explanation, phrases, num_frames)
-    maps = [("motion", np.asarray(explanation.motion, dtype=np.float64), "winter")]
-    maps += [("evidence", np.asarray(explanation.evidence, dtype=np.float64), "cool")]
-    chosen = [explanation.phrases[i] for i in phrases]
-    maps += [(_short(phrase.text), supporting_cells(phrase), "autumn_r") for phrase in chosen]
-    figure = Figure(figsize=(1.15 * len(shown) + 1.0, 1.2 * (len(maps) + 1) + 0.9), layout="constrained")
+    main = main_phrases(explanation, num_phrases)
+    shown = frames_to_show(explanation, main, num_frames)
+    maps = [("motion", np.asarray(explanation.motion, dtype=np.float64), "motion")]
+    maps += [("evidence", np.asarray(explanation.evidence, dtype=np.float64), "evidence")]
+    chosen = [explanation.phrases[i] for i in main]
+    maps += [(_row_name(explanation, phrase), supporting_cells(phrase), "phrase") for phrase in chosen]
+    figure = Figure(figsize=(1.15 * len(shown) + 1.3, 1.2 * (len(maps) + 1) + 1.1), layout="constrained")
     grid = figure.subplots(len(maps) + 1, len(shown), squeeze=False)
     size = explanation.face_clip.images.shape[1]
     strongest = (
@@ -97,11 +105,11 @@ def write_explanation(
             axes.imshow(picture, extent=(0, size, size, 0))
             axes.set_xticks([])
             axes.set_yticks([])
-        for axes, (_, values, colours) in zip(grid[1:, column], maps, strict=True):
-            # Only cells above a uniform plan are drawn, as on the page.
+        for axes, (_, values, kind) in zip(grid[1:, column], maps, strict=True):
+            # Only cells above an even share are drawn, as on the page.
             above = np.clip((values[frame] - values.mean()) / max(float(values.max() - values.mean()), 1e-12), 0, 1)
             axes.imshow(
-                above, cmap=colours, vmin=0, vmax=1, alpha=strongest * above**0.75, extent=(0, size, size, 0),
+                above, cmap=ListedColormap([_LEGEND[kind][0]]), alpha=strongest * above**0.75, extent=(0, size, size, 0),
                 interpolation="nearest",
             )  # fmt: skip
     for axes, name in zip(grid[:, 0], ["", *(name for name, _, _ in maps)], strict=True):
@@ -110,30 +118,30 @@ def write_explanation(
     if explanation.caption.source == PARAGRAPH:
         text = f"{len(explanation.words)} learned sentences"
     text = text if len(text) <= 110 else text[:107] + "…"
-    legend = "darker: more of the row's total; cells below an even share are left clear"
     figure.suptitle(f"{verdict_text(explanation.prediction)}\n{text}", fontsize=9)
-    figure.supxlabel(legend, fontsize=7)
+    keys = [Patch(color=colour, label=label) for colour, label in _LEGEND.values()]
+    title = "Stronger colour: more. Cells below the mean of their row stay clear. Times are those of the video."
+    figure.legend(
+        handles=keys, title=title, loc="outside lower center", ncols=3, fontsize=7, title_fontsize=7, frameon=False
+    )
     _save(figure, path)
 
 
-def write_over_time(path: Path | str, explanation: Explanation, *, num_words: int = 24) -> None:
-    """Draw the mass of each word over time as a multiple of a uniform plan; below it motion, evidence and, where the model has it, attention to frames.
-
-    Args:
-        num_words: The first words that have mass.
-    """
+def write_over_time(path: Path | str, explanation: Explanation) -> None:
+    """Draw when each phrase's share of the score arises; below it motion, evidence and, where the model has it, attention to frames."""
     from matplotlib.figure import Figure
 
-    mass = np.asarray(explanation.transport, dtype=np.float64).sum((2, 3))
-    rows = np.flatnonzero(mass.sum(1) > 0)[:num_words]
-    times = explanation.face_clip.timestamps
-    figure = Figure(figsize=(7.2, 2.6 + 0.24 * len(rows)), layout="constrained")
-    words, below = figure.subplots(2, 1, height_ratios=(max(len(rows), 4), 4), sharex=True)
+    phrases, times = explanation.phrases, explanation.face_clip.timestamps
+    figure = Figure(figsize=(7.2, 2.8 + 0.4 * len(phrases)), layout="constrained")
+    above, below = figure.subplots(2, 1, height_ratios=(max(len(phrases), 4), 4), sharex=True)
     places = np.arange(len(times))
-    if len(rows):
-        image = words.imshow(mass[rows] * len(times), cmap="viridis", aspect="auto", vmin=0, interpolation="nearest")
-        figure.colorbar(image, ax=words, label="× uniform")
-    words.set_yticks(range(len(rows)), [explanation.words[i] for i in rows], fontsize=8)
+    if phrases:
+        shares = np.stack([np.asarray(phrase.evidence, dtype=np.float64).sum((1, 2)) for phrase in phrases])
+        reach = float(np.abs(shares).max()) or 1.0
+        image = above.imshow(shares, cmap="PuOr_r", aspect="auto", vmin=-reach, vmax=reach, interpolation="nearest")
+        unit = "share of the score" if explanation.remainder is not None else "fall of the probability without it"
+        figure.colorbar(image, ax=above, label=f"{unit}, per frame\n(orange raises, purple lowers)")
+    above.set_yticks(range(len(phrases)), [_row_name(explanation, phrase) for phrase in phrases], fontsize=7)
     curves = {"motion": explanation.motion.sum((1, 2)), "evidence": explanation.evidence.sum((1, 2))}
     if explanation.attention is not None:
         curves["attention"] = explanation.attention
@@ -143,15 +151,19 @@ def write_over_time(path: Path | str, explanation: Explanation, *, num_words: in
         below.plot(places, curve / total if total > 0 else curve, label=name)
     below.axhline(1, color="grey", linewidth=0.8, linestyle="--")
     below.set_xticks(places[:: max(len(places) // 8, 1)], [f"{t:.2f}" for t in times[:: max(len(places) // 8, 1)]])
-    below.set(xlabel="seconds", ylabel="× mean", ylim=(0, None))
+    below.set(xlabel="seconds of the video", ylabel="× mean", ylim=(0, None))
     below.legend(fontsize=8, frameon=False)
-    words.set_title(verdict_text(explanation.prediction), fontsize=9)
+    above.set_title(verdict_text(explanation.prediction), fontsize=9)
     _save(figure, path)
 
 
-def _short(phrase: str) -> str:
-    """The movement of a phrase in lines of about 18 characters, without its times."""
-    return textwrap.fill(phrase.split(",")[0], 18)
+def _row_name(explanation: Explanation, phrase: PhraseEvidence) -> str:
+    """The movement of a phrase in lines of about 18 characters, its times and its share."""
+    lines = [textwrap.fill(phrase.text.split(",")[0], 18)]
+    if not np.isnan(phrase.start_seconds):
+        lines.append(f"{phrase.start_seconds:.1f}–{phrase.end_seconds:.1f} s")
+    share = percent(phrase.share) if explanation.remainder is not None else signed(phrase.share)
+    return "\n".join((*lines[:-1], f"{lines[-1]}: {share}"))
 
 
 def _save(figure: Figure, path: Path | str) -> None:

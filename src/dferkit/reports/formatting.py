@@ -27,6 +27,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def no_break(text: str) -> str:
+    """The text with every per cent sign on the line of its number."""
+    return text.replace(" %", "\u00a0%")
+
+
 def number(value: Any) -> str:
     """A number with three decimals, or with two significant digits where three decimals would give 0."""
     if isinstance(value, np.generic):

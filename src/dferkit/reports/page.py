@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dferkit import storage
 from dferkit.errors import DataError
-from dferkit.reports.formatting import blocks, cell, in_words, number, percent, signed
+from dferkit.reports.formatting import blocks, cell, in_words, no_break, number, percent, signed
 from dferkit.reports.notice import INTENDED_USE, LIMITS
 
 MAX_BYTES = 5_000_000
@@ -31,7 +31,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     found.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    filters = (blocks, cell, in_words, number, percent, signed)
+    filters = (blocks, cell, in_words, no_break, number, percent, signed)
     found.filters.update({function.__name__: function for function in filters})
     found.tests["finite"] = math.isfinite
     return found

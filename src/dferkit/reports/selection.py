@@ -1,17 +1,35 @@
-"""The phrases and frames of an explanation that fit on a page or a picture."""
+"""The phrases and frames of an explanation that fit on a page, a picture or a line."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from dferkit.explain import supporting_cells
 from dferkit.schema import Explanation
 
+_LEAST_SHARE = 0.1  # of the largest share; phrases with less are not named
 
-def main_phrases(explanation: Explanation, count: int) -> list[int]:
-    """Numbers of the phrases with the largest shares of the answer, above 0."""
-    order = sorted(range(len(explanation.phrases)), key=lambda i: -explanation.phrases[i].share)
-    return [i for i in order if explanation.phrases[i].share > 0][:count]
+
+def main_phrases(explanation: Explanation, count: int = 3) -> list[int]:
+    """Numbers of the phrases that are named as reasons, the largest share first: those of what was seen, with a share above 0 that is not small beside the largest."""
+    phrases = explanation.phrases
+    seen = [i for i in range(len(phrases)) if phrases[i].is_seen and phrases[i].share > 0]
+    seen.sort(key=lambda i: -phrases[i].share)
+    return [i for i in seen if phrases[i].share > _LEAST_SHARE * phrases[seen[0]].share][:count]
+
+
+def other_parts(explanation: Explanation, named: Sequence[int]) -> list[tuple[str, float]]:
+    """What is left of an exact sum beside the phrases that are named: a name and a share for each part; the shares of all parts add up to 1."""
+    assert explanation.remainder is not None
+    parts: dict[str, float] = {}
+    for number, phrase in enumerate(explanation.phrases):
+        if number not in named:
+            is_absent = not phrase.is_seen and phrase.span[1] > 0
+            name = "other phrases" if phrase.is_seen else "absent movements" if is_absent else phrase.text
+            parts[name] = parts.get(name, 0.0) + phrase.share
+    return [*parts.items(), ("not described", explanation.remainder)]
 
 
 def frames_to_show(explanation: Explanation, phrases: list[int], count: int) -> list[int]:

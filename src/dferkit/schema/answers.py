@@ -83,7 +83,8 @@ class PhraseEvidence:
 
     Attributes:
         text: As in the caption. span: (start, end) character there.
-        start_seconds, end_seconds: When its movement was measured, in seconds of the video; NaN where the caption gives no time.
+        start_seconds, end_seconds: When its movement was measured, in seconds of the video; NaN where there is none.
+        is_seen: It describes what was seen and can be named as a reason; an absent movement or the words between the phrases cannot.
         share: Exact evidence: its part of the answer's class score above the mean of the classes, so that all shares and the remainder add up to 1; below 0 it lowers
             the answer. Otherwise an estimate: how far the probability of the answer falls without it.
         evidence: Where the share comes from; sums to ``share``.
@@ -93,6 +94,7 @@ class PhraseEvidence:
     span: tuple[int, int]
     start_seconds: float
     end_seconds: float
+    is_seen: bool
     share: float
     evidence: Float[np.ndarray, "frames rows columns"]
 

@@ -67,6 +67,11 @@ class Phrase:
     end_character: int
     is_stressed: bool = False
 
+    @property
+    def is_absent(self) -> bool:
+        """It names a movement that was not seen, such as ``cheeks not raised``."""
+        return bool(self.action_unit) and self.intensity == 0
+
 
 PARAGRAPH = "learned paragraph"  # source of a caption of learned sentences, which hold no words
 

@@ -24,9 +24,9 @@
         const w = canvas.width / data.columns, h = canvas.height / data.rows;
         pen.clearRect(0, 0, canvas.width, canvas.height);
         if (overlay === "phrase" && chosen >= 0) {
-          // Only cells above a uniform plan are highlighted.
+          // Only cells above an even share are highlighted.
           const top = Math.max(data.peaks[chosen] - data.even, 1e-12);
-          paint(pen, w, h, "232,106,16", (cell) => (weight(chosen, frame, cell) - data.even) / top);
+          paint(pen, w, h, data.shares[chosen] < 0 ? "30,80,200" : "232,106,16", (cell) => (weight(chosen, frame, cell) - data.even) / top);
         } else if (overlay === "evidence") {
           paint(pen, w, h, "176,0,150", (cell) => evidence[frame * cells + cell] / 255);
         } else if (overlay === "motion") {
@@ -48,30 +48,31 @@
         pen.fillRect((cell % data.columns) * w, Math.floor(cell / data.columns) * h, w, h);
       }
     }
+    const percent = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
+    const short = (text) => text.split(",")[0];
     function describe() {
       if (spot) {
-        const all = data.phrases.map((text, i) => [weight(i, spot.frame, spot.cell) / data.even, text, i])
-          .filter((item) => item[0] > 1.5).sort((a, b) => b[0] - a[0]);
-        const seen = new Set();
-        const near = all.filter((item) => !seen.has(item[1].toLowerCase()) && seen.add(item[1].toLowerCase())).slice(0, 4);
-        const least = near.length ? near[near.length - 1][0] : Infinity;
-        phrases.forEach((p) => p.classList.toggle("met", all.some((item) => item[2] === number(p) && item[0] >= least)));
-        const list = near.map((item) => `${item[1]} (${item[0].toFixed(1)} times uniform)`).join(", ");
+        // The part of the phrase's share that this cell has; cells below an even part are left out, as in the picture.
+        const here = data.phrases.map((text, i) => [weight(i, spot.frame, spot.cell), short(text), i])
+          .filter((item) => item[0] > data.even).sort((a, b) => b[0] * Math.abs(data.shares[b[2]]) - a[0] * Math.abs(data.shares[a[2]])).slice(0, 4);
+        phrases.forEach((p) => p.classList.toggle("met", here.some((item) => item[2] === number(p))));
+        const list = here.map((item) => `${percent(item[0])} of the share of “${item[1]}”`).join(", ");
         const region = data.regions[data.grid[spot.cell]];
         const moved = ((motion[spot.frame * cells + spot.cell] / 255) * data.motionPeak).toFixed(1);
         const place = data.cells === "frames" ? "" : `, ${region}`;
-        readout.textContent = `${data.times[spot.frame].toFixed(2)} s${place}, motion ${moved} times the mean: ` + (list || "no phrase above 1.5 times uniform");
+        readout.textContent = `${data.times[spot.frame].toFixed(2)} s${place}, motion ${moved} times the mean. This cell holds ` + (list || "no more than an even part of any phrase's share") + ".";
         return;
       }
       phrases.forEach((p) => p.classList.remove("met"));
-      if (overlay === "motion") readout.textContent = `Blue: ${data.cells} that move more than average.`;
-      else if (overlay === "evidence") readout.textContent = `Purple: ${data.cells} that the answer owes most to.`;
+      const key = `Stronger colour: more; ${data.cells} below the mean stay clear.`;
+      if (overlay === "motion") readout.textContent = `Blue: ${data.cells} that move more than the mean. ${key}`;
+      else if (overlay === "evidence") readout.textContent = `Purple: ${data.cells} on which the score depends most, as the deletion test removes them. Stronger colour: more.`;
       else if (overlay === "none" || chosen < 0) readout.textContent = "";
       else {
-        let best = 0;
-        for (let i = 0; i < size; i++) if (maps[chosen * size + i] > maps[chosen * size + best]) best = i;
-        const frame = Math.floor(best / cells);
-        readout.textContent = `“${data.phrases[chosen]}” is seen most at ${data.times[frame].toFixed(2)} s${data.cells === "frames" ? "" : ` on: ${data.regions[data.grid[best % cells]]}`}.`;
+        const [region, part, seconds] = data.places[chosen], share = data.shares[chosen];
+        const worth = data.isExact ? percent(share) : `${share < 0 ? "−" : ""}${Math.abs(share).toFixed(3)} probability`;
+        const where = data.cells === "frames" ? "" : ` Main region: ${region} (${percent(part)} of it).`;
+        readout.textContent = `${share < 0 ? "Blue: where this phrase lowers" : "Orange: where this phrase raises"} the score (${worth}), most at ${seconds === null ? "no time" : `${seconds.toFixed(2)} s`}.${where} ${key}`;
       }
     }
     const update = () => { draw(); describe(); };
