@@ -228,7 +228,7 @@ def test_the_benchmark_report_shows_the_given_numbers_only(tmp_path: Path, expla
         assert shown in text, shown
     assert parsed.stack == []
     assert "Recall per rendered skin tone" in text
-    assert "Are words aligned with the part of the face that they name?" not in text, "no numbers were given for it"
+    assert "Are phrases aligned with the part of the face that they name?" not in text, "no numbers were given for it"
 
 
 def test_claims_are_labelled_and_counts_have_no_decimals(tmp_path: Path):

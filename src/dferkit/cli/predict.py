@@ -36,7 +36,9 @@ def predict(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for predictions.csv, frames.csv, alignments.csv, run.json."),
+        typer.Option(
+            "--out", "-o", help="Folder for predictions.csv, frames.csv, phrases.csv, alignments.csv, run.json."
+        ),
     ] = None,
     checkpoint: CheckpointOption = "box",
     window: Annotated[float, typer.Option("--window", help="Seconds per answer.")] = 2.0,

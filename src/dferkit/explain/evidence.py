@@ -290,7 +290,8 @@ def region_shares(explanation: Explanation) -> pd.DataFrame:
 
 def phrase_places(explanation: Explanation) -> list[tuple[str, float, float | None]]:
     """Per phrase its main region, that region's share of the phrase's supporting cells, and the time in the video at which they are most; ("", 0, None) where it has none."""
-    regions, times, places = region_shares(explanation), explanation.face_clip.timestamps, []
+    regions, times = region_shares(explanation), explanation.face_clip.timestamps
+    places: list[tuple[str, float, float | None]] = []
     for number, phrase in enumerate(explanation.phrases):
         over_time, of_regions = supporting_cells(phrase).sum((1, 2)), regions.loc[number]
         if over_time.any():
@@ -307,7 +308,7 @@ def phrase_table(explanation: Explanation) -> pd.DataFrame:
         "input": prediction.input, "clip_id": prediction.clip_id, "track_id": prediction.track_id, "window": prediction.window,
         "label": prediction.label or "", "evidence": "exact" if is_exact else "estimate",
     }  # fmt: skip
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             **common,
             "phrase": phrase.text,

@@ -30,7 +30,7 @@ def predict_files(
 
     Args:
         files: Paths with the names that outputs use.
-        out: Gets ``predictions.csv``, ``frames.csv``, ``alignments.csv``, ``run.json`` and, with ``with_report``, ``report.html``.
+        out: Gets ``predictions.csv``, ``frames.csv``, ``phrases.csv``, ``alignments.csv``, ``run.json`` and, with ``with_report``, ``report.html``.
     """
     started = time.monotonic()
     answers: list[Answer] = []

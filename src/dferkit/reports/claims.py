@@ -9,7 +9,7 @@ from dferkit.reports.formatting import cell, in_words
 
 _QUESTIONS = {
     "motion": "Do motion weights follow the expression rather than blinks and head turns?",
-    "localisation": "Are words aligned with the part of the face that they name?",
+    "localisation": "Are phrases aligned with the part of the face that they name?",
     "deletion": "Does the model use what the explanation ranks high?",
 }
 _FIGURES = {
@@ -33,7 +33,7 @@ _FIGURES = {
         "num_phrases": ("phrases", "phrases whose movement is truly in the clip"),
         "mass_inside": ("mass inside", "share of a phrase's weight in the cells that its movement moves"),
         "uniform": ("mass inside, even weights", "the same share if every cell had the same weight"),
-        "times_uniform": ("times even weights", "how many times the even share; above 1 words find their place"),
+        "times_uniform": ("times even weights", "how many times the even share; above 1 phrases find their place"),
         "shuffled_times_uniform": (
             "times even weights, other phrase",
             "the same in the cells of another phrase's movement",

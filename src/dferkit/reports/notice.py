@@ -14,7 +14,7 @@ LIMITS = (
     "A movement often expresses something other than an emotion, or nothing.",
     "The bundled model was trained on rendered faces only. Expect lower scores on real people than the scores shown here. "
     "Scores also differ with skin tone, age, head pose, beards, glasses and speech.",
-    "The picture of words and face regions shows what the model compared. The deletion test measures whether the answer depends on it.",
+    "The shares of the phrases show what the score of the answer is made of. The deletion test measures whether the answer depends on the movement in the video that they name.",
     "Not for hiring or monitoring at work, schools, policing, border control, insurance, credit or diagnosis. The "
     "European Union prohibits inferring emotions at work and in education, except for medical or safety reasons.",
 )

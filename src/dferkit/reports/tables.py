@@ -1,4 +1,4 @@
-"""Tables that other programs read: ``predictions.csv``, ``frames.csv``, ``alignments.csv``, ``run.json``.
+"""Tables that other programs read: ``predictions.csv``, ``frames.csv``, ``phrases.csv``, ``alignments.csv``, ``run.json``.
 
 The columns are explained in ``SCHEMA.md``, which is written beside them. CSV is UTF-8 with ``.`` as decimal sign, no
 index column and a stable order; an empty cell is a value that does not exist.

@@ -101,10 +101,10 @@ class PhraseEvidence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """Why: which phrases met which moving parts of the face, for one prediction.
+    """What one answer is made of: the share of each phrase, and where and when in the face it arises.
 
     Attributes:
-        phrases: In the order of the caption.
+        caption: With the times of the video. phrases: In the order of the caption.
         remainder: Share of the answer that no phrase describes; None where the shares are estimates, which do not add up.
         words: Whole words of the caption, in order (pieces are merged). word_spans: (start, end) character of each word in the caption.
         transport: Mass of each word on each cell; each word's map sums to 1.
