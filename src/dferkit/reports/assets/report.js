@@ -48,13 +48,13 @@
         pen.fillRect((cell % data.columns) * w, Math.floor(cell / data.columns) * h, w, h);
       }
     }
-    const percent = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
+    const percent = (share) => `${Math.round(100 * share)}\u00a0%`.replace("-", "−");
     const short = (text) => text.split(",")[0];
     function describe() {
       if (spot) {
-        // The part of the phrase's share that this cell has; cells below an even part are left out, as in the picture.
+        // The part of the phrase's share that this cell has; cells below an even part, which the picture leaves clear, and less than half a per cent are left out.
         const here = data.phrases.map((text, i) => [weight(i, spot.frame, spot.cell), short(text), i])
-          .filter((item) => item[0] > data.even).sort((a, b) => b[0] * Math.abs(data.shares[b[2]]) - a[0] * Math.abs(data.shares[a[2]])).slice(0, 4);
+          .filter((item) => item[0] > Math.max(data.even, 0.005)).sort((a, b) => b[0] * Math.abs(data.shares[b[2]]) - a[0] * Math.abs(data.shares[a[2]])).slice(0, 4);
         phrases.forEach((p) => p.classList.toggle("met", here.some((item) => item[2] === number(p))));
         const list = here.map((item) => `${percent(item[0])} of the share of “${item[1]}”`).join(", ");
         const region = data.regions[data.grid[spot.cell]];
