@@ -18,8 +18,10 @@ import pytest
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.evaluation.metrics import negative_log_likelihood
 from dferkit.labels import BASIC
+from dferkit.models.checkpoint import load_checkpoint
 
 BOX = BOX_FOLDER / "grace"
+KIND = load_checkpoint(BOX).name  # an adapted checkpoint has the name of the model that it started from
 
 
 def write_manifest(path: Path, rows: list[dict[str, str]], columns: tuple[str, ...]) -> Path:
@@ -168,7 +170,7 @@ def test_adapted_answers_come_from_other_people(run_here, adapted, calibrated):
     for folder in (out, out / "start"):
         again = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=120)
         assert again.returncode == 0, again.stdout + again.stderr
-    about = json.loads((out / "checkpoints" / "grace" / "model.json").read_text())
+    about = json.loads((out / "checkpoints" / KIND / "model.json").read_text())
     box = json.loads((BOX / "model.json").read_text())
     assert about["sha256"]["coarse.safetensors"] == box["sha256"]["coarse.safetensors"]
     assert about["sha256"]["model.safetensors"] != box["sha256"]["model.safetensors"]
@@ -180,12 +182,13 @@ def test_same_seed_same_bytes_and_no_epoch_no_change(run_here, own, adapted, cal
     cache = calibrated[0] / "cache"
     done = adapt(run_here, own, tmp_path / "again", "--set", "training.epochs=1", cache=cache)
     assert done.returncode == 0, done.stderr
-    names = ("checkpoints/grace/model.safetensors", "checkpoints/grace/model.json", "train.json", "predictions.csv")
+    model = f"checkpoints/{KIND}"
+    names = (f"{model}/model.safetensors", f"{model}/model.json", "train.json", "predictions.csv")
     for name in names:
         assert (tmp_path / "again" / name).read_bytes() == (adapted[0] / name).read_bytes(), name
     done = adapt(run_here, own, tmp_path / "none", "--set", "training.epochs=0", cache=cache)
     assert done.returncode == 0, done.stderr
-    found = tmp_path / "none" / "checkpoints" / "grace" / "model.safetensors"
+    found = tmp_path / "none" / model / "model.safetensors"
     assert found.read_bytes() == (BOX / "model.safetensors").read_bytes()
     figures = json.loads((tmp_path / "none" / "train.json").read_text())
     assert figures["cross_validation"]["difference"]["uar"] == {"value": 0, "ci95": [0, 0]}
@@ -229,7 +232,7 @@ def test_what_cannot_be_adapted_is_one_sentence(run_here, clips, rows, own, adap
     assert done.returncode == 2
     assert "leave out the recipe" in done.stderr
     # A model is not judged on the clips that it has learned.
-    own_model = adapted[0] / "checkpoints" / "grace"
+    own_model = adapted[0] / "checkpoints" / KIND
     for verb, option in (("train", "--from"), ("calibrate", "--checkpoint")):
         done = run_here(verb, "--data", own, option, own_model, "--out", tmp_path / "out")
         assert done.returncode == 2

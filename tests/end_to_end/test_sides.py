@@ -34,7 +34,7 @@ from dferkit.training.spec import TrainingSpec
 TURNED = tuple(reversed(BASIC))
 POOLED = TrainingSpec(model="mean_pooled")
 BOX = load_checkpoint(BOX_FOLDER / "grace")
-START = TrainingSpec(start=BOX, settings=("training.epochs=0",))
+START = TrainingSpec(model=BOX.name, start=BOX, settings=("training.epochs=0",))
 
 
 def quiet(*_: object) -> None:
@@ -245,7 +245,7 @@ def test_votes_are_refused_where_they_have_no_effect(name: str) -> None:
     with pytest.raises(ConfigError, match="leave out --votes"):
         spec.plan()
     with pytest.raises(ConfigError, match="leave out --votes"):
-        TrainingSpec(start=BOX, use_votes=True).plan()
+        TrainingSpec(model=BOX.name, start=BOX, use_votes=True).plan()
     assert TrainingSpec(model="grace", use_votes=True).plan()
 
 

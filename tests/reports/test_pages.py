@@ -462,6 +462,11 @@ def test_every_picture_has_a_legend(tmp_path: Path, explanation: Explanation, mo
         assert unit in bar.get_ylabel()
         assert "orange raises, purple lowers" in bar.get_ylabel()
         assert len(phrases.get_yticklabels()) == len(explanation.phrases)
+    generator = np.random.default_rng(0)
+    shares = generator.dirichlet(np.ones(7), 40)
+    figures.write_reliability(tmp_path / "d.png", shares, shares, generator.integers(0, 7, 40))
+    named = [text.get_text() for text in drawn[-1].axes[0].get_legend().get_texts()]
+    assert sorted(named) == ["a bin of clips, with its 95 % interval", "confidence = share right"]
     page_text = _section(explanation)
     for picture in ("Each box of the strip is a frame", "100 % is the strongest", "random order, mean; band"):
         assert picture in page_text

@@ -89,6 +89,7 @@ def clip_view(
         "caption": _caption(explanation),
         "action_units": _action_units(explanation),
         "answer": top_class(prediction),
+        "unit": unit_of(explanation),
         "main": [explanation.phrases[i] for i in main],
         "others": [] if explanation.remainder is None else other_parts(explanation, main),
         "phrases": phrase_table(explanation).to_dict("records"),
@@ -129,14 +130,19 @@ def reasons(explanation: Explanation) -> list[str]:
         ]
     elif named:
         falls = "; ".join(f"{phrase.text} ({phrase.share:.3f})" for phrase in named)
-        lines = [f"without the phrase the probability of {answer} falls by (estimates): {falls}"]
+        lines = [f"without the {unit_of(explanation)} the probability of {answer} falls by (estimates): {falls}"]
     else:
-        lines = [f"without any one of the phrases the probability of {answer} does not fall"]
+        lines = [f"without any one {unit_of(explanation)} the probability of {answer} does not fall"]
     if explanation.deletion is not None:
         test = explanation.deletion
         found = deletion_found(test, answer, cells=cells_of(explanation))
         lines.append(f"deletion test: {found} {deletion_verdict(test)}")
     return lines
+
+
+def unit_of(explanation: Explanation) -> str:
+    """What has a share: a phrase, or a sentence that a model learned for its class."""
+    return "learned sentence" if explanation.caption.source == PARAGRAPH else "phrase"
 
 
 def top_class(prediction: Prediction) -> str:

@@ -55,7 +55,10 @@ def write_reliability(
         axes, below = grid[:, column]
         axes.plot((0, 1), (0, 1), color="grey", linewidth=1, linestyle="--", label="confidence = share right")
         spread = np.maximum(np.stack([share - ends[:, 0], ends[:, 1] - share]), 0)
-        axes.errorbar(bins.confidence, share, yerr=spread, fmt="o", color="#1f4e79", ecolor="#8fb0d0", capsize=2)
+        axes.errorbar(
+            bins.confidence, share, yerr=spread, fmt="o", color="#1f4e79", ecolor="#8fb0d0", capsize=2,
+            label="a bin of clips, with its 95 % interval",
+        )  # fmt: skip
         error = expected_calibration_error(p, true, num_bins=NUM_BINS)
         numbers = f"calibration error {error:.3f}, negative log likelihood {negative_log_likelihood(p, true):.3f}"
         axes.set_title(f"{name}\n{numbers}", fontsize=10)
