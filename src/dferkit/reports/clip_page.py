@@ -257,7 +257,7 @@ def _maps(explanation: Explanation, shown: Sequence[int]) -> dict[str, Any]:
         "cells": cells_of(explanation),
         "isExact": explanation.remainder is not None,
         "phrases": [phrase.text for phrase in phrases],
-        "shares": [float(f"{phrase.share:.4g}") for phrase in phrases],
+        "shares": [float(f"{phrase.share:.7g}") for phrase in phrases],
         "places": phrase_places(explanation),
         "times": [round(float(explanation.face_clip.timestamps[f]), 3) for f in frames],
         "peaks": [float(f"{one.max():.4g}") for one in maps],
