@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tokens",),
     ("training", "pipeline"),
     ("pretraining",),
+    ("mechanism",),
     ("recipes",),
     ("diagnose",),
     ("cli",),

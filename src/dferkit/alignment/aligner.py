@@ -121,7 +121,7 @@ class Aligner(nn.Module):
             text_mask, visual_mask: True for what counts (default all); masked rows and columns of the plan are
                 exactly 0.
             visual_mass: Positive weight of each visual token, such as its motion: the column marginal of ``transport``, a
-                prior that multiplies the exponentials of the others. Uniform by default. No gradient flows to it.
+                prior that multiplies the exponentials of the others. Uniform by default.
             visual_index: Position of each visual token before selection (default 0, 1, …).
 
         Raises:
@@ -133,10 +133,8 @@ class Aligner(nn.Module):
             visual_mask = torch.ones(visual.shape[:2], dtype=torch.bool, device=visual.device)
         check_any_live(text_mask, "words")
         check_any_live(visual_mask, "visual tokens")
-        if visual_mass is not None:
-            visual_mass = visual_mass.detach()
-            if not bool((visual_mass.isfinite() & (visual_mass > 0) | ~visual_mask).all()):
-                raise DataError("visual_mass must be finite and above 0 wherever visual_mask is True")
+        if visual_mass is not None and not bool((visual_mass.isfinite() & (visual_mass > 0) | ~visual_mask).all()):
+            raise DataError("visual_mass must be finite and above 0 wherever visual_mask is True")
         if visual_index is None:
             visual_index = torch.arange(visual.shape[1], device=visual.device).expand(visual.shape[:2])
         text = text.masked_fill(~text_mask[:, :, None], 0.0)

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from dferkit.cli import (
+    ablate,
     bench,
     calibrate,
     compare,
@@ -67,6 +68,7 @@ for verb in (
     doctor.doctor,
 ):
     app.command(help=_paragraphs(str(verb.__doc__)))(verb)
+app.add_typer(ablate.ablate)
 app.add_typer(data.data)
 app.add_typer(models.models)
 

@@ -31,9 +31,11 @@ class GraceConfig(AlignmentConfig):
 
     Attributes:
         width: Of U and V: how many things a phrase can look for in a token, 1 or more.
+        trains_mass: The loss trains the layer of a learned ``visual_mass`` too.
     """
 
     width: int = 8
+    trains_mass: bool = False
 
     def __post_init__(self) -> None:
         # Not super(): a dataclass with slots is another class than the one that the method was compiled in.
@@ -100,13 +102,15 @@ class Grace(AlignedModel):
         weighted = apply_motion(normed, motion, torch.sigmoid(self.strength)) + place
         visual = self.space.visual_projection(rearrange(weighted, "b t p d -> b (t p) d"))
         mass = self._mass(normed + place, motion)
+        if mass is not None:
+            mass = (mass if self.config.trains_mass else mass.detach()).clamp_min(LEAST_MASS)
         index = torch.arange(visual.shape[1], device=visual.device).expand(len(visual), -1)
         alignment = self.aligner(
             units,
             visual,
             text_mask=mask,
             visual_mask=torch.ones_like(index, dtype=torch.bool),
-            visual_mass=None if mass is None else mass.clamp_min(LEAST_MASS),
+            visual_mass=mass,
             visual_index=index,
         )
         weights = alignment.plan / alignment.plan.sum(2, keepdim=True).clamp_min(1e-12) * self._gate(units, mask)

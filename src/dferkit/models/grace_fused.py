@@ -208,7 +208,7 @@ class GraceFused(AlignedModel):
         if keep is not None:
             live = live & rearrange(keep, "b t p -> b (t p)").gather(1, index)
         live = live | ~live.any(1, keepdim=True)  # with everything deleted the mean tokens stand in
-        kept_mass = None if mass is None else mass.gather(1, index).clamp_min(LEAST_MASS)
+        kept_mass = None if mass is None else mass.detach().gather(1, index).clamp_min(LEAST_MASS)
         alignment = self.aligner(
             words, visual, text_mask=word_mask, visual_mask=live, visual_mass=kept_mass, visual_index=index
         )

@@ -42,7 +42,7 @@ class AlignmentConfig:
         motion: Motion weighting (E2). motion_source: What it is computed from: the ``tokens``, or ``motion.measure_motion`` of the
             clip with head and camera held still (``steady``, ``pixels``). motion_strength: Start of the learned strength of E3, 0 to 1.
         visual_mass: How much of the words' mass a visual token receives: ``uniform``, ``motion`` (∝ its motion weight) or ``learned``
-            (a linear layer of the joint space, trained where the truth is known; GRACE's own loss trains what it reads, not the layer).
+            (a linear layer of the joint space, trained where the truth is known; ``grace`` can train it on).
         dim: Common width (E5). num_queries: Learned queries when there is no text.
         gamma, label_smoothing: Of the focal loss. class_balance: β of the effective number.
         weight_focal, weight_contrastive: λ1, λ2 (E10).
