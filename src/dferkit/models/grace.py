@@ -74,7 +74,8 @@ class Grace(AlignedModel):
             nn.Linear(dim, classes * width),
         )
         self.found = nn.Linear(config.visual_dim, width, bias=False)
-        self.found_place = nn.Parameter(torch.zeros(patches, width))
+        # Not 0: what depends on movement and place together would get no gradient at the start.
+        self.found_place = nn.Parameter(0.3 * torch.randn(patches, width))
         self.found_time = nn.Parameter(torch.zeros(config.num_frames, 1, width))
         self.drop = nn.Dropout(config.dropout)
         self.gate = nn.Linear(dim, 1)
