@@ -3,14 +3,16 @@
     python benchmarks/claims.py --landmarker face_landmarker.task --work runs/claims
 
 Do motion weights follow expression rather than nuisance? Does a phrase's transport mass lie where its action unit moves the face? Does the
-probability of the answer fall further when the named cells are removed than when others are? The cells are named by the transport of the words, and
-by the evidence that reports show.
+probability of the answer fall further when the evidence is removed than when anything else is? Two removals: tokens, by their shares of the score, and
+movement in the video itself, by the evidence that reports show. Insertion is the mirror: all is removed but for what ranks highest. The evidence of
+another clip is the control.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -27,13 +29,31 @@ from dferkit.labels import BASIC
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.shipped import head_folder
 from dferkit.parallel import run_parallel
-from dferkit.pipeline import Answer, Model, Reading, ReadingSettings, check_ranking, explain_answer
+from dferkit.pipeline import (
+    Answer,
+    Model,
+    Reading,
+    ReadingSettings,
+    check_ranking,
+    check_tokens_ranking,
+    explain_answer,
+)
 from dferkit.schema import DeletionTest, Record
 from dferkit.storage import write_json
 from dferkit.synthetic import BenchmarkConfig, Truth, fingerprint, read_truth, render_benchmark
 from dferkit.training.score import whole_plans
 
 SEED, GRID = 78, (8, 8)
+TOKENS, INSERTED = (0.0, 0.05), (0.0, 0.5, 0.65, 0.8, 0.9)
+KINDS = (
+    "deletion",
+    "insertion",
+    "deletion_by_another_clip",
+    "tokens",
+    "tokens_insertion",
+    "tokens_of_another_clip",
+    "deletion_by_phrases",
+)
 Tested = dict[str, DeletionTest]
 Found = dict[str, tuple[ClipEvidence, Tested]]
 
@@ -50,14 +70,42 @@ def evidence(reading: Reading, truth: Truth, frame_size: tuple[int, int]) -> Cli
     return ClipEvidence(truth=truth, motion=motion, phrases=phrases, boxes=boxes, frame_size=frame_size)
 
 
-def test_deletion(answer: Answer) -> Tested:
-    """Deletion ranked by the evidence of a report, and by the phrases' own maps, which were not carried on to the pixels."""
-    shown = explain_answer(answer)
+def inserted(found: DeletionTest) -> DeletionTest:
+    """A removal of the lowest-ranked first as an insertion of the highest-ranked: what rises is counted."""
+    return replace(found, drop=-found.drop)
+
+
+def token_shares(reading: Reading) -> np.ndarray:
+    """Share of every token (steps, tokens) of the answer's score."""
+    assert reading.output.contributions is not None
+    target = int(reading.output.logits[0].argmax())
+    return (
+        reading.output.contributions[0, :, :, target].sum(0).double().numpy().reshape(reading.visual.values.shape[:2])
+    )
+
+
+def test_removals(answer: Answer, another: dict[str, np.ndarray]) -> tuple[Tested, dict[str, np.ndarray]]:
+    """All removals of one answer, and its rankings, which are the control of the next clip."""
+    shown, reading = explain_answer(answer), answer.reading
     assert shown.deletion is not None
-    assert answer.reading is not None
-    of_phrases = np.sum([phrase.evidence for phrase in shown.phrases], axis=0)
-    steps = of_phrases.reshape(len(answer.reading.visual.timestamps), -1, *GRID).mean(1)
-    return {"deletion": shown.deletion, "deletion_by_phrases": check_ranking(answer.reading, steps)}
+    assert reading is not None
+    steps = len(reading.visual.timestamps)
+
+    def of_steps(values: np.ndarray) -> np.ndarray:
+        return values.reshape(steps, -1, *GRID).mean(1)
+
+    pixels, tokens = of_steps(shown.evidence), token_shares(reading)
+    tested = {
+        "deletion": shown.deletion,
+        "insertion": inserted(check_ranking(reading, -pixels, fractions=INSERTED)),
+        "deletion_by_phrases": check_ranking(reading, of_steps(np.sum([p.evidence for p in shown.phrases], axis=0))),
+        "tokens": check_tokens_ranking(reading, tokens, fractions=TOKENS),
+        "tokens_insertion": inserted(check_tokens_ranking(reading, -tokens, fractions=(0.0, 0.95))),
+    }
+    if another:
+        tested["deletion_by_another_clip"] = check_ranking(reading, another["pixels"])
+        tested["tokens_of_another_clip"] = check_tokens_ranking(reading, another["tokens"], fractions=TOKENS)
+    return tested, {"pixels": pixels, "tokens": tokens}
 
 
 def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
@@ -76,14 +124,16 @@ def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
         )
         for name in FRONT_ENDS.values()
     }
-    result = []
+    result, rankings = [], {name: {} for name in models}
     for number, record in enumerate(records):
         truth, found = read_truth(folder, record.video.stem), {}
         for name, model in models.items():
             answer = next(model.answers(record.video))
             if answer.reading is None or answer.faces is None:
                 continue
-            tested = test_deletion(answer) if number < deletions else {}
+            tested: Tested = {}
+            if number < deletions and answer.reading.head.front_end == front_end_of(name):
+                tested, rankings[name] = test_removals(answer, rankings[name])
             found[name] = evidence(answer.reading, truth, answer.faces.frame_size), tested
         result.append(found)
     if landmarker is not None:
@@ -112,13 +162,15 @@ def main() -> None:
         table[name] = {
             "motion": motion_claim([e for e, _ in found]),
             "localisation": localisation_claim([p for e, _ in found for p in e.phrases]),
-            **{
-                kind: summarise_deletion([tested[kind] for _, tested in found if tested])
-                for kind in ("deletion", "deletion_by_phrases")
-            },
+            **{kind: summarise_deletion([tested[kind] for _, tested in found if kind in tested]) for kind in KINDS},
         }
     write_json(given.out, {"clips": given.clips, "seed": SEED, "generator": fingerprint(), "front_ends": table})
     for name, row in table.items():
+        for kind in KINDS:
+            d = row[kind]
+            print(
+                f"{name}, {kind}: {d['mean_drop']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f}), {d['share_above_chance']:.0%}, p {d['sign_test_p']:.2g}"
+            )
         m, l, d = row["motion"], row["localisation"], row["deletion"]
         print(
             f"{name}: motion {m['spearman_expression']:.2f} with expression, {m['spearman_nuisance']:.2f} with nuisance; mass {l['times_uniform']:.1f} x "

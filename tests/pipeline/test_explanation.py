@@ -16,7 +16,7 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.models.checkpoint import load_checkpoint
 from dferkit.models.grace import Grace
 from dferkit.models.registry import find_model
-from dferkit.pipeline import Model
+from dferkit.pipeline import Model, check_tokens_ranking
 from dferkit.pipeline.results import ExplanationResult
 from dferkit.reports.clip_page import clip_view, reasons
 from dferkit.synthetic import BenchmarkConfig, render_benchmark, write_video
@@ -118,3 +118,30 @@ def test_without_any_evidence_nothing_is_described(video: Path) -> None:
     assert one.remainder == 1
     assert all(phrase.share == 0 for phrase in one.phrases)
     assert reasons(one)[0].endswith("other phrases (0 %); absent movements (0 %); not described (100 %)")
+
+
+def test_without_any_token_the_classes_themselves_are_left(video: Path) -> None:
+    """With every token at the clip's mean nothing is found in the video: the answer is that of the remainder, by hand."""
+    model = untrained("grace")
+    reading = next(model.answers(video)).reading
+    assert reading is not None
+    shares = np.random.default_rng(0).random(reading.visual.values.shape[:2])
+    found = check_tokens_ranking(reading, shares, fractions=(0.0, 0.05, 1.0))
+    checkpoint, target = reading.head.checkpoint, int(reading.output.logits[0].argmax())
+    remainder = checkpoint.model.remainder.detach().double() / checkpoint.temperature
+    assert found.ranked_probability[-1] == pytest.approx(float(remainder.softmax(0)[target]), abs=1e-5)
+    assert found.random_probability[:, -1] == pytest.approx(float(remainder.softmax(0)[target]), abs=1e-5)
+    assert found.ranked_probability[0] == pytest.approx(reading.head.probability(reading.output, target)[0], abs=1e-5)
+
+
+def test_tokens_that_rank_highest_are_removed_first(video: Path) -> None:
+    """Without the tokens that add most to the score the answer falls; without those that add least it rises."""
+    model = untrained("grace")
+    reading = next(model.answers(video)).reading
+    assert reading is not None
+    assert reading.output.contributions is not None
+    target = int(reading.output.logits[0].argmax())
+    shares = reading.output.contributions[0, :, :, target].sum(0).numpy().reshape(reading.visual.values.shape[:2])
+    found = check_tokens_ranking(reading, shares, fractions=(0.0, 0.05, 0.2))
+    against = check_tokens_ranking(reading, -shares, fractions=(0.0, 0.05, 0.2))
+    assert found.drop > 0 > against.drop

@@ -6,7 +6,7 @@ Read ``model`` (a path), ``answering`` (a window), ``reading`` (a face clip) and
 ``results``, and ``explanation``, which runs the network again on changed clips.
 """
 
-from dferkit.pipeline.explanation import check_ranking, evidence_map, explain_answer
+from dferkit.pipeline.explanation import check_ranking, check_tokens_ranking, evidence_map, explain_answer
 from dferkit.pipeline.loading import load
 from dferkit.pipeline.model import Model
 from dferkit.pipeline.reading import Reading
@@ -23,6 +23,7 @@ __all__ = [
     "Result",
     "Results",
     "check_ranking",
+    "check_tokens_ranking",
     "evidence_map",
     "explain_answer",
     "load",

@@ -32,7 +32,7 @@ from dferkit.tokens.batches import pad_texts
 
 _REGION_OF_AREA = tuple(area.region for area in AREAS)
 _BETWEEN = "words between the phrases"
-_DELETED, _DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
+DELETED, _DELETION_ORDERS = (0.0, 0.1, 0.2, 0.35, 0.5), 10
 
 
 def explain_answer(answer: Answer, *, with_deletion: bool = True, seed: int = 0) -> Explanation:
@@ -212,13 +212,15 @@ def _attribution(reading: Reading, target: int, cells: tuple[int, ...]) -> np.nd
         return np.ones(cells) if trace is None else cell_attribution(trace, score)
 
 
-def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> DeletionTest:
+def check_ranking(
+    reading: Reading, ranking: np.ndarray, *, fractions: Sequence[float] = DELETED, seed: int = 0
+) -> DeletionTest:
     """Take the movement out of cells of the video itself, the highest-ranked first, and run the whole model again.
 
     Deletion acts on pixels and landmarks, not on tokens: a token can carry what its neighbours showed. The caption stays.
 
     Args:
-        ranking: (steps, rows, columns).
+        ranking: (steps, rows, columns). fractions: Shares of the cells, rising from 0.
     """
     head, target = reading.head, int(reading.output.logits[0].argmax())
 
@@ -229,7 +231,27 @@ def check_ranking(reading: Reading, ranking: np.ndarray, *, seed: int = 0) -> De
         tokens = head.encoder.encode(clips)
         return head.probability(head.forward(tokens, reading.text, head.motion(clips)), target)
 
-    return deletion_test(probability, ranking, fractions=_DELETED, num_orders=_DELETION_ORDERS, seed=seed)
+    return deletion_test(probability, ranking, fractions=fractions, num_orders=_DELETION_ORDERS, seed=seed)
+
+
+def check_tokens_ranking(
+    reading: Reading, ranking: np.ndarray, *, fractions: Sequence[float] = (0.0, 0.05), seed: int = 0
+) -> DeletionTest:
+    """Replace tokens by the clip's mean, the highest-ranked first, and run the model without its encoder again.
+
+    Args:
+        ranking: (steps, tokens). fractions: Shares of the tokens, rising from 0.
+    """
+    head, target = reading.head, int(reading.output.logits[0].argmax())
+    batch = head.batch([reading.visual], reading.text, reading.motion)
+
+    def probability(keep: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            parts = [replace(batch, visual_keep=torch.from_numpy(mask[None, 0])).to(head.device) for mask in keep]
+            logits = torch.cat([head.checkpoint.model(part).logits.cpu() for part in parts])
+        return head.checkpoint.probabilities(logits)[:, target]
+
+    return deletion_test(probability, ranking[None], fractions=fractions, num_orders=2 * _DELETION_ORDERS, seed=seed)
 
 
 def evidence_map(phrases: Sequence[np.ndarray], attribution: np.ndarray) -> np.ndarray:
