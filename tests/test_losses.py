@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from dferkit.errors import ConfigError, DataError
-from dferkit.losses import auxiliary, class_weights_effective, contrastive, weighted_focal
+from dferkit.losses import auxiliary, class_weights_effective, contrastive, phrase_times, weighted_focal
 
 
 @pytest.fixture
@@ -126,3 +126,25 @@ def test_unusable_settings_are_refused(batch):
     for counts in ([0, 0], [1, -1]):
         with pytest.raises(DataError, match="class counts"):
             class_weights_effective(torch.tensor(counts))
+
+
+def test_phrase_times_by_hand() -> None:
+    """Two phrases count: all evidence in time gives 0, a quarter of it −log ¼; phrases without times, throughout or padded give nothing."""
+    evidence = torch.tensor(
+        [[[2.0, 2.0, 0.0, 0.0], [3.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0], [0.0, 9.0, 0.0, 0.0]]]
+    )
+    said = torch.tensor(
+        [
+            [
+                [True, True, False, False],
+                [False, False, False, True],
+                [True] * 4,
+                [False] * 4,
+                [True, False, False, False],
+            ]
+        ]
+    )
+    mask = torch.tensor([[True, True, True, True, False]])
+    assert float(phrase_times(evidence, said, mask)) == pytest.approx(math.log(4) / 2)
+    assert float(phrase_times(evidence, said[:, :1], mask)) == 0.0
+    assert float(phrase_times(evidence, said & False, mask)) == 0.0

@@ -138,6 +138,27 @@ def token_contrastive(
     return _both_ways(torch.einsum("abw,aw->ab", nearest, share), temperature, same_group)
 
 
+def phrase_times(
+    evidence: Float[Tensor, "batch phrases frames"],
+    phrase_steps: Bool[Tensor, "batch said frames"],
+    mask: Bool[Tensor, "batch phrases"],
+) -> Float[Tensor, ""]:
+    """Mean over phrases of −log of the share of their evidence that lies in the steps in which the caption says that they happen.
+
+    It needs no true map, only a caption with times. Phrases without times, or that last throughout, do not count. Ours: the papers have no such loss.
+
+    Args:
+        evidence: 0 or more. mask: Which phrases are real.
+    """
+    count = min(evidence.shape[1], phrase_steps.shape[1])
+    evidence, said = evidence[:, :count], phrase_steps[:, :count]
+    counts = mask[:, :count] & said.any(2) & ~said.all(2)
+    if not bool(counts.any()):
+        return evidence.sum() * 0
+    share = (evidence * said).sum(2)[counts] / evidence.sum(2)[counts].clamp_min(1e-12)
+    return -share.clamp_min(1e-6).log().mean()
+
+
 def _unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors, dim=-1, eps=1e-6)
 

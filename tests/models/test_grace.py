@@ -187,3 +187,32 @@ def test_wrong_settings() -> None:
 def test_config_survives_json() -> None:
     config = replace(SMALL, aligner=AlignerConfig(method="cosine"), width=3)
     assert from_json(GraceConfig, json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_the_loss_of_times_moves_evidence_into_the_times_of_the_phrases() -> None:
+    """Trained on nothing but the times, more of the evidence lies in them; the classes are then those of chance."""
+    given = tokens(clips=3)
+    steps = torch.zeros(3, 2, SMALL.num_frames, dtype=torch.bool)
+    steps[:, 0, 0], steps[:, 1, 3] = True, True
+    batch, target = TokenBatch(**given, phrase_steps=steps), torch.tensor([0, 1, 2])
+    torch.manual_seed(0)
+    model = Grace(replace(SMALL, weight_times=1.0, weight_focal=0.0, dropout=0.0)).train()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    losses = []
+    for _ in range(40):
+        loss = model.loss(model(batch), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    shares = model.eval()(batch).contributions[torch.arange(3), :, :, target].abs()
+    of_steps = shares.unflatten(2, (SMALL.num_frames, -1)).sum(3)
+    of_steps = of_steps / of_steps.sum(2, keepdim=True)
+    assert float(of_steps[:2, 0, 0].mean()) > 0.6  # without the loss about a quarter
+    assert float(of_steps[:2, 1, 3].mean()) > 0.6
+
+
+def test_times_are_compared_with_phrases_only() -> None:
+    with pytest.raises(ConfigError, match="weight_times"):
+        replace(SMALL, weight_times=0.1, text="sentence")

@@ -115,7 +115,8 @@ class TextEncoder:
             for number, phrase in enumerate(caption.phrases):
                 for piece in tokens.pieces_within(phrase.start_character, phrase.end_character):
                     phrase_of_piece[piece] = number
-            answers.append(replace(tokens, phrase_of_piece=tuple(phrase_of_piece)))
+            seconds = tuple((float(p.start_seconds), float(p.end_seconds)) for p in caption.phrases)
+            answers.append(replace(tokens, phrase_of_piece=tuple(phrase_of_piece), phrase_seconds=seconds))
         return answers
 
     def _cut(

@@ -13,13 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dferkit.checks import check_counts
-from dferkit.losses import token_contrastive
+from dferkit.checks import check_counts, check_range
+from dferkit.errors import ConfigError
+from dferkit.losses import phrase_times, token_contrastive
 from dferkit.models.word_alignment import LEAST_MASS, AlignedModel, AlignmentConfig
 from dferkit.motion import apply_motion
 from dferkit.schema import ModelOutput, TokenBatch
@@ -31,16 +32,23 @@ class GraceConfig(AlignmentConfig):
 
     Attributes:
         width: Of U and V: how many things a phrase can look for in a token, 1 or more.
+        weight_times: Of the loss between the times of a phrase and those of its evidence; only with phrases.
         trains_mass: The loss trains the layer of a learned ``visual_mass`` too.
     """
 
     width: int = 8
+    weight_times: float = 0.0
     trains_mass: bool = False
 
     def __post_init__(self) -> None:
         # Not super(): a dataclass with slots is another class than the one that the method was compiled in.
         AlignmentConfig.__post_init__(self)
         check_counts(self, "width")
+        check_range(self, "weight_times", least=0)
+        if self.weight_times and self.text != "phrases":
+            raise ConfigError(
+                f"weight_times compares phrases with the video; text is {self.text}: choose phrases, or weight_times 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,11 +57,19 @@ class GraceOutput(ModelOutput):
 
     Attributes:
         units: Phrases in the common width. unit_mask: Which of them are real. visual: Visual tokens in the common width.
+        evidence: Size of the evidence for each class in each token step, in training with ``weight_times``. phrase_steps: Of the batch.
     """
 
     units: Float[Tensor, "batch phrases dim"]
     unit_mask: Bool[Tensor, "batch phrases"]
     visual: Float[Tensor, "batch visual dim"]
+    evidence: Float[Tensor, "batch phrases frames classes"] | None = None
+    phrase_steps: Bool[Tensor, "batch said frames"] | None = None
+
+    def among(self, classes: Int[Tensor, " shown"]) -> GraceOutput:
+        """The answer as a choice among some classes."""
+        evidence = None if self.evidence is None else self.evidence[..., classes]
+        return replace(self, logits=self.logits[:, classes], evidence=evidence)
 
 
 class Grace(AlignedModel):
@@ -117,6 +133,12 @@ class Grace(AlignedModel):
         weights = alignment.plan / alignment.plan.sum(2, keepdim=True).clamp_min(1e-12) * self._gate(units, mask)
         asked = self.asked(units).unflatten(-1, (len(self.config.labels), self.config.width))
         found = self._found(normed)
+        evidence = None
+        if self.training and self.config.weight_times:
+            sizes = (
+                torch.einsum("bwch,bmh->bwmc", asked - asked.mean(2, keepdim=True), found) * weights[..., None]
+            ).abs()
+            evidence = reduce(sizes, "b w (t p) c -> b w t c", "sum", t=self.config.num_frames)
         if self.training:  # Not centred: that changes no probability, and a class without clips gets no gradient.
             contributions = None
             logits = torch.einsum("bwch,bwh->bc", asked, torch.bmm(weights, found)) + self.bias
@@ -135,6 +157,8 @@ class Grace(AlignedModel):
             units=units,
             unit_mask=mask,
             visual=visual,
+            evidence=evidence,
+            phrase_steps=batch.phrase_steps,
         )
 
     def _gate(self, units: Tensor, mask: Tensor) -> Tensor:
@@ -157,7 +181,7 @@ class Grace(AlignedModel):
         *,
         soft_target: Float[Tensor, "batch classes"] | None = None,
     ) -> Float[Tensor, ""]:
-        """λ1 weighted focal + λ2 contrastive (E10); the soft target takes the place of ``target`` in the first.
+        """λ1 weighted focal + λ2 contrastive (E10) + ``weight_times`` · ``losses.phrase_times``; the soft target takes the place of ``target`` in the first.
 
         Args:
             class_counts: Training clips per class; without them all classes weigh the same.
@@ -167,4 +191,7 @@ class Grace(AlignedModel):
             total = total + self.config.weight_contrastive * token_contrastive(
                 output.units, output.visual, output.unit_mask, temperature=self.temperature, same_group=target
             )
+        if output.evidence is not None and output.phrase_steps is not None:
+            of_target = output.evidence[torch.arange(len(target), device=target.device), :, :, target]
+            total = total + self.config.weight_times * phrase_times(of_target, output.phrase_steps, output.unit_mask)
         return total

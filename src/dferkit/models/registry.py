@@ -179,6 +179,7 @@ MODELS: Mapping[str, ModelEntry] = {
     "grace_temporal_motion": _grace("motion weights in time only", lambda c: replace(c, motion="temporal")),
     "grace_steady_motion": _grace("motion weights with head and camera held still", lambda c: replace(c, motion_source="steady")),
     "grace_contrastive": _grace("a contrastive loss between the tokens of captions and videos", lambda c: replace(c, weight_contrastive=0.1)),
+    "grace_times": _grace("a loss between the times of a phrase and those of its evidence", lambda c: replace(c, weight_times=0.1)),
     "grace_cross_entropy": _grace("cross-entropy in place of the weighted focal loss", lambda c: replace(c, gamma=0.0, class_balance=0.0)),
     "grace_fused": _fused("fusion of words, aligned tokens and a vector of the video; half the tokens, by motion"),
     "grace_fused_cosine": _fused("grace_fused, cosine similarity in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cosine"))),

@@ -41,6 +41,7 @@ class TextTokens:
         pieces: Text of each piece.
         spans: (start, end) character of each piece in the caption.
         phrase_of_piece: Number of the caption's phrase that each piece belongs to, -1 for none; empty when no phrases are known.
+        phrase_seconds: Start and end of each phrase, in seconds on the clip's clock; empty when no phrases are known.
     """
 
     values: Float[Tensor, "words dim"]
@@ -49,6 +50,7 @@ class TextTokens:
     spans: tuple[tuple[int, int], ...]
     encoder: str
     phrase_of_piece: tuple[int, ...] = ()
+    phrase_seconds: tuple[tuple[float, float], ...] = ()
 
     def pieces_within(self, start: int, end: int) -> list[int]:
         """Numbers of the pieces that overlap the characters from ``start`` to before ``end``."""
@@ -130,6 +132,7 @@ class TokenBatch:
         visual: Visual tokens, float32. frames: RGB frames in place of tokens, for models that hold their own encoder.
         text: Token vectors of the captions, padded; ``text_mask`` is True for real ones. sentence: One vector per caption.
         phrases: Number of the phrase that each word belongs to, -1 for none.
+        phrase_steps: Token steps in which the movement of each phrase is said to happen; all False for a phrase without times.
         target: Class numbers, 0 where they are not known. soft_target: Shares of the annotators, each row sums to 1.
         summary: The visual encoder's own vector per token step. motion: Measured motion weights, mean 1 per clip.
         visual_keep: For deletion tests: tokens marked False are replaced by the clip's mean token and take no part in the alignment.
@@ -141,6 +144,7 @@ class TokenBatch:
     text_mask: Bool[Tensor, "batch words"] | None = None
     sentence: Float[Tensor, "batch text_dim"] | None = None
     phrases: Int[Tensor, "batch words"] | None = None
+    phrase_steps: Bool[Tensor, "batch phrases frames"] | None = None
     target: Int[Tensor, " batch"] | None = None
     soft_target: Float[Tensor, "batch classes"] | None = None
     summary: Float[Tensor, "batch frames summary_dim"] | None = None

@@ -183,11 +183,23 @@ class TokenDataset:
             text_mask=mask,
             sentence=sentence,
             phrases=phrases,
+            phrase_steps=self._phrase_steps(numbers),
             target=torch.from_numpy(self.target[rows]).long(),
             soft_target=None if self.soft_target is None else torch.from_numpy(self.soft_target[rows]).float(),
             summary=self.summary[index].float() if self.summary is not None and has_summary else None,
             motion=None if self.motion is None else self.motion[index],
         )
+
+    def _phrase_steps(self, rows: Iterable[int]) -> Tensor | None:
+        """``TokenBatch.phrase_steps``: a step belongs to a phrase if its middle lies in the phrase's time."""
+        if self.texts is None or self.visual is None:
+            return None
+        found = []
+        for row in rows:
+            middles = np.array([part.mean() for part in np.array_split(self.timestamps[row], self.visual.shape[1])])
+            times = np.array(self.texts[row].phrase_seconds).reshape(-1, 2, 1)
+            found.append(torch.from_numpy((times[:, 0] <= middles) & (middles < times[:, 1])))
+        return torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
 
     def batches(self, size: int = AT_ONCE) -> Iterator[TokenBatch]:
         """All rows in order."""
@@ -207,10 +219,10 @@ def targets_of(records: Sequence[Record], labels: tuple[str, ...]) -> np.ndarray
 
 
 def digest_texts(texts: Sequence[TextTokens]) -> str:
-    """SHA-256 over the words, their phrases and their vectors, and those of the sentences, in order."""
+    """SHA-256 over the words, their phrases with their times, and their vectors, and those of the sentences, in order."""
     digest = hashlib.sha256()
     for text in texts:
-        digest.update(json.dumps([text.pieces, text.phrase_of_piece]).encode())
+        digest.update(json.dumps([text.pieces, text.phrase_of_piece, text.phrase_seconds]).encode())
         for values in (text.values, text.sentence):
             digest.update(values.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -22,7 +22,9 @@ from dferkit.tokens.rows import TokenRows
 def save_texts(tokens: Sequence[TextTokens], path: Path | str) -> None:
     """Write text tokens; ``load_texts`` gives the same back."""
     lengths = torch.tensor([len(t.pieces) for t in tokens])
-    words = [[list(t.pieces), [list(s) for s in t.spans], list(t.phrase_of_piece)] for t in tokens]
+    words = [
+        [list(t.pieces), [list(s) for s in t.spans], list(t.phrase_of_piece), list(t.phrase_seconds)] for t in tokens
+    ]
     with atomic_path(path) as temporary:
         save_file(
             {
@@ -49,8 +51,9 @@ def load_texts(path: Path | str) -> list[TextTokens]:
             spans=tuple((a, b) for a, b in spans),
             encoder=encoder,
             phrase_of_piece=tuple(phrases),
+            phrase_seconds=tuple((start, end) for start, end in seconds),
         )
-        for part, whole, (pieces, spans, phrases) in zip(parts, sentence, words, strict=True)
+        for part, whole, (pieces, spans, phrases, seconds) in zip(parts, sentence, words, strict=True)
     ]
 
 
