@@ -206,7 +206,7 @@ def test_the_loss_of_times_moves_evidence_into_the_times_of_the_phrases() -> Non
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
-    shares = model.eval()(batch).contributions[torch.arange(3), :, :, target].abs()
+    shares = model.eval()(batch).contributions.detach()[torch.arange(3), :, :, target].abs()
     of_steps = shares.unflatten(2, (SMALL.num_frames, -1)).sum(3)
     of_steps = of_steps / of_steps.sum(2, keepdim=True)
     assert float(of_steps[:2, 0, 0].mean()) > 0.6  # without the loss about a quarter
