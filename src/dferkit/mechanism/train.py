@@ -25,6 +25,7 @@ from dferkit.training.loop import TrainingConfig, train_steps
 from dferkit.training.score import predict_outputs
 
 _CONTRASTIVE = 0.1  # weight of the loss, as in ``grace_contrastive``
+_PLACE_SPREAD = 0.3  # in ``two_faces`` movement and place count together
 _CLIPS = 400
 
 
@@ -131,6 +132,7 @@ def build_model(cell: Cell, data: TokenDataset, budget: Budget) -> Any:
         aligner=NO_ALIGNMENT if cell.control == "no alignment" else ALIGNERS[cell.aligner],
         text="none" if cell.control == "video only" else UNITS[cell.unit],
         motion="both" if cell.has_motion else "none",
+        place_spread=_PLACE_SPREAD,
         weight_contrastive=_CONTRASTIVE if cell.start == "contrastive" else 0.0,
         **losses,
     )

@@ -32,11 +32,14 @@ class GraceConfig(AlignmentConfig):
 
     Attributes:
         width: Of U and V: how many things a phrase can look for in a token, 1 or more.
+        place_spread: Standard deviation of the places' factors in V at the start. With 0 all places start alike, which suits few clips; what depends on
+            movement and place together then gets little gradient.
         weight_times: Of the loss between the times of a phrase and those of its evidence; only with phrases.
         trains_mass: The loss trains the layer of a learned ``visual_mass`` too.
     """
 
     width: int = 8
+    place_spread: float = 0.0
     weight_times: float = 0.0
     trains_mass: bool = False
 
@@ -44,7 +47,7 @@ class GraceConfig(AlignmentConfig):
         # Not super(): a dataclass with slots is another class than the one that the method was compiled in.
         AlignmentConfig.__post_init__(self)
         check_counts(self, "width")
-        check_range(self, "weight_times", least=0)
+        check_range(self, "place_spread", "weight_times", least=0)
         if self.weight_times and self.text != "phrases":
             raise ConfigError(
                 f"weight_times compares phrases with the video; text is {self.text}: choose phrases, or weight_times 0"
@@ -90,8 +93,8 @@ class Grace(AlignedModel):
             nn.Linear(dim, classes * width),
         )
         self.found = nn.Linear(config.visual_dim, width, bias=False)
-        # Not 0: what depends on movement and place together would get no gradient at the start.
-        self.found_place = nn.Parameter(0.3 * torch.randn(patches, width))
+        spread = config.place_spread
+        self.found_place = nn.Parameter(spread * torch.randn(patches, width) if spread else torch.zeros(patches, width))
         self.found_time = nn.Parameter(torch.zeros(config.num_frames, 1, width))
         self.drop = nn.Dropout(config.dropout)
         self.gate = nn.Linear(dim, 1)
