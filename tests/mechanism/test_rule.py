@@ -8,6 +8,7 @@ import pytest
 from dferkit.mechanism.grid import PRIMARY, Cell, cells
 from dferkit.mechanism.rule import Right, accuracy, best_transport, decide, difference
 from dferkit.mechanism.tasks import TASKS
+from dferkit.reports.mechanism_table import mechanism_page
 
 
 def answers(share: float, *, seed: int = 0, seeds: int = 3, people: int = 20, each: int = 10) -> Right:
@@ -78,3 +79,21 @@ def test_cells_have_names_of_their_own_and_cross_aligner_with_unit() -> None:
     assert len({cell.name for cell in grid}) == len(grid) == 28
     assert sum(c.clips == 400 and c.start == "labels only" and c.has_motion and not c.control for c in grid) == 15
     assert Cell(aligner="cosine", unit="word").name == "cosine, word"
+
+
+def test_the_page_of_a_small_run_states_that_its_figures_say_nothing() -> None:
+    def page(videos: int) -> str:
+        task = {
+            "test_clips": 8,
+            "test_people": 2,
+            "text_only": 0.5,
+            "video_only": None,
+            "accuracy": {"primary": {"mean": 0.5, "low": 0.25, "high": 0.75}},
+        }
+        config = {"seeds": 1, "data": {"train_videos": videos, "test_videos": 2}}
+        results = {"config": config, "tasks": {"order": task}, "version": "0", "claims": [], "localisation": {}}
+        return mechanism_page(results)
+
+    assert "figures say nothing" in page(48)
+    assert "figures say nothing" not in page(400)
+    assert "| primary | 0.500 (0.250 to 0.750) |" in page(48)

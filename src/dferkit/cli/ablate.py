@@ -28,7 +28,7 @@ def mechanism(
         "mechanism"
     ),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Everything in small (about ten minutes); its figures say nothing.")
+        bool, typer.Option("--quick", help="Everything in small (about four minutes); its figures say nothing.")
     ] = False,
     task: Annotated[
         list[str] | None,

@@ -61,7 +61,7 @@ class MechanismConfig:
 QUICK = MechanismConfig(
     seeds=1, clips=(25, 100), data=TaskData(train_videos=48, test_videos=24), budget=Budget(steps=60), space_clips=140
 )
-"""A run of ten minutes that shows that all parts work; its figures say nothing."""
+"""A run of four minutes that shows that all parts work; its figures say nothing."""
 
 _Job = tuple[str, str, Cell, int, MechanismConfig]
 

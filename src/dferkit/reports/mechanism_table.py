@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_WHOLE = 400  # training videos of a run that counts
 _CHANCE = (("text only", "text_only"), ("video only", "video_only"))
 
 
@@ -23,10 +24,12 @@ def _introduction(results: Mapping[str, Any]) -> str:
     sizes = ", ".join(
         f"`{name}` {task['test_clips']} clips of {task['test_people']} people" for name, task in tasks.items()
     )
+    seeds = "1 seed" if config["seeds"] == 1 else f"{config['seeds']} seeds"
+    small = "" if config["data"]["train_videos"] >= _WHOLE else " **This was a small run: its figures say nothing.**"
     return (
-        f"Made by `dferkit ablate mechanism` {results['version']} with {config['seeds']} seeds, "
+        f"Made by `dferkit ablate mechanism` {results['version']} with {seeds}, "
         f"{config['data']['train_videos']} training videos and {config['data']['test_videos']} test videos of each task "
-        f"(a test side has {sizes}). [The tasks and the rule](mechanism.md) were written down before the run."
+        f"(a test side has {sizes}). [The tasks and the rule](mechanism.md) were written down before the run.{small}"
     )
 
 
