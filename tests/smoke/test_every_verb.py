@@ -66,10 +66,12 @@ def test_a_command_ends_well(command: str, written: str, folder: Path) -> None:
 
 
 @pytest.mark.smoke
-def test_pretrain_starts_and_can_be_interrupted(folder: Path) -> None:
-    """All of it takes an hour; this stops it during its first stage."""
+@pytest.mark.parametrize("command", ["pretrain --what clip", "ablate mechanism --quick"])
+def test_a_long_command_starts_and_can_be_interrupted(command: str, folder: Path) -> None:
+    """All of it takes long; this stops it during its first stage."""
+    out = command.split()[0]
     with subprocess.Popen(
-        [COMMAND, "pretrain", "--what", "clip", "--out", "pretrain"],
+        [COMMAND, *command.split(), "--out", out],
         cwd=folder,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -77,7 +79,7 @@ def test_pretrain_starts_and_can_be_interrupted(folder: Path) -> None:
         # A test run in the background ignores the signal, and so would its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
-        while running.poll() is None and not any((folder / "pretrain").rglob("*.safetensors")):
+        while running.poll() is None and not any((folder / out).rglob("*.safetensors")):
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
         _, message = running.communicate()
@@ -87,5 +89,5 @@ def test_pretrain_starts_and_can_be_interrupted(folder: Path) -> None:
 
 
 def test_every_verb_is_tried() -> None:
-    tried = {command.split()[0] for command, _ in STEPS} | {"pretrain"}
+    tried = {command.split()[0] for command, _ in STEPS} | {"pretrain", "ablate"}
     assert tried == set(typer.main.get_command(app).commands)
