@@ -78,11 +78,22 @@ def phrase_masses(
         unit = AU_NAMES.index(phrase.action_unit)
         pieces = tokens.pieces_within(phrase.start_character, phrase.end_character)
         mass = plan[pieces].sum(0).reshape(-1, heat.shape[1]).sum(0)
-        if peak[unit] < SHOWN or heat[unit].max() <= 0 or mass.sum() <= 0:
-            continue
-        moved = heat[unit] >= HEAT_INSIDE * heat[unit].max()
-        found.append(PhraseMass(action_unit=phrase.action_unit, mass=mass / mass.sum(), moved=moved))
+        placed = place_mass(phrase.action_unit, mass, heat)
+        if peak[unit] >= SHOWN and placed is not None:
+            found.append(placed)
     return found
+
+
+def place_mass(action_unit: str, mass: np.ndarray, heat: np.ndarray) -> PhraseMass | None:
+    """The mass (patches) of one phrase beside the patches that its action unit moves; None where there is no mass, or the unit moves nothing.
+
+    Args:
+        heat: (AUs, patches), as in ``phrase_masses``.
+    """
+    moves = heat[AU_NAMES.index(action_unit)]
+    if moves.max() <= 0 or mass.sum() <= 0:
+        return None
+    return PhraseMass(action_unit=action_unit, mass=mass / mass.sum(), moved=moves >= HEAT_INSIDE * moves.max())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,9 +15,8 @@ ALIGNERS: Mapping[str, AlignerConfig] = {
     "cross-attention": AlignerConfig(method="cross_attention"),
 }
 """Name → settings; with ``learned mass`` the mass of each visual token is trained too."""
-NO_ALIGNMENT = AlignerConfig(
-    epsilon=1e3
-)  # at so high an ε the plan is the product of its marginals: every phrase reads all tokens alike
+# At so high an ε the plan is the product of its marginals: every phrase reads all tokens alike.
+NO_ALIGNMENT = AlignerConfig(epsilon=1e3)
 TRANSPORTS = ("transport", "learned mass", "unbalanced")
 UNITS: Mapping[str, str] = {"word": "tokens", "phrase": "phrases", "sentence": "sentence"}
 STARTS = ("labels only", "contrastive", "true maps")

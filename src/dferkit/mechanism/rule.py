@@ -78,7 +78,7 @@ def _interval(values: Float[np.ndarray, "seeds clips"], people: Sequence[str], s
 def best_transport(results: Results) -> str:
     """The form of transport with the highest accuracy on ``which_when``."""
     cells = results["which_when"]
-    return max(TRANSPORTS, key=lambda name: accuracy(cells[Cell(aligner=name).name]).mean)
+    return max(TRANSPORTS, key=lambda name: float(cells[Cell(aligner=name).name].of_clips.mean()))
 
 
 def decide(results: Results) -> tuple[Claim, ...]:

@@ -5,6 +5,7 @@ A video has several captions, each with a label of its own; one caption of one v
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,11 +75,17 @@ def draw_video(task: Task, side: str, seed: int, number: int) -> Drawn:
 
 def draw_people(task: Task, side: str, seed: int, number: int) -> tuple[Identity, ...]:
     """The people of video ``number``, from left to right; those of the two sides differ."""
-    person = number // VIDEOS_PER_PERSON
+    return _people(task, side, seed, number // VIDEOS_PER_PERSON)
+
+
+@functools.lru_cache(maxsize=2)
+def _people(task: Task, side: str, seed: int, person: int) -> tuple[Identity, ...]:
+    """Kept, because the videos of a person follow each other and a face takes longer to make than to draw."""
+    name = person_name(task, side, seed, person * VIDEOS_PER_PERSON)
     return tuple(
-        make_identity(f"{person_name(task, side, seed, number)}-{face}", np.random.default_rng([*_key(task, side, seed), 0, person, face]))
+        make_identity(f"{name}-{face}", np.random.default_rng([*_key(task, side, seed), 0, person, face]))
         for face in range(task.faces)
-    )  # fmt: skip
+    )
 
 
 def person_name(task: Task, side: str, seed: int, number: int) -> str:

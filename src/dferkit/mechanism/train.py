@@ -13,8 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dferkit.checks import check_counts, check_range
-from dferkit.evaluation.claims import HEAT_INSIDE, PhraseMass, localisation_claim
-from dferkit.facs import AU_NAMES
+from dferkit.evaluation.claims import localisation_claim, place_mass
 from dferkit.mechanism.grid import ALIGNERS, NO_ALIGNMENT, UNITS, Cell
 from dferkit.mechanism.render import GRID, TaskSide
 from dferkit.models.grace import Grace, GraceConfig
@@ -109,14 +108,11 @@ def localise(evidence: Tensor, side: TaskSide) -> dict[str, float]:
         evidence: (clips, patches) 0 or more.
     """
     assert side.heat is not None
-    phrases = []
-    for mass, heat, caption in zip(evidence.numpy(), side.heat.numpy(), side.captions, strict=True):
-        unit = caption.phrases[0].action_unit
-        moves = heat[AU_NAMES.index(unit)]
-        if mass.sum() > 0 and moves.max() > 0:
-            moved = moves >= HEAT_INSIDE * moves.max()
-            phrases.append(PhraseMass(action_unit=unit, mass=mass / mass.sum(), moved=moved))
-    return localisation_claim(phrases)
+    placed = [
+        place_mass(caption.phrases[0].action_unit, mass, heat)
+        for mass, heat, caption in zip(evidence.numpy(), side.heat.numpy(), side.captions, strict=True)
+    ]
+    return localisation_claim([phrase for phrase in placed if phrase is not None])
 
 
 def build_model(cell: Cell, data: TokenDataset, budget: Budget) -> Any:

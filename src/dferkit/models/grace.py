@@ -135,20 +135,18 @@ class Grace(AlignedModel):
         )
         weights = alignment.plan / alignment.plan.sum(2, keepdim=True).clamp_min(1e-12) * self._gate(units, mask)
         asked = self.asked(units).unflatten(-1, (len(self.config.labels), self.config.width))
+        centred = asked - asked.mean(2, keepdim=True)
         found = self._found(normed)
         evidence = None
         if self.training and self.config.weight_times:
-            sizes = (
-                torch.einsum("bwch,bmh->bwmc", asked - asked.mean(2, keepdim=True), found) * weights[..., None]
-            ).abs()
+            sizes = (torch.einsum("bwch,bmh->bwmc", centred, found) * weights[..., None]).abs()
             evidence = reduce(sizes, "b w (t p) c -> b w t c", "sum", t=self.config.num_frames)
         if self.training:  # Not centred: that changes no probability, and a class without clips gets no gradient.
             contributions = None
             logits = torch.einsum("bwch,bwh->bc", asked, torch.bmm(weights, found)) + self.bias
         else:
-            asked = asked - asked.mean(2, keepdim=True)
             # The plan is held fixed, so that a gradient carries these shares, and nothing else, on to the encoder's inputs.
-            contributions = torch.einsum("bwch,bmh->bwmc", asked, found) * weights.detach()[..., None]
+            contributions = torch.einsum("bwch,bmh->bwmc", centred, found) * weights.detach()[..., None]
             logits = contributions.sum((1, 2)) + self.remainder
         if share_of_phrase is not None:  # each word has an equal part of its phrase's row
             alignment = replace(alignment, plan=torch.bmm(share_of_phrase, alignment.plan))

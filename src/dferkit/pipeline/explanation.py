@@ -243,13 +243,12 @@ def check_tokens_ranking(
         ranking: (steps, tokens). fractions: Shares of the tokens, rising from 0.
     """
     head, target = reading.head, int(reading.output.logits[0].argmax())
-    batch = head.batch([reading.visual], reading.text, reading.motion)
 
     def probability(keep: np.ndarray) -> np.ndarray:
+        versions = head.batch([reading.visual] * len(keep), reading.text, reading.motion)
         with torch.inference_mode():
-            parts = [replace(batch, visual_keep=torch.from_numpy(mask[None, 0])).to(head.device) for mask in keep]
-            logits = torch.cat([head.checkpoint.model(part).logits.cpu() for part in parts])
-        return head.checkpoint.probabilities(logits)[:, target]
+            output = head.checkpoint.model(replace(versions, visual_keep=torch.from_numpy(keep[:, 0])).to(head.device))
+        return head.probability(output.to("cpu"), target)
 
     return deletion_test(probability, ranking[None], fractions=fractions, num_orders=2 * _DELETION_ORDERS, seed=seed)
 

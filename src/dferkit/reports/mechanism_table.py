@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from dferkit.reports.results_table import markdown_rows
 
 _WHOLE = 400  # training videos of a run that counts
 _CHANCE = (("text only", "text_only"), ("video only", "video_only"))
@@ -16,7 +18,7 @@ def mechanism_page(results: Mapping[str, Any]) -> str:
         parts.append(_claims(results))
     if results["localisation"]:
         parts.append(_localisation(results))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def _introduction(results: Mapping[str, Any]) -> str:
@@ -35,7 +37,7 @@ def _introduction(results: Mapping[str, Any]) -> str:
 
 def _accuracy(results: Mapping[str, Any]) -> str:
     tasks = results["tasks"]
-    rows = [["cell", *(f"`{name}`" for name in tasks)]]
+    rows = []
     for words, key in _CHANCE:
         chances = [task[key] for task in tasks.values()]
         rows.append(
@@ -43,32 +45,35 @@ def _accuracy(results: Mapping[str, Any]) -> str:
         )
     for cell in next(iter(tasks.values()))["accuracy"]:
         rows.append([cell, *(_interval(task["accuracy"][cell]) for task in tasks.values())])
-    return "## Accuracy, with 95 % intervals over people and seeds\n\n" + _table(rows)
+    return "## Accuracy, with 95 % intervals over people and seeds\n\n" + markdown_rows(
+        ("cell", *_columns(results)), rows
+    )
 
 
 def _claims(results: Mapping[str, Any]) -> str:
     tasks = results["tasks"]
-    rows = [["claim", "compared", *(f"`{name}`" for name in tasks), "verdict"]]
+    rows = []
     for claim in results["claims"]:
         compared = f"{claim['cell']} − {claim['rival']}"
         differences = [_interval(claim["differences"][name], signed=True) for name in tasks]
         rows.append([claim["name"], compared, *differences, f"**{claim['verdict']}**"])
     return (
         f"## The three claims\n\nThe best form of transport on `which_when` is **{results['best_transport']}**.\n\n"
-        + _table(rows)
+        + markdown_rows(("claim", "compared", *_columns(results), "verdict"), rows)
     )
 
 
 def _localisation(results: Mapping[str, Any]) -> str:
-    rows = [["cell", "evidence inside the moving cells", "× uniform", "× another movement's cells"]]
-    for cell, found in results["localisation"].items():
-        rows.append(
-            [cell, f"{found['mass_inside']:.2f}", f"{found['times_uniform']:.2f}", f"{found['times_shuffled']:.2f}"]
-        )
+    keys = ("mass_inside", "times_uniform", "times_shuffled")
+    rows = [[cell, *(f"{found[key]:.2f}" for key in keys)] for cell, found in results["localisation"].items()]
     return (
         "## Where the evidence lies\n\nShare of the evidence for the answer (on `which_when`) in the cells that the named movement moves.\n\n"
-        + _table(rows)
+        + markdown_rows(("cell", "evidence inside the moving cells", "× uniform", "× another movement's cells"), rows)
     )
+
+
+def _columns(results: Mapping[str, Any]) -> list[str]:
+    return [f"`{name}`" for name in results["tasks"]]
 
 
 def _interval(value: Mapping[str, float], *, signed: bool = False) -> str:
@@ -78,8 +83,3 @@ def _interval(value: Mapping[str, float], *, signed: bool = False) -> str:
 
 def _decimal(value: float, *, signed: bool) -> str:
     return (f"{value:+.3f}" if signed else f"{value:.3f}").replace("-", "−")
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *rest = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *rest])

@@ -183,22 +183,22 @@ class TokenDataset:
             text_mask=mask,
             sentence=sentence,
             phrases=phrases,
-            phrase_steps=self._phrase_steps(numbers),
+            phrase_steps=self._phrase_steps(rows, numbers),
             target=torch.from_numpy(self.target[rows]).long(),
             soft_target=None if self.soft_target is None else torch.from_numpy(self.soft_target[rows]).float(),
             summary=self.summary[index].float() if self.summary is not None and has_summary else None,
             motion=None if self.motion is None else self.motion[index],
         )
 
-    def _phrase_steps(self, rows: Iterable[int]) -> Tensor | None:
+    def _phrase_steps(self, rows: slice | np.ndarray, numbers: Iterable[int]) -> Tensor | None:
         """``TokenBatch.phrase_steps``: a step belongs to a phrase if its middle lies in the phrase's time."""
         if self.texts is None or self.visual is None:
             return None
-        found = []
-        for row in rows:
-            middles = np.array([part.mean() for part in np.array_split(self.timestamps[row], self.visual.shape[1])])
-            times = np.array(self.texts[row].phrase_seconds).reshape(-1, 2, 1)
-            found.append(torch.from_numpy((times[:, 0] <= middles) & (middles < times[:, 1])))
+        parts = np.array_split(self.timestamps[rows], self.visual.shape[1], axis=1)
+        middles, found = np.stack([part.mean(1) for part in parts], 1), []
+        for number, of_row in zip(numbers, middles, strict=True):
+            times = np.array(self.texts[number].phrase_seconds).reshape(-1, 2, 1)
+            found.append(torch.from_numpy((times[:, 0] <= of_row) & (of_row < times[:, 1])))
         return torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
 
     def batches(self, size: int = AT_ONCE) -> Iterator[TokenBatch]:
