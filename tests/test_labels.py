@@ -12,8 +12,9 @@ from dferkit.labels import (
     MAFW,
     MAFW_COMPOUND,
     RAVDESS,
+    check_name,
     class_order,
-    nearest_name,
+    hint,
     parse_label,
     restrict_probabilities,
     shared_labels,
@@ -44,7 +45,6 @@ def test_every_alias_is_a_known_class_and_no_class_is_an_alias() -> None:
         ("angery", "anger"),
         ("netural", "neutral"),
         ("sadnes", "sadness"),
-        ("", ""),
     ],
 )
 def test_unknown_names_the_nearest(text: str, guess: str) -> None:
@@ -62,9 +62,21 @@ def test_a_class_of_another_set_is_unknown() -> None:
     assert not any(f"mean {name!r}" in str(caught.value) for name in MAFW[7:])
 
 
-def test_nearest_name() -> None:
-    assert nearest_name("FEER", BASIC) == "fear"
-    assert nearest_name("zzz", BASIC) in BASIC
+def test_a_near_name_is_found_in_any_case() -> None:
+    assert hint("FEER", BASIC) == "; did you mean 'fear'?"
+    assert hint("angri", ("Angry", "Sad")) == "; did you mean 'Angry'?"
+
+
+@pytest.mark.parametrize("text", ["bored", "1", "", "zzz"])
+def test_nothing_near_gives_the_list_and_no_guess(text: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse_label(text)
+    assert str(caught.value) == f"unknown label {text!r}. Known labels: {', '.join(BASIC)}"
+
+
+def test_an_unknown_name_without_a_near_one_is_refused_with_the_list() -> None:
+    with pytest.raises(ConfigError, match=r"^unknown model 'transformer'\. Known: grace, a3lign$"):
+        check_name("model", "transformer", ("grace", "a3lign"))
 
 
 def test_numbers_of_every_release() -> None:

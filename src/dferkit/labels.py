@@ -79,19 +79,24 @@ def check_name(what: str, name: str, known: Iterable[str]) -> None:
         what: What it names, such as ``model``.
 
     Raises:
-        ConfigError: It is not; the message gives the nearest.
+        ConfigError: It is not; the message lists what is known, and asks for a name that is near in spelling.
     """
     names = list(known)
     if name not in names:
-        raise ConfigError(
-            f"unknown {what} {name!r}; did you mean {nearest_name(name, names)!r}? Known: {', '.join(names)}"
-        )
+        raise ConfigError(f"unknown {what} {name!r}{hint(name, names)} Known: {', '.join(names)}")
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str:
-    """The known name closest in spelling to ``name``."""
-    names = list(known)
-    return difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.0)[0]
+def near_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest in spelling, in any case; None where none shares most of its letters or begins with it."""
+    names, lower = {spelling.lower(): spelling for spelling in known}, name.strip().lower()
+    found = difflib.get_close_matches(lower, names, n=1) or [n for n in names if len(lower) > 2 and n.startswith(lower)]
+    return names[found[0]] if found else None
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """How a message about an unknown name goes on: ``; did you mean 'x'?``, or ``.`` where no known name is near."""
+    near = near_name(name, known)
+    return "." if near is None else f"; did you mean {near!r}?"
 
 
 def parse_label(text: str, labels: tuple[str, ...] = BASIC, *, where: str = "") -> str:
@@ -103,7 +108,7 @@ def parse_label(text: str, labels: tuple[str, ...] = BASIC, *, where: str = "") 
         where: Place of the text, such as ``clips.csv:3``, put before the message.
 
     Raises:
-        ManifestError: The name is not known; the message names the nearest known one.
+        ManifestError: The name is not known; the message lists the known ones.
     """
     name = text.strip().lower()
     if name not in labels:
@@ -111,9 +116,10 @@ def parse_label(text: str, labels: tuple[str, ...] = BASIC, *, where: str = "") 
     if name in labels:
         return name
     spellings = {**{alias: target for alias, target in ALIASES.items() if target in labels}, **{l: l for l in labels}}
-    guess = spellings[nearest_name(name, spellings)]
+    near = near_name(name, spellings)
+    guess = "." if near is None else f"; did you mean {spellings[near]!r}?"
     prefix = f"{where}: " if where else ""
-    raise ManifestError(f"{prefix}unknown label {text!r}; did you mean {guess!r}? Known labels: {', '.join(labels)}")
+    raise ManifestError(f"{prefix}unknown label {text!r}{guess} Known labels: {', '.join(labels)}")
 
 
 def class_order(name: str) -> tuple[str, ...]:
@@ -130,7 +136,7 @@ def class_order(name: str) -> tuple[str, ...]:
         except ManifestError as error:
             raise ConfigError(f"class order: {error}") from error
     raise ConfigError(
-        f"unknown class order {name!r}; did you mean {nearest_name(name, CLASS_ORDERS)!r}? Known: {', '.join(CLASS_ORDERS)}, or class names with commas"
+        f"unknown class order {name!r}{hint(name, CLASS_ORDERS)} Known: {', '.join(CLASS_ORDERS)}, or class names with commas"
     )
 
 

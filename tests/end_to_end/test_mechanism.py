@@ -20,7 +20,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_an_unknown_task_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     done = run("ablate", "mechanism", "--task", "which_whem", "--out", str(tmp_path / "m"))
     assert done.returncode == 2
-    assert "did you mean which_when" in done.stderr
+    assert "did you mean 'which_when'" in done.stderr
     assert not (tmp_path / "m").exists()
 
 

@@ -85,3 +85,15 @@ def test_a_refusal_names_a_setting_that_can_be_set(name: str) -> None:
         spec_of(name, "model=3").plan()
     named = str(refused.value).rpartition("such as model.")[2]
     assert named not in type(spec_of(name).plan().model).FROM_DATA
+
+
+@pytest.mark.parametrize(("setting", "known"), [
+    ("training.device=cpu", "seed, epochs"), ("finetune=all", "model, training"),
+])  # fmt: skip
+def test_an_unknown_setting_that_is_near_none_is_refused_with_the_list(setting: str, known: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spec_of("grace", setting).plan()
+    key = setting.partition("=")[0]
+    unknown = key.rpartition(".")[2]
+    assert str(caught.value).startswith(f"--set {key}: unknown key {unknown!r}. Known: ")
+    assert all(name in str(caught.value) for name in known.split(", "))

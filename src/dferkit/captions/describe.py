@@ -20,7 +20,7 @@ from dferkit.captions import wording
 from dferkit.checks import check_counts
 from dferkit.errors import ConfigError, DataError
 from dferkit.facs import load_facs
-from dferkit.labels import nearest_name
+from dferkit.labels import hint
 from dferkit.schema import ActionUnits, Caption, Phrase
 
 SOURCE = "template"
@@ -67,8 +67,9 @@ class DescribeConfig:
     def __post_init__(self) -> None:
         for name in (*self.thresholds, *self.min_seconds_by_unit):
             if name not in wording.WORDINGS:
-                known = nearest_name(name, wording.WORDINGS)
-                raise ConfigError(f"unknown action unit {name!r} in the caption settings; did you mean {known}?")
+                raise ConfigError(
+                    f"unknown action unit {name!r} in the caption settings{hint(name, wording.WORDINGS)} Known: {', '.join(wording.WORDINGS)}"
+                )
         of_units = {f"the threshold of {name}": value for name, value in self.thresholds.items()}
         shares = ("threshold", "release_ratio", "sustained_share")
         for name, value in {**{name: getattr(self, name) for name in shares}, **of_units}.items():
@@ -227,7 +228,7 @@ def _check(units: ActionUnits) -> None:
     known = load_facs().action_units
     for name in units.names:
         if name not in known:
-            raise DataError(f"unknown action unit {name!r}; did you mean {nearest_name(name, known)}?")
+            raise DataError(f"unknown action unit {name!r}{hint(name, known)} Known: {', '.join(known)}")
 
 
 def _frame_seconds(timestamps: Float[np.ndarray, " frames"]) -> float:

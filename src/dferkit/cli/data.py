@@ -151,19 +151,15 @@ def mini(
     """
     from dferkit.datasets import find_data_set
     from dferkit.errors import ConfigError
-    from dferkit.labels import nearest_name
+    from dferkit.labels import hint
     from dferkit.mini_release import FAULTS, MiniConfig, plant_fault, write_mini_release
 
     layout = find_data_set(layout).name
     known = [name for name, planted in FAULTS.items() if planted.layout == layout]
     for name in fault or []:
         if name not in known:
-            guess = (
-                f"did you mean {nearest_name(name, known)!r}? Known: {', '.join(known)}"
-                if known
-                else f"{layout} has none"
-            )
-            raise ConfigError(f"no fault {name!r} of {layout}; {guess}")
+            there_is = f"{hint(name, known)} Known: {', '.join(known)}" if known else f"; {layout} has none"
+            raise ConfigError(f"no fault {name!r} of {layout}{there_is}")
     config = MiniConfig(
         layout=layout, clips_per_class=clips_per_class, num_frames=frames, size=size, seed=seed, is_full_size=full_lists, with_votes=votes
     )  # fmt: skip

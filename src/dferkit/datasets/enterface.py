@@ -13,7 +13,7 @@ from dferkit.datasets.lists import place
 from dferkit.datasets.media import Candidate, pictures, subfolders
 from dferkit.datasets.mini import Mini, MiniClip, MiniConfig, MiniMedia, one_actor_per_fold
 from dferkit.datasets.published import Published, by_fold
-from dferkit.labels import BASIC, class_order, nearest_name
+from dferkit.labels import BASIC, class_order, hint
 from dferkit.schema import Record, Release
 
 _MEDIA = (Candidate("face_aligned", "faces", FACES),)
@@ -35,10 +35,9 @@ def read_enterface(source: Source) -> Release:
             continue
         for emotion_folder in subfolders(subject_folder):
             if emotion_folder.name not in source.labels:
-                guess = nearest_name(emotion_folder.name, source.labels)
                 findings.error(
                     "LABEL_NAME",
-                    f"emotion {emotion_folder.name!r}; did you mean {guess!r}?",
+                    f"emotion {emotion_folder.name!r}{hint(emotion_folder.name, source.labels)} Known: {', '.join(source.labels)}",
                     place(emotion_folder, root),
                 )
                 continue

@@ -18,7 +18,7 @@ from dferkit.datasets.media import Candidate, find
 from dferkit.datasets.mini import WORDS, Mini, MiniClip, MiniConfig, MiniMedia, one_split
 from dferkit.datasets.published import COUNTED, Published, by_class
 from dferkit.errors import ManifestError
-from dferkit.labels import BASIC, class_order, nearest_name, parse_label
+from dferkit.labels import BASIC, class_order, hint, parse_label
 from dferkit.schema import Record, Release
 from dferkit.storage import write_text
 
@@ -96,10 +96,10 @@ def _read_list(path: Path, root: Path, findings: Findings) -> list[Listed]:
 def _read_line(line: Line, findings: Findings) -> Listed | None:
     cells = line.text.split(" ")
     if len(cells) != 2:
-        hint = " (a comma: the file is from a copy with other class numbers)" if "," in line.text else ""
+        comma = " (a comma: the file is from a copy with other class numbers)" if "," in line.text else ""
         findings.error(
             "CELLS",
-            f"{line.text!r}{hint}; expected a path and a class with one space, such as Action/Sad/0010 Sad",
+            f"{line.text!r}{comma}; expected a path and a class with one space, such as Action/Sad/0010 Sad",
             line.where,
         )
         return None
@@ -117,7 +117,7 @@ def _read_line(line: Line, findings: Findings) -> Listed | None:
     if scene not in SCENES:
         findings.error(
             "SCENE",
-            f"scene {scene!r}; did you mean {_near(scene, SCENES)!r}? There are {len(SCENES)} scenes",
+            f"scene {scene!r}{hint(scene, SCENES)} Known: {', '.join(SCENES)}",
             line.where,
         )
         return None
@@ -125,7 +125,7 @@ def _read_line(line: Line, findings: Findings) -> Listed | None:
         if name not in EMOTIONS:
             findings.error(
                 "LABEL_NAME",
-                f"{what} {name!r}; did you mean {_near(name, EMOTIONS)!r}? Known: {' '.join(EMOTIONS)}",
+                f"{what} {name!r}{hint(name, EMOTIONS)} Known: {' '.join(EMOTIONS)}",
                 line.where,
             )
             return None
@@ -136,11 +136,6 @@ def _read_line(line: Line, findings: Findings) -> Listed | None:
         findings.error("CLIP_NAME", f"clip {clip!r}; expected four digits, such as 0010", line.where)
         return None
     return Listed(path, parse_label(word), line.where)
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    by_lower = {k.lower(): k for k in known}
-    return by_lower[nearest_name(name, by_lower)]
 
 
 def _plan(config: MiniConfig) -> list[MiniClip]:

@@ -20,7 +20,7 @@ from dferkit.datasets.mini import Mini, MiniClip, MiniConfig, MiniMedia, numbere
 from dferkit.datasets.published import COUNTED, Published, by_class, by_fold, by_fold_and_class
 from dferkit.errors import ManifestError
 from dferkit.facs import load_facs
-from dferkit.labels import MAFW, MAFW_COMPOUND, class_order, nearest_name
+from dferkit.labels import MAFW, MAFW_COMPOUND, class_order, hint
 from dferkit.schema import Record, Release
 
 FOLDS = ("1", "2", "3", "4", "5")
@@ -183,7 +183,7 @@ def _listed(name: str, word: str, line: Line, labels: Sequence[str], findings: F
     if word not in labels:
         findings.error(
             "LABEL_NAME",
-            f"class {word!r}; did you mean {nearest_name(word, labels)!r}? The set has {len(labels)} classes",
+            f"class {word!r}{hint(word, labels)} Known: {', '.join(labels)}",
             line.where,
         )
         return None

@@ -18,7 +18,7 @@ from dferkit.datasets.media import Media, choose_media, require_root
 from dferkit.datasets.published import compare_with_published
 from dferkit.datasets.ravdess import RAVDESS
 from dferkit.errors import ConfigError
-from dferkit.labels import nearest_name
+from dferkit.labels import hint
 from dferkit.schema import Release
 
 DATA_SETS: dict[str, DataSet] = {
@@ -78,7 +78,5 @@ def find_data_set(name: str) -> DataSet:
     lower = name.strip().lower().replace("_", "-")
     found = DATA_SETS.get(lower) or next((entry for entry in DATA_SETS.values() if lower in entry.aliases), None)
     if found is None:
-        raise ConfigError(
-            f"unknown data set {name!r}; did you mean {nearest_name(lower, DATA_SETS)!r}? Known: {', '.join(DATA_SETS)}"
-        )
+        raise ConfigError(f"unknown data set {name!r}{hint(lower, DATA_SETS)} Known: {', '.join(DATA_SETS)}")
     return found

@@ -10,8 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dferkit.errors import ConfigError
-from dferkit.labels import nearest_name
+from dferkit.labels import check_name
 
 _DFEW_TRAIN = "EmoLabel_DataSplit/train(single-labeled)/set_1.csv"
 _DFEW_TEST = "EmoLabel_DataSplit/test(single-labeled)/set_1.csv"
@@ -51,8 +50,7 @@ def plant_fault(name: str, root: Path | str) -> Fault:
     Raises:
         ConfigError: Unknown fault.
     """
-    if name not in FAULTS:
-        raise ConfigError(f"unknown fault {name!r}; did you mean {nearest_name(name, FAULTS)!r}?")
+    check_name("fault", name, FAULTS)
     FAULTS[name].plant(Path(root))
     return FAULTS[name]
 

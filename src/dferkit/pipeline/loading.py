@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from dferkit.devices import choose_device
@@ -10,6 +9,7 @@ from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.front_end import FRONT_ENDS, FrontEnd, choose_front_end
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.faces import FaceLandmarker
+from dferkit.labels import near_name
 from dferkit.models.checkpoint import Checkpoint, load_checkpoint
 from dferkit.models.shipped import NAMES, head_folder
 from dferkit.pipeline.model import Model
@@ -99,6 +99,6 @@ def _folder(name: str) -> Path:
     folder = head_folder(BOX_FOLDER, NAMES[name]) if name in NAMES else Path(name)
     if folder.exists():
         return folder
-    near = difflib.get_close_matches(name, [BOX, *NAMES], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise CheckpointError(f"no model {name!r}: give {BOX!r} or a checkpoint folder.{hint}")
+    near = near_name(name, [BOX, *NAMES])
+    guess = f" Did you mean {near!r}?" if near else ""
+    raise CheckpointError(f"no model {name!r}: give {BOX!r} or a checkpoint folder.{guess}")

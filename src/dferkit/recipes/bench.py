@@ -19,7 +19,7 @@ from dferkit.encoders.open import open_visual_encoder, with_full_path
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
 from dferkit.faces.status import unused_clips
-from dferkit.labels import nearest_name
+from dferkit.labels import near_name
 from dferkit.models.registry import FAMILIES, MODELS, find_model
 from dferkit.recipes.data import DataOptions, LabelledClips, StoreClips, open_clips
 from dferkit.recipes.provenance import claim_run, refuse_other_run
@@ -99,7 +99,7 @@ class BenchRun:
             head, _, rest = setting.partition(".")
             if head not in FAMILIES or not rest:
                 raise ConfigError(
-                    f"--set {setting}: a setting of bench begins with a family of models; did you mean {nearest_name(head, FAMILIES)}.training.epochs=5? Families: {', '.join(FAMILIES)}"
+                    f"--set {setting}: a setting of bench begins with a family of models; such as {near_name(head, FAMILIES) or 'grace'}.training.epochs=5. Families: {', '.join(FAMILIES)}"
                 )
             key = rest.partition("=")[0].strip()
             # A model in closed form has no training, and others do not read every setting of their family.

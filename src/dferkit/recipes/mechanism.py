@@ -14,8 +14,7 @@ import torch
 
 from dferkit.checks import check_counts, check_range
 from dferkit.encoders.box import BOX_FOLDER, WEIGHTS
-from dferkit.errors import ConfigError
-from dferkit.labels import nearest_name
+from dferkit.labels import check_name
 from dferkit.mechanism.grid import CLIPS, Cell, cells
 from dferkit.mechanism.render import TaskData, TaskSide, prepare_tasks, read_side
 from dferkit.mechanism.rule import Claim, Results, Right, accuracy, best_transport, decide
@@ -50,10 +49,7 @@ class MechanismConfig:
 
     def __post_init__(self) -> None:
         for task in self.tasks:
-            if task not in TASKS:
-                raise ConfigError(
-                    f"unknown task {task!r}; did you mean {nearest_name(task, TASKS)}? Tasks: {', '.join(TASKS)}"
-                )
+            check_name("task", task, TASKS)
         check_counts(self, "seeds")
         check_range(self, "space_clips", least=140)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from dferkit.errors import ConfigError
+from dferkit.labels import hint
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", tuple: "a list"}
 
@@ -20,7 +20,7 @@ def apply_settings(config: Any, settings: Sequence[str]) -> Any:
     """A configuration with ``key.sub=value`` changes applied; values are read as YAML scalars.
 
     Raises:
-        ConfigError: An unknown key (the message names the nearest), or a value of the wrong kind.
+        ConfigError: An unknown key (the message lists the known ones), or a value of the wrong kind.
     """
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -50,8 +50,7 @@ def _set(config: Any, path: list[str], value: Any, whole: str) -> Any:
             f"--set {whole}: the seed is no setting; give it with --seed (number of seeds in bench: --seeds)"
         )
     if path[0] not in names:
-        near = difflib.get_close_matches(path[0], names, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"--set {whole}: unknown key {path[0]!r}; did you mean {near!r}? Known: {', '.join(names)}")
+        raise ConfigError(f"--set {whole}: unknown key {path[0]!r}{hint(path[0], names)} Known: {', '.join(names)}")
     old = getattr(config, path[0])
     if len(path) > 1:
         if not dataclasses.is_dataclass(old):
