@@ -119,6 +119,21 @@ def test_a_few_models_side_by_side(run_here: Run, clips: Path, clip_folder: Path
     assert "holds another run" in other.stderr
 
 
+def test_several_seeds_have_a_mean_with_an_interval(run_here: Run, clips: Path, tmp_path: Path) -> None:
+    done = run_here("bench", "--data", clips / "clips.csv", "--models", "class_prior,vision_only", "--seeds", 2, "--out", tmp_path, *QUICK, "--workers", 1)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "results.csv").set_index("run")
+    for name in ("class_prior", "vision_only"):
+        of_seed, mean = table.loc[[f"{name}, seed 0", f"{name}, seed 1"]], table.loc[f"{name}, mean of 2 seeds"]
+        assert mean["uar"] == pytest.approx(of_seed["uar"].mean())
+        assert mean["uar_low"] <= mean["uar"] <= mean["uar_high"]
+        assert mean["num_clips"] == of_seed["num_clips"].iloc[0]
+        assert f"| {name}, mean of 2 seeds |" in done.stdout
+        assert f"| {name}, mean of 2 seeds |" in (tmp_path / "order.md").read_text()
+        kept = json.loads((tmp_path / "bench.json").read_text())["models"][name]["seeds"]
+        assert kept["uar_sd"] == pytest.approx(of_seed["uar"].std())
+
+
 def test_classes_of_the_user_and_the_direction_of_time(run_here: Run, clip_folder: Path, tmp_path: Path) -> None:
     """The order probe has classes of its own, which the table counts; what takes means over time gives both directions one answer."""
     made = run_here("synth", tmp_path / "order", "--clips", 40, "--probe", "order")

@@ -146,6 +146,30 @@ def paired_difference(
     return (float(whole[0]), *_percentiles(difference(tables)))
 
 
+def mean_over_runs(
+    statistic: Statistic,
+    true: Int[np.ndarray, " clips"],
+    predicted: Int[np.ndarray, "runs clips"],
+    num_classes: int,
+    *,
+    groups: Shaped[np.ndarray, " clips"] | Sequence[str],
+    seed: int = 0,
+) -> tuple[Estimate, float]:
+    """Mean of a statistic over several runs on the same clips, with its 95 % bootstrap interval; and its sample standard deviation over the runs.
+
+    Every resample draws groups and runs with replacement, and scores the drawn runs on the same groups. See ``bootstrap_interval`` for errors.
+    """
+    shape = (-1, num_classes, num_classes + 1)
+    cells = [_cells(true, one, num_classes) for one in predicted]
+    size = num_classes * (num_classes + 1)
+    # The draws depend on the groups and the seed only, so they are the same for every run.
+    drawn = np.stack([statistic(_resample(one, size, groups, seed).reshape(shape)) for one in cells], 1)
+    of_run = np.stack([statistic(np.bincount(one, minlength=size).reshape(shape))[0] for one in cells])
+    times = np.random.default_rng((seed, 1)).multinomial(len(cells), np.full(len(cells), 1 / len(cells)), NUM_RESAMPLES)
+    low, high = _percentiles((drawn * times).sum(1) / len(cells))
+    return Estimate(value=float(of_run.mean()), low=low, high=high), float(of_run.std(ddof=1))
+
+
 def wilson_interval(
     num_right: Num[np.ndarray, "*counts"], num_all: Num[np.ndarray, "*counts"]
 ) -> Float[np.ndarray, "*counts 2"]:

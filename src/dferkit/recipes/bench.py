@@ -17,7 +17,9 @@ from dferkit.encoders.clip_model import KINDS, ClipEncoder
 from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
 from dferkit.encoders.open import open_visual_encoder, with_full_path
 from dferkit.errors import ConfigError, DataError, ManifestError
+from dferkit.evaluation.peers import read_predictions
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
+from dferkit.evaluation.seeds import evaluate_seeds
 from dferkit.faces.status import unused_clips
 from dferkit.labels import near_name
 from dferkit.models.registry import FAMILIES, MODELS, find_model
@@ -323,20 +325,30 @@ def _answers(
 
 
 def _write_tables(out: Path, run: BenchRun) -> Outcome:
-    """Tables of every model that is finished in this folder, in the order of the list of models."""
+    """Tables of every model that is finished in this folder, in the order of the list of models; after several seeds of a model comes their mean."""
     rows: dict[str, Mapping[str, Any]] = {}
-    orders: dict[str, dict[str, float]] = {}
+    orders: dict[str, Mapping[str, float]] = {}
     models: dict[str, Mapping[str, Any]] = {}
     unused: dict[str, str] = {}
+    warnings: list[str] = []
     for name, entry in MODELS.items():
-        done = sorted((out / name).glob("seed-*/order.json"), key=lambda path: natural_key(path.parent.name))
-        for path in done:
-            title = name if len(done) == 1 else f"{name}, {path.parent.name.replace('-', ' ')}"
-            kept = read_json(path)
-            rows[title] = read_json(path.parent / "metrics.json")
+        done = sorted(
+            (path.parent for path in (out / name).glob("seed-*/order.json")), key=lambda f: natural_key(f.name)
+        )
+        for folder in done:
+            title = name if len(done) == 1 else f"{name}, {folder.name.replace('-', ' ')}"
+            kept = read_json(folder / "order.json")
+            rows[title] = read_json(folder / "metrics.json")
             models[name] = {"what": entry.what, **rows[title]["model"]}
             orders[title] = {order: kept[order] for order in ORDERS}
             unused |= kept["unused"]
+            warnings += rows[title]["warnings"]
+        if len(done) > 1:
+            title, titles = f"{name}, mean of {len(done)} seeds", list(rows)[-len(done) :]
+            trained = [read_predictions(folder / "predictions.csv").scored() for folder in done]
+            rows[title] = evaluate_seeds(trained).figures()
+            models[name] = {**models[name], "seeds": rows[title]}
+            orders[title] = {order: float(np.mean([orders[t][order] for t in titles])) for order in ORDERS}
     plans = {name: asdict(run.spec_of(name, 0).plan().training) for name in run.models}
     write_results(out, rows)
     write_text(out / "order.md", order_table(orders))
@@ -344,8 +356,7 @@ def _write_tables(out: Path, run: BenchRun) -> Outcome:
         out / "bench.json",
         {"version": own_version(), "training": plans, "models": models, "order": orders, "unused": unused},
     )
-    warnings = tuple(dict.fromkeys(warning for row in rows.values() for warning in row["warnings"]))
-    return Outcome(table=results_table(rows), unused=unused, warnings=warnings)
+    return Outcome(table=results_table(rows), unused=unused, warnings=tuple(dict.fromkeys(warnings)))
 
 
 def order_table(orders: Mapping[str, Mapping[str, float]]) -> str:
