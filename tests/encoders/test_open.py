@@ -127,27 +127,29 @@ def test_videomae_has_no_vector_of_its_own(clip: FaceClip) -> None:
     assert trace.summary.shape == tokens.summary.shape
 
 
-def test_spatial_motion_weights_reach_the_video_vector_of_videomae() -> None:
-    encoder = VideoMAEEncoder()
+@pytest.mark.parametrize("name", [*BUNDLED, "videomae"])
+def test_motion_weights_reach_the_video_vector_of_grace_fused(name: str) -> None:
+    """In time with every encoder; in space unless the encoder's own vector per step stands in for the mean of its tokens."""
+    encoder = open_visual_encoder(name)
     shape = TokenShape(
-        labels=BASIC, visual_dim=encoder.dim, num_frames=encoder.num_frames, grid=encoder.grid, summary_dim=encoder.summary_dim
+        labels=BASIC, visual_dim=encoder.dim, num_frames=encoder.num_frames, grid=encoder.grid, num_areas=len(encoder.areas), summary_dim=encoder.summary_dim
     )  # fmt: skip
-    generator = torch.Generator().manual_seed(0)
-    rng = np.random.default_rng(0)
-    values = torch.randn(2, shape.num_frames, num_tokens(encoder), shape.visual_dim, generator=generator)
+    rng = torch.Generator().manual_seed(0)
     batch = TokenBatch(
-        visual=values,
-        summary=torch.zeros(2, shape.num_frames, encoder.summary_dim),
-        text=torch.from_numpy(rng.standard_normal((2, 3, shape.text_dim), np.float32)),
+        visual=torch.randn(2, shape.num_frames, num_tokens(encoder), shape.visual_dim, generator=rng),
+        summary=torch.randn(2, shape.num_frames, encoder.summary_dim, generator=rng),
+        text=torch.randn(2, 3, shape.text_dim, generator=rng),
         text_mask=torch.ones(2, 3, dtype=torch.bool),
-        sentence=torch.from_numpy(rng.standard_normal((2, shape.text_dim), np.float32)),
+        sentence=torch.randn(2, shape.text_dim, generator=rng),
     )
     config = FusedConfig.for_shape(shape)
-    still, moving = (GraceFused(replace(config, motion=motion)).eval() for motion in ("none", "spatial"))
-    moving.load_state_dict(still.state_dict())
+    still = GraceFused(replace(config, motion="none")).eval()
     with torch.inference_mode():
-        difference = still(batch).visual_logits - moving(batch).visual_logits
-    assert difference.abs().max() > 1e-5
+        expected = still(batch).visual_logits
+        for motion in ("both", "temporal") if encoder.summary_dim else ("both", "temporal", "spatial"):
+            moving = GraceFused(replace(config, motion=motion)).eval()
+            moving.load_state_dict(still.state_dict())
+            assert (moving(batch).visual_logits - expected).abs().max() > 1e-4, motion
 
 
 @pytest.mark.parametrize("spec", ["clip", "clip:", "clip-interpolate", "videomae:"])

@@ -37,7 +37,7 @@ def test_shapes(name: str) -> None:
         assert name == "text_only"
         return
     words = {"tokens": 6, "phrases": 6, "sentence": 1, "none": 5}[model.config.text]
-    kept = 36 if name == "grace_fused_no_motion" else 18  # half of 36 tokens, where motion selects
+    kept = 18  # half of 36 tokens
     if name == "grace_fused_adaptive":
         kept = output.alignment.plan.shape[2]
         assert kept < 36
@@ -242,9 +242,20 @@ def test_motion_none_is_one_everywhere() -> None:
 def test_a_still_clip_has_no_motion(mode: str) -> None:
     given = tokens()
     given["visual"] = given["visual"][:, :1].expand(-1, 4, -1, -1)
-    still = small_model(motion=mode)(TokenBatch(**given))
+    still = small_model(motion=mode, ratio=1.0)(TokenBatch(**given))
     assert bool((still.motion == 1).all())
-    torch.testing.assert_close(still.logits, small_model(motion="none")(TokenBatch(**given)).logits)
+    torch.testing.assert_close(still.logits, small_model(motion="none", ratio=1.0)(TokenBatch(**given)).logits)
+
+
+def test_without_motion_the_kept_tokens_lie_evenly_over_the_clip() -> None:
+    torch.manual_seed(0)
+    model = GraceFused(variant("grace_fused_no_motion", replace(SMALL, num_frames=8, grid=(8, 8)))).eval()
+    given = tokens(clips=1)
+    given["visual"], given["motion"] = torch.randn(1, 8, 64, 16), torch.ones(1, 8, 64)
+    index = model(TokenBatch(**given)).alignment.visual_index[0]
+    assert len(set(index.tolist())) == 256, "as many as grace_fused keeps"
+    assert torch.bincount(index // 64, minlength=8).sub(32).abs().max() <= 2, "of every frame"
+    assert torch.bincount(index % 64, minlength=64).sub(4).abs().max() <= 1, "of every place"
 
 
 def test_motion_weights_see_what_moved() -> None:

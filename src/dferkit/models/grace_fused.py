@@ -18,7 +18,7 @@ from dferkit.checks import check_choices, check_range
 from dferkit.errors import ConfigError, DataError
 from dferkit.losses import auxiliary, contrastive
 from dferkit.models.word_alignment import LEAST_MASS, AlignedModel, AlignmentConfig
-from dferkit.motion import apply_motion, select_by_mass, select_tokens
+from dferkit.motion import apply_motion, select_by_mass, select_tokens, spread_evenly
 from dferkit.schema import Alignment, ModelOutput, TokenBatch, TokenShape
 
 SELECTIONS = ("ratio", "mass")
@@ -32,7 +32,7 @@ class FusedConfig(AlignmentConfig):
         summary_dim: Width of the visual encoder's own vector per token step; 0 takes the mean of the tokens.
         use_visual: False gives the text-only baseline.
         selection, ratio: What is kept (E4): with ``ratio`` that share of the visual tokens, with ``mass`` as few as hold that share
-            of the motion weights (the paper's open question: an adaptive number).
+            of the motion weights (the paper's open question: an adaptive number). Without motion weights the share lies evenly over the clip.
         weight_auxiliary: λ3 (E10).
     """
 
@@ -202,7 +202,12 @@ class GraceFused(AlignedModel):
         """E4–E8: select, project, align, and carry the video to the words."""
         if not self.config.use_visual:
             return None, torch.zeros_like(words), words.new_zeros(len(words), self.config.dim)
-        order = motion if keep is None else motion.masked_fill(~keep, -1.0)
+        order = motion
+        if (
+            self.config.motion == "none" and self.config.selection == "ratio"
+        ):  # equal weights would select the first frames
+            order = spread_evenly(motion[0].numel()).to(motion).view_as(motion[:1]).expand_as(motion)
+        order = order if keep is None else order.masked_fill(~keep, -1.0)
         values, index, live = self._select(weighted, order)
         visual = self.space.visual_projection(values)
         if keep is not None:

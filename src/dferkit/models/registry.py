@@ -184,8 +184,7 @@ MODELS: Mapping[str, ModelEntry] = {
     "grace_fused": _fused("fusion of words, aligned tokens and a vector of the video; half the tokens, by motion"),
     "grace_fused_cosine": _fused("grace_fused, cosine similarity in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cosine"))),
     "grace_fused_sentence": _fused("grace_fused, one vector per caption", lambda c: replace(c, text="sentence")),
-    # Without motion there is nothing to select by: all tokens are kept.
-    "grace_fused_no_motion": _fused("grace_fused, no motion weights", lambda c: replace(c, motion="none", ratio=1.0)),
+    "grace_fused_no_motion": _fused("grace_fused, no motion weights; as many tokens, evenly over the clip", lambda c: replace(c, motion="none")),
     "grace_fused_adaptive": _fused("grace_fused, as few tokens as hold nine tenths of the motion weights", lambda c: replace(c, selection="mass", ratio=0.9)),
     "grace_fused_no_contrastive": _fused("grace_fused, no contrastive loss", lambda c: replace(c, weight_contrastive=0.0)),
     "grace_fused_no_auxiliary": _fused("grace_fused, no auxiliary loss", lambda c: replace(c, weight_auxiliary=0.0)),

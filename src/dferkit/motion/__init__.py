@@ -3,7 +3,7 @@
 from dferkit.motion.learned import LearnedMotion, fit_motion
 from dferkit.motion.measure import SOURCES, measure_motion
 from dferkit.motion.rigid import residual_differences, steady_faces
-from dferkit.motion.selection import select_by_mass, select_tokens
+from dferkit.motion.selection import select_by_mass, select_tokens, spread_evenly
 from dferkit.motion.weights import Mode, apply_motion, motion_weights, proportional_weights
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "residual_differences",
     "select_by_mass",
     "select_tokens",
+    "spread_evenly",
     "steady_faces",
 ]

@@ -81,6 +81,14 @@ def select_by_mass(
     return torch.where(mask[:, :, None], values, torch.zeros_like(values)), index, mask
 
 
+def spread_evenly(count: int) -> Float[Tensor, " positions"]:
+    """An order for positions that have no weights, in [0, 1): the largest values of any number lie evenly over the positions.
+
+    Multiples of the golden ratio modulo 1 (Weyl's sequence), so that a kept share takes every frame and every patch alike.
+    """
+    return (torch.arange(1, count + 1, dtype=torch.float64) * (math.sqrt(5) - 1) / 2) % 1
+
+
 def _taken(flat: Tensor, index: Tensor) -> Tensor:
     # Not take_along_dim, which wraps negative indices with a division that takes longer than the copy.
     return flat.gather(1, index[:, :, None].expand(-1, -1, flat.shape[2]))
