@@ -170,7 +170,7 @@ MODELS: Mapping[str, ModelEntry] = {
     "vision_only": _fused("no text: learned queries in its place", lambda c: replace(c, text="none")),
     "grace": _grace("GRACE; the answer is the sum of what each phrase finds in the video"),
     "grace_cosine": _grace("cosine similarity in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cosine"))),
-    "grace_cross_attention": _grace("cross-attention in place of transport", lambda c: replace(c, aligner=replace(c.aligner, method="cross_attention"))),
+    "grace_cross_attention": _grace("cross-attention in place of transport; its queries and keys start at random, outside the trained joint space", lambda c: replace(c, aligner=replace(c.aligner, method="cross_attention"))),
     "grace_unbalanced": _grace("transport that leaves tokens unmatched that no phrase is near", lambda c: replace(c, aligner=replace(c.aligner, visual_relaxation=0.1))),
     "grace_words": _grace("one vector per word piece", lambda c: replace(c, text="tokens")),
     "grace_sentence": _grace("one vector per caption", lambda c: replace(c, text="sentence")),
