@@ -24,7 +24,7 @@ EncoderOption = Annotated[
     str | None,
     typer.Option(
         "--encoder",
-        help="Another backbone in place of the front end: videomae (small, random), a VideoMAE folder, or clip:FOLDER.",
+        help="Another backbone in place of the front end: videomae (small, random), a VideoMAE folder, clip:FOLDER (a token per frame), or clip-patches:FOLDER, siglip:FOLDER, xclip:FOLDER (a token per patch).",
     ),
 ]
 DeviceOption = Annotated[

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -26,9 +26,10 @@ from dferkit.storage import digest_file, digest_json
 NUM_FRAMES = 16
 KINDS = {"upsample": "clip", "interpolate": "clip-interpolate"}
 """Name of the encoder by how pictures get the size that CLIP takes."""
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's CLIP
+STATISTICS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's CLIP
 _SEQUENCES_AT_ONCE = 16
-_TOWER = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+TOWER = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+"""Settings of a tower that its weights do not show."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _OPENAI_VOCABULARY = 49408
 
@@ -60,7 +61,7 @@ class ClipEncoder(VisualEncoder):
         if size not in KINDS:
             raise ConfigError(f"size is {size!r}; choose {', '.join(KINDS)}")
         source = find_model_folder(source, "clip")
-        self.model = load_frozen(partial(_clip_class, source), source, "clip")
+        self.model = load_frozen(partial(clip_class_of, source), source, "clip")
         self.name, self.folder, self.size = f"{KINDS[size]}:{Path(source).name}", Path(source), size
         model = self.model
         text, vision = model.config.text_config, model.config.vision_config
@@ -68,11 +69,11 @@ class ClipEncoder(VisualEncoder):
         self.token_width, self.max_tokens = text.hidden_size, text.max_position_embeddings - 2
         self._side, self._patch = vision.image_size, vision.patch_size
         self._start, self._end = _ends(text)
-        self._mean, self._std = _normalisation(str(source))
+        self._mean, self._std = normalisation(source)
         # All that tokens depend on; not the whole configuration, which grows with the library's version.
-        image = [[getattr(vision, key) for key in _TOWER], self._side, self._patch, size, self._mean.tolist(), self._std.tolist()]  # fmt: skip
+        image = [[getattr(vision, key) for key in TOWER], self._side, self._patch, size, self._mean.tolist(), self._std.tolist()]  # fmt: skip
         self.digest = digest_json([digest_weights(model.vision_model, model.visual_projection), image])
-        words = [[getattr(text, key) for key in _TOWER], self._start, self._end, float(model.logit_scale)]
+        words = [[getattr(text, key) for key in TOWER], self._start, self._end, float(model.logit_scale)]
         self.text_digest = digest_json([digest_weights(model.text_model, model.text_projection), words])
 
     def to(self, device: str) -> ClipEncoder:
@@ -121,9 +122,7 @@ class ClipEncoder(VisualEncoder):
             raise DataError(f"CLIP reads clips of {self.num_frames} frames, got {len(clip.images)}")
         own = clip.images.shape[1]
         side = self._side if self.size == "upsample" else max(own // self._patch, 1) * self._patch
-        interpolation = cv2.INTER_AREA if own >= side else cv2.INTER_CUBIC
-        images = np.stack([cv2.resize(image, (side, side), interpolation=interpolation) for image in clip.images])
-        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        return square_frames(clip.images, side)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
@@ -207,7 +206,15 @@ class ClipEncoder(VisualEncoder):
         return feature
 
 
-def _clip_class(source: str) -> Any:
+def square_frames(images: UInt8[np.ndarray, "frames own own 3"], side: int) -> Float[Tensor, "frames 3 side side"]:
+    """Face crops in [0, 1] at another size; small crops are enlarged."""
+    interpolation = cv2.INTER_AREA if images.shape[1] >= side else cv2.INTER_CUBIC
+    sized = np.stack([cv2.resize(image, (side, side), interpolation=interpolation) for image in images])
+    return torch.from_numpy(sized).permute(0, 3, 1, 2).float() / 255
+
+
+def clip_class_of(source: str) -> Any:
+    """The transformers class of the CLIP in a folder."""
     from transformers import CLIPConfig
 
     from dferkit.encoders.conv_stem import clip_class
@@ -243,16 +250,21 @@ def _files(source: str, *names: str) -> dict[str, Path]:
     return {name: Path(path) for name, path in found.items() if path is not None}
 
 
-def _normalisation(source: str) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the channels: the model's own, or OpenAI's."""
-    mean: tuple[float, ...] = _MEAN
-    std: tuple[float, ...] = _STD
+def normalisation(
+    source: str, statistics: tuple[tuple[float, ...], tuple[float, ...]] = STATISTICS
+) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """Mean and spread of the channels: those that the model's folder names, or else ``statistics``, by default OpenAI's.
+
+    Raises:
+        CheckpointError: The folder names them in a way that cannot be read.
+    """
+    mean, std = statistics
     name = "preprocessor_config.json"
     if found := _files(source, name):
         try:
             about = json.loads(found[name].read_text(encoding="utf-8"))
             mean, std = (
-                tuple(map(float, about.get(key, known))) for key, known in (("image_mean", mean), ("image_std", std))
+                tuple(map(float, about.get(key, own))) for key, own in (("image_mean", mean), ("image_std", std))
             )
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{name} of {Path(source).name} cannot be read: {error}") from error

@@ -14,21 +14,21 @@ from dferkit.errors import CheckpointError
 from dferkit.model_files import FOLDER_VARIABLE
 from dferkit.storage import digest_arrays, digest_json, read_json
 
-_NAMES = {"clip": "CLIP", "videomae": "VideoMAE"}
+_NAMES = {"clip": "CLIP", "siglip": "SigLIP", "videomae": "VideoMAE", "xclip": "X-CLIP"}
 
 
-def find_model_folder(source: Path | str, kind: str) -> str:
+def find_model_folder(source: Path | str, kind: str, *, option: str = "") -> str:
     """The folder, or the name as it is for the hub cache.
 
     Args:
-        kind: Its ``model_type``: ``clip`` or ``videomae``.
+        kind: Its ``model_type``, a key of ``_NAMES``. option: Name of the encoder, where it differs.
 
     Raises:
         CheckpointError: No name, a folder that holds no such model, or a path where there is none.
     """
     if not str(source):
         raise CheckpointError(
-            f"no {_NAMES[kind]} model is named; give {kind}:FOLDER, or {kind}: and a name in your hub cache"
+            f"no {_NAMES[kind]} model is named; give {option or kind}:FOLDER, or {option or kind}: and a name in your hub cache"
         )
     path, models = Path(source).expanduser(), os.environ.get(FOLDER_VARIABLE)
     is_hub_name = not path.is_absolute() and not str(source).startswith(".") and str(source).count("/") <= 1

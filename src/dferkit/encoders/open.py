@@ -7,12 +7,14 @@ shows both. What an encoder offers is read from its attributes, never from its n
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
 from dferkit.encoders.clip_model import ClipEncoder
 from dferkit.encoders.combined import CombinedEncoder
 from dferkit.encoders.landmarks import LandmarkEncoder
+from dferkit.encoders.patches import KINDS, PatchEncoder
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, require_attributes
 from dferkit.encoders.videomae import VideoMAEEncoder
 from dferkit.labels import check_name
@@ -25,7 +27,8 @@ BUNDLED: dict[str, type[BoxEncoder] | type[LandmarkEncoder] | type[CombinedEncod
 """Name → encoder in the folder of the bundled model; ``front_end`` gives these the names that users choose by."""
 BACKBONES: dict[str, Callable[..., VisualEncoder]] = {
     "clip": ClipEncoder,
-    "clip-interpolate": lambda source="": ClipEncoder(source, size="interpolate"),
+    "clip-interpolate": partial(ClipEncoder, size="interpolate"),
+    **{kind: partial(PatchEncoder, kind) for kind in KINDS},
     "videomae": VideoMAEEncoder,
 }
 """Name → how it is opened: with the text after ``name:`` (a folder, or a name in the hub cache), or without an argument for the name alone."""

@@ -26,6 +26,7 @@ class VisualEncoder(Protocol):
         summary_dim: Width of the encoder's own vector per token step; 0 where it has none, then a model reads its tokens instead.
         areas: Names of the face areas that have a token after the patches.
         needs_landmarks: It reads ``FaceClip.geometry``.
+        has_text: It comes with a text tower in the space of its tokens.
         joint_space: File in the bundled model's folder with a trained joint space for these tokens and words; None where there is none.
     """
 
@@ -37,6 +38,7 @@ class VisualEncoder(Protocol):
     summary_dim: int = 0
     areas: tuple[str, ...] = ()
     needs_landmarks: bool = False
+    has_text: bool = False
     joint_space: str | None = None
 
     def encode(self, clips: Sequence[FaceClip]) -> list[VisualTokens]:
