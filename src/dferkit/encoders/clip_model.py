@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import digest_weights, find_model_folder, load_frozen
+from dferkit.encoders.image_text import TOWER, load_image_text
+from dferkit.encoders.model_folder import digest_weights, find_model_folder
 from dferkit.encoders.protocols import VisualEncoder
 from dferkit.errors import CheckpointError, ConfigError, DataError
 from dferkit.schema import FaceClip, VisualTokens
@@ -28,8 +28,6 @@ KINDS = {"upsample": "clip", "interpolate": "clip-interpolate"}
 """Name of the encoder by how pictures get the size that CLIP takes."""
 STATISTICS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI's CLIP
 _SEQUENCES_AT_ONCE = 16
-TOWER = ("hidden_act", "layer_norm_eps", "num_attention_heads")
-"""Settings of a tower that its weights do not show."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _OPENAI_VOCABULARY = 49408
 
@@ -61,7 +59,7 @@ class ClipEncoder(VisualEncoder):
         if size not in KINDS:
             raise ConfigError(f"size is {size!r}; choose {', '.join(KINDS)}")
         source = find_model_folder(source, "clip")
-        self.model = load_frozen(partial(clip_class_of, source), source, "clip")
+        self.model = load_image_text(source, "clip")
         self.name, self.folder, self.size = f"{KINDS[size]}:{Path(source).name}", Path(source), size
         model = self.model
         text, vision = model.config.text_config, model.config.vision_config
@@ -211,15 +209,6 @@ def square_frames(images: UInt8[np.ndarray, "frames own own 3"], side: int) -> F
     interpolation = cv2.INTER_AREA if images.shape[1] >= side else cv2.INTER_CUBIC
     sized = np.stack([cv2.resize(image, (side, side), interpolation=interpolation) for image in images])
     return torch.from_numpy(sized).permute(0, 3, 1, 2).float() / 255
-
-
-def clip_class_of(source: str) -> Any:
-    """The transformers class of the CLIP in a folder."""
-    from transformers import CLIPConfig
-
-    from dferkit.encoders.conv_stem import clip_class
-
-    return clip_class(CLIPConfig.from_pretrained(source, local_files_only=True))
 
 
 @contextmanager

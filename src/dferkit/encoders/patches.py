@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.clip_model import STATISTICS, TOWER, clip_class_of, normalisation, square_frames
-from dferkit.encoders.model_folder import digest_weights, find_model_folder, load_frozen
+from dferkit.encoders.clip_model import STATISTICS, normalisation, square_frames
+from dferkit.encoders.image_text import TOWER, load_image_text
+from dferkit.encoders.model_folder import digest_weights, find_model_folder
 from dferkit.encoders.protocols import VisualEncoder
 from dferkit.encoders.value_path import finish_layer, finish_pooling, layer_values, pooling_values
 from dferkit.errors import CheckpointError
@@ -62,27 +62,14 @@ class _Kind:
     """One family of models. ``statistics``: Mean and spread of its channels, where its folder names none."""
 
     model_type: str
-    find_class: Callable[[str], Any]
     tower: Callable[[Any], nn.Module]
     statistics: tuple[tuple[float, ...], tuple[float, ...]] = STATISTICS
 
 
-def _siglip_class(source: str) -> Any:
-    from transformers import SiglipModel
-
-    return SiglipModel
-
-
-def _xclip_class(source: str) -> Any:
-    from transformers import XCLIPModel
-
-    return XCLIPModel
-
-
 KINDS: Mapping[str, _Kind] = {
-    "clip-patches": _Kind(model_type="clip", find_class=clip_class_of, tower=_ClipTower),
-    "siglip": _Kind(model_type="siglip", find_class=_siglip_class, tower=_SiglipTower, statistics=((0.5,) * 3,) * 2),
-    "xclip": _Kind(model_type="xclip", find_class=_xclip_class, tower=_ClipTower),
+    "clip-patches": _Kind(model_type="clip", tower=_ClipTower),
+    "siglip": _Kind(model_type="siglip", tower=_SiglipTower, statistics=((0.5,) * 3,) * 2),
+    "xclip": _Kind(model_type="xclip", tower=_ClipTower),
 }
 """Name of the encoder → what it reads."""
 
@@ -108,7 +95,7 @@ class PatchEncoder(VisualEncoder):
         """
         of = KINDS[kind]
         source = find_model_folder(source, of.model_type, option=kind)
-        model = load_frozen(partial(of.find_class, source), source, of.model_type)
+        model = load_image_text(source, of.model_type)
         self.name = f"{kind}:{Path(source).name}"
         vision: Any = model.config.vision_config
         self._mean, self._std = normalisation(source, of.statistics)

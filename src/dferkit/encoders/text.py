@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
+from dferkit.encoders.box import BOX_FOLDER
+from dferkit.encoders.image_text import IMAGE_TEXT
+from dferkit.encoders.text_tower import TextTower
 from dferkit.errors import CheckpointError, DataError
 from dferkit.schema import Caption, TextTokens
+from dferkit.storage import digest_file, digest_json
 
+_TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model")
 # Token ids and mask → token vectors and, where the model has one, a vector of its own for the whole text.
 _Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
@@ -28,12 +34,14 @@ class TextEncoder:
     """A frozen text model with its tokenizer.
 
     BERT models (the bundled one, MiniLM and relatives) are computed here in plain torch, bit for bit as transformers' ``BertModel`` does, because
-    importing that takes 3 seconds of every prediction; other models go through transformers.
+    importing that takes 3 seconds of every prediction; other models go through transformers. Of a whole CLIP, X-CLIP or SigLIP, the words are those of its text
+    tower in the space of its patches (``encoders.text_tower``).
 
     Attributes:
         name: Name of the folder, written into ``TextTokens.encoder``.
         dim: Width of the vectors.
         max_pieces: Longest text in pieces, special tokens not counted.
+        folder: Where it was read from.
     """
 
     def __init__(self, folder: Path | str, *, device: str = "cpu", batch_size: int = 64) -> None:
@@ -59,15 +67,26 @@ class TextEncoder:
             )
         try:
             config = json.loads(config_path.read_text(encoding="utf-8"))
-            self._tokenizer, self._pad_id = _load_tokenizer(path, config)
             load = _load_bert if _is_plain_bert(path, config) else _load_transformers
-            self._network, self.dim, max_positions = load(path, config, torch.device(device))
-        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(f"the text model in {path} cannot be read: {error}") from error
-        self.name = path.resolve().name
+            self._network, self.dim, max_positions, num_pieces = load(path, config, torch.device(device))
+            self._tokenizer, self._pad_id = _load_tokenizer(path, config)
+        except (OSError, ValueError, KeyError, AttributeError, SafetensorError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the text model in {path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}"
+            ) from error
+        if self._tokenizer.get_vocab_size() > num_pieces:
+            raise CheckpointError(
+                f"the tokenizer in {path.name}/ has {self._tokenizer.get_vocab_size()} pieces and the model {num_pieces}; copy the tokenizer of this model into the folder"
+            )
+        self.folder, self.name = path, path.resolve().name
         self.device = torch.device(device)
         self.batch_size = batch_size
         self.max_pieces = max_positions - self._tokenizer.num_special_tokens_to_add(False)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of weights and tokenizer (``digest_text_model``)."""
+        return digest_text_model(self.folder)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[TextTokens]:
@@ -152,6 +171,17 @@ def phrase_numbers(texts: Sequence[TextTokens], width: int) -> Int[Tensor, "batc
     return numbers
 
 
+def digest_text_model(folder: Path) -> str:
+    """SHA-256 of the weights of a text model and of its tokenizer.
+
+    With the tokenizer of the bundled model it is that of the weights alone, as checkpoints have recorded it.
+    """
+    weights = [digest_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    tokenizer = {path.name: digest_file(path) for name in _TOKENIZER for path in sorted(folder.glob(name))}
+    bundled = {"tokenizer.json": digest_file(BOX_FOLDER / "text" / "tokenizer.json")}
+    return weights[0] if len(weights) == 1 and tokenizer == bundled else digest_json([weights, tokenizer])
+
+
 def _load_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, int]:
     """A tokenizer that neither pads nor cuts, and the id to pad with."""
     if (path / "tokenizer.json").is_file():
@@ -159,6 +189,11 @@ def _load_tokenizer(path: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, i
             tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         except Exception as error:  # the tokenizers package raises bare Exception for a damaged file
             raise CheckpointError(f"tokenizer.json in {path} is damaged: {error}") from error
+    elif not any(found for name in _TOKENIZER for found in path.glob(name)):
+        # transformers would make a tokenizer without words, and every word would be the unknown piece.
+        raise CheckpointError(
+            f"{path.name}/ has no tokenizer; copy the model's tokenizer.json into the folder of its weights"
+        )
     else:
         from transformers import AutoTokenizer
 
@@ -179,7 +214,7 @@ def _is_plain_bert(path: Path, config: Mapping[str, Any]) -> bool:
     )
 
 
-def _load_bert(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int]:
+def _load_bert(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int, int]:
     weights = {
         name.removeprefix("bert."): value.to(device, torch.float32)
         for name, value in load_file(path / "model.safetensors").items()
@@ -194,7 +229,7 @@ def _load_bert(path: Path, config: Mapping[str, Any], device: torch.device) -> t
     def forward(ids: Tensor, mask: Tensor) -> tuple[Tensor, None]:
         return bert_vectors(weights, ids, mask, num_layers=num_layers, num_heads=num_heads, eps=eps), None
 
-    return forward, dim, max_positions
+    return forward, dim, max_positions, len(weights["embeddings.word_embeddings.weight"])
 
 
 def bert_parameter_names(num_layers: int) -> set[str]:
@@ -248,13 +283,29 @@ def bert_vectors(
     return x
 
 
-def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int]:
-    is_clip = config.get("model_type") in ("clip", "clip_text_model")
+def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.device) -> tuple[_Forward, int, int, int]:
     import transformers
 
-    # A CLIP folder holds an image tower too, which AutoModel would load with it.
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    about: Any = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+    of_text: Any = about.get_text_config()
+    num_pieces = getattr(of_text, "vocab_size", None)
+    if about.model_type in IMAGE_TEXT:
+        tower = TextTower(path, about.model_type, device)
+        return tower, tower.dim, tower.max_positions, of_text.vocab_size
+    if num_pieces is None or about.is_encoder_decoder or of_text is not about:
+        raise CheckpointError(
+            f"{path.name}/ holds a model of type {about.model_type!r}, which is no text encoder; give the folder of one, such as MiniLM, BERT or CLIP"
+        )
+    is_clip = about.model_type == "clip_text_model"
     kind: Any = transformers.CLIPTextModel if is_clip else transformers.AutoModel
-    model = kind.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    model, report = kind.from_pretrained(
+        path, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    # transformers would give these random values without an error; a pooler is not read.
+    if missing := sorted(name for name in report["missing_keys"] if "pooler" not in name):
+        raise CheckpointError(f"the weights in {path} lack {len(missing)} tensors, such as {missing[0]}")
     model = model.to(device).eval().requires_grad_(False)
     max_positions = int(getattr(model.config, "max_position_embeddings", 512))
     if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
@@ -262,7 +313,7 @@ def _load_transformers(path: Path, config: Mapping[str, Any], device: torch.devi
 
     def forward(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         output = model(input_ids=ids, attention_mask=mask.long())
-        # CLIP's vector of a text is that of its closing token, before its projection; other models' is the mean.
+        # CLIP's vector of a text is that of its closing token; other models' is the mean.
         return output.last_hidden_state, output.pooler_output if is_clip else None
 
-    return forward, int(model.config.hidden_size), max_positions
+    return forward, int(model.config.hidden_size), max_positions, num_pieces
