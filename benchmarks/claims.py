@@ -1,11 +1,12 @@
 """The papers' claims measured on the shipped heads, for every front end, on rendered clips with known truth.
 
     python benchmarks/claims.py --landmarker face_landmarker.task --work runs/claims
+    python benchmarks/claims.py --head cosine=demo/checkpoints/grace_cosine --out aligners.json --work runs/claims
 
 Do motion weights follow expression rather than nuisance? Does a phrase's transport mass lie where its action unit moves the face? Does the
 probability of the answer fall further when the evidence is removed than when anything else is? Two removals: tokens, by their shares of the score, and
 movement in the video itself, by the evidence that reports show. Insertion is the mirror: all is removed but for what ranks highest. The evidence of
-another clip is the control.
+another clip is the control. ``--head`` measures other checkpoints in place of the shipped heads.
 """
 
 from __future__ import annotations
@@ -108,21 +109,15 @@ def test_removals(answer: Answer, another: dict[str, np.ndarray]) -> tuple[Teste
     return tested, {"pixels": pixels, "tokens": tokens}
 
 
-def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
-    records, folder, landmarker_path, deletions = job
+def read_part(job: tuple[list[Record], str, str, int, dict[str, Path]]) -> list[Found]:
+    records, folder, landmarker_path, deletions, heads = job
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     landmarker, pixels = open_landmarker(landmarker_path), load_checkpoint(head_folder(BOX_FOLDER, "pixels"))
     settings = ReadingSettings(whole_clip=True)
     models = {
-        name: Model(
-            load_checkpoint(head_folder(BOX_FOLDER, front_end_of(name))),
-            face="haar",
-            landmarker=landmarker,
-            fallback=pixels,
-            settings=settings,
-        )
-        for name in FRONT_ENDS.values()
+        name: Model(load_checkpoint(head), face="haar", landmarker=landmarker, fallback=pixels, settings=settings)
+        for name, head in heads.items()
     }
     result, rankings = [], {name: {} for name in models}
     for number, record in enumerate(records):
@@ -132,7 +127,7 @@ def read_part(job: tuple[list[Record], str, str, int]) -> list[Found]:
             if answer.reading is None or answer.faces is None:
                 continue
             tested: Tested = {}
-            if number < deletions and answer.reading.head.front_end == front_end_of(name):
+            if number < deletions and answer.reading.head.front_end == model.reader.front_end:
                 tested, rankings[name] = test_removals(answer, rankings[name])
             found[name] = evidence(answer.reading, truth, answer.faces.frame_size), tested
         result.append(found)
@@ -147,17 +142,21 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=84)
     parser.add_argument("--deletions", type=int, default=60)
     parser.add_argument("--landmarker", default="auto")
+    parser.add_argument("--head", action="append", metavar="NAME=CHECKPOINT", help="in place of the shipped heads")
     parser.add_argument("--work", type=Path, default=Path("runs/claims"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/claims.json"))
     given = parser.parse_args()
+    heads = {name: head_folder(BOX_FOLDER, front_end_of(name)) for name in FRONT_ENDS.values()}
+    if given.head:
+        heads = {name: Path(folder) for name, _, folder in (one.partition("=") for one in given.head)}
     manifest = render_benchmark(BenchmarkConfig(clips=given.clips, seed=SEED), given.work, workers=given.workers)
     records, count = read_manifest(manifest, labels=BASIC), given.workers
     task, share = str(landmarker_file(given.landmarker)), -(-given.deletions // count)
-    jobs = [(list(records[i::count]), str(given.work), task, share) for i in range(count)]
+    jobs = [(list(records[i::count]), str(given.work), task, share, heads) for i in range(count)]
     rows = [found for part in run_parallel(read_part, jobs, count) for found in part]
     table = {}
-    for name in FRONT_ENDS.values():
+    for name in heads:
         found = [row[name] for row in rows if name in row]
         table[name] = {
             "motion": motion_claim([e for e, _ in found]),

@@ -45,6 +45,25 @@ def test_of_a_linear_network_it_is_exact() -> None:
         assert owed[step, row, column] == pytest.approx(float(whole - score(*forward(still[None]))), abs=1e-3)
 
 
+def test_the_parts_add_up_to_what_the_score_loses_without_any_movement() -> None:
+    torch.manual_seed(0)
+    weights, video = torch.randn(3 * 8 * 8, 5), torch.rand(4, 3, 8, 8)
+
+    def forward(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        summary = (
+            (frames[0].flatten(1) @ weights).square().reshape(2, -1)
+        )  # the score's gradient is linear along the path
+        return summary[:, None], summary
+
+    def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
+        return values.sum()
+
+    parts = cell_attribution(trace_pixels(forward, video, steps=2, grid=(4, 2)), score)
+    still = video.mean(0, keepdim=True).expand_as(video)
+    lost = score(*forward(video[None])) - score(*forward(still[None]))
+    assert parts.sum() == pytest.approx(float(lost), rel=1e-4)
+
+
 @pytest.fixture(scope="module")
 def clip() -> FaceClip:
     """A head that hardly moves, so that first order is nearly all."""
@@ -70,8 +89,8 @@ def score(values: torch.Tensor, summary: torch.Tensor) -> torch.Tensor:
 )
 def test_a_trace_has_the_tokens_that_are_read(encoder: VisualEncoder, clip: FaceClip) -> None:
     trace, (tokens,) = encoder.trace(clip), encoder.encode([clip])
-    torch.testing.assert_close(trace.values.detach(), tokens.values, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(trace.summary.detach(), tokens.summary, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(trace.tokens()[0], tokens.values, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(trace.tokens()[1], tokens.summary, atol=1e-4, rtol=1e-4)
     assert cell_attribution(trace, score).shape == (8, 8, 8)
 
 

@@ -1,12 +1,13 @@
-"""Attribution of a score to the movement in each cell: gradient times distance from the clip's mean.
+"""Attribution of a score to the movement in each cell: integrated gradients from the still clip.
 
-This is the first-order estimate of the change of the score when a deletion test holds one cell still (Kindermans et al. 2016, "gradient × input", with the
-clip's own mean as the baseline).
+The gradient with respect to what the encoder reads, averaged over clips that move a share of what the clip moves, times the movement. The attributions of all cells
+add up to the score minus that of the still clip (Sundararajan et al. 2017, "integrated gradients", with the clip's own mean as the baseline). The gradient at the clip
+alone is a worse order for the deletion test, because the score hardly changes with little movement once the answer is clear.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,31 +16,51 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
+_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the movement: midpoints of five equal parts
+
 Score = Callable[[Tensor, Tensor], Tensor]
 """Visual tokens (1, steps, tokens, dim) and summaries (1, steps, dim) → a number."""
+Forward = Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]
+"""What an encoder reads → values (steps, tokens, dim) and summary (steps, width)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TraceInput:
+    """One thing that an encoder reads of a clip: ``values`` over frames, and the function from what each of them lost to cells (steps, rows, columns)."""
+
+    values: Float[Tensor, "frames ..."]
+    to_cells: Callable[[Tensor], np.ndarray]
+
+    @property
+    def movement(self) -> Float[Tensor, "frames ..."]:
+        """Difference from the clip's mean."""
+        return self.values - self.values.mean(0, keepdim=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """A clip's tokens with their gradient path to the encoder's inputs.
+    """How a clip's tokens come from the encoder's inputs."""
 
-    Attributes:
-        values, summary: As in ``VisualTokens``, with gradients. inputs: What the encoder read, each with a function from the gradient of a
-            score with respect to it to cells (steps, rows, columns).
-    """
+    forward: Forward
+    inputs: tuple[TraceInput, ...]
 
-    values: Float[Tensor, "steps tokens dim"]
-    summary: Float[Tensor, "steps width"]
-    inputs: tuple[tuple[Tensor, Callable[[Tensor], np.ndarray]], ...]
+    def tokens(self) -> tuple[Float[Tensor, "steps tokens dim"], Float[Tensor, "steps width"]]:
+        """Values and summary of the clip, as in ``VisualTokens``."""
+        with torch.no_grad():
+            return self.forward([one.values for one in self.inputs])
 
 
 def cell_attribution(trace: Trace, score: Score) -> Float[np.ndarray, "steps rows columns"]:
-    """Loss of the score, to first order, if the cell held still; negative where its movement lowers the score."""
-    with torch.enable_grad():
-        gradients = torch.autograd.grad(
-            score(trace.values[None], trace.summary[None]), [tensor for tensor, _ in trace.inputs]
-        )
-    parts = [to_cells(gradient) for gradient, (_, to_cells) in zip(gradients, trace.inputs, strict=True)]
+    """Part of each cell's movement in the score; negative where it lowers the score."""
+    gradients = [torch.zeros_like(one.values) for one in trace.inputs]
+    for share in _SHARES:
+        with torch.enable_grad():
+            read = [(one.values - (1 - share) * one.movement).requires_grad_() for one in trace.inputs]
+            values, summary = trace.forward(read)
+            found = torch.autograd.grad(score(values[None], summary[None]), read)
+        for total, gradient in zip(gradients, found, strict=True):
+            total += gradient / len(_SHARES)
+    parts = [one.to_cells(gradient * one.movement) for one, gradient in zip(trace.inputs, gradients, strict=True)]
     return np.sum(parts, axis=0)
 
 
@@ -57,13 +78,9 @@ def trace_pixels(
         grid: Rows and columns of the cells; the size is a multiple of both.
     """
     rows, columns = grid
-    with torch.enable_grad():
-        read = video[None].clone().requires_grad_()
-        values, summary = forward(read)
 
-    def to_cells(gradient: Tensor) -> np.ndarray:
-        lost = gradient * (read.detach() - read.detach().mean(1, keepdim=True))
-        cells = reduce(lost[0], "(t k) c (r h) (q w) -> t r q", "sum", t=steps, r=rows, q=columns)
+    def to_cells(lost: Tensor) -> np.ndarray:
+        cells = reduce(lost, "(t k) c (r h) (q w) -> t r q", "sum", t=steps, r=rows, q=columns)
         return np.asarray(cells.double().numpy())
 
-    return Trace(values=values, summary=summary, inputs=((read, to_cells),))
+    return Trace(forward=lambda read: forward(read[0][None]), inputs=(TraceInput(values=video, to_cells=to_cells),))

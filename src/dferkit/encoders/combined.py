@@ -87,11 +87,14 @@ class CombinedEncoder(LandmarkReader):
     def trace(self, clip: FaceClip) -> Trace:
         """The same tokens with their gradient path to pixels and landmarks."""
         a, b = self.pixels.trace(clip), self.landmarks.trace(clip)
-        return Trace(
-            values=torch.cat([a.values, b.values], 1),
-            summary=torch.cat([a.summary, b.summary], 1),
-            inputs=(*a.inputs, *b.inputs),
-        )
+        first = len(a.inputs)
+
+        def forward(read: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            parts = zip(a.forward(read[:first]), b.forward(read[first:]), strict=True)
+            values, summary = (torch.cat(part, 1) for part in parts)
+            return values, summary
+
+        return Trace(forward=forward, inputs=(*a.inputs, *b.inputs))
 
     def _join(self, pixels: EncoderReading, landmarks: EncoderReading) -> EncoderReading:
         a, b = pixels.tokens, landmarks.tokens

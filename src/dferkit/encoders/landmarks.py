@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from dferkit.encoders.attribution import Trace
+from dferkit.encoders.attribution import Trace, TraceInput
 from dferkit.encoders.box import BOX_FOLDER, NUM_FRAMES, TUBELET, per_step
 from dferkit.encoders.box_net import BoxOutput
 from dferkit.encoders.face_shape import AREA_NAMES, HeadShape, head_shape, outlines, to_frame
@@ -106,17 +106,16 @@ class LandmarkEncoder(LandmarkReader):
             DataError: The clip has no landmarks, or the landmarker found no face in it.
         """
         shape, cells = self.shape(clip), (self.num_frames, *DRAWN_GRID)
-        with torch.enable_grad():
-            points = torch.from_numpy(shape.points)[None].requires_grad_()
-            values, summary = per_step(self._forward(points, shape), 0)
 
-        def to_cells(gradient: torch.Tensor) -> np.ndarray:
-            lost = (gradient[0].numpy() * (shape.points - shape.points.mean(0))).sum(-1, dtype=np.float64)
+        def to_cells(lost: torch.Tensor) -> np.ndarray:
             total = np.zeros(cells)
-            np.add.at(total, _cells_of(clip, cells), lost)
+            np.add.at(total, _cells_of(clip, cells), lost.double().sum(-1).numpy())
             return total
 
-        return Trace(values=values, summary=summary, inputs=((points, to_cells),))
+        return Trace(
+            forward=lambda read: per_step(self._forward(read[0][None], shape), 0),
+            inputs=(TraceInput(values=torch.from_numpy(shape.points), to_cells=to_cells),),
+        )
 
     def _forward(self, points: torch.Tensor, shape: HeadShape) -> BoxOutput:
         neutral = torch.zeros_like(points[:, 0]) if self.neutral is None else torch.from_numpy(self.neutral)[None]

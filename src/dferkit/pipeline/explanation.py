@@ -194,7 +194,7 @@ def _with_words(reading: Reading, aligned: _AlignedWords, keep: np.ndarray, targ
 
 
 def _attribution(reading: Reading, target: int, cells: tuple[int, ...]) -> np.ndarray:
-    """How much of the answer's log-probability each cell's movement accounts for, through encoder and model; the same for all where the encoder has no trace."""
+    """What each cell's movement adds to the answer's log-probability, through encoder and model; the same for all where the encoder has no trace."""
     text = reading.text
     with torch.enable_grad():  # copies: what inference made cannot be differentiated through
         words, mask, sentence, phrases = pad_texts([text])
