@@ -125,6 +125,10 @@ def test_no_name_that_says_nothing() -> None:
     assert not [str(p) for p in named if p.stem in FORBIDDEN_NAMES], "name a module by what is inside"
 
 
+TENSORS_ONLY = {PACKAGE / "encoders" / "videomae_load.py"}
+"""Files that read published weights with torch's reader, which then takes tensors alone."""
+
+
 def test_nothing_unpickles() -> None:
     """Weights and caches are safetensors and JSON; a file from a stranger must not run code."""
     faults = []
@@ -134,6 +138,8 @@ def test_nothing_unpickles() -> None:
             where = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
+                if called == "torch.load" and path in TENSORS_ONLY and "weights_only=True" in ast.unparse(node):
+                    continue
                 if called in {"torch.load", "torch.save", "eval", "exec", "np.save", "yaml.load", "yaml.unsafe_load"}:
                     faults.append(f"{where} calls {called}")
                 if any(k.arg == "allow_pickle" for k in node.keywords):

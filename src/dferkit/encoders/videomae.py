@@ -12,20 +12,20 @@ import torch
 from einops import rearrange
 
 from dferkit.encoders.attribution import Trace, trace_pixels
-from dferkit.encoders.model_folder import digest_weights, find_model_folder, load_frozen
+from dferkit.encoders.clip_model import normalisation
+from dferkit.encoders.model_folder import digest_weights, find_model_folder
 from dferkit.encoders.protocols import VisualEncoder
+from dferkit.encoders.videomae_load import STATISTICS, load_videomae
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_json
-
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VideoMAEEncoder(VisualEncoder):
     """Frozen VideoMAE. It has no vector of its own per step: a model reads the mean of its weighted tokens.
 
     Args of the constructor:
-        source: Folder with config.json and safetensors, a name in the user's hub cache (never downloaded), or None for a
-            small, randomly initialised model of the same class, for tests and as a lower bound.
+        source: Folder with config.json and safetensors (``dferkit models convert`` makes one from a published file), a name in the user's hub cache
+            (never downloaded), or None for a small, randomly initialised model of the same class, for tests and as a lower bound.
         seed: Of the random initialisation.
     """
 
@@ -35,17 +35,17 @@ class VideoMAEEncoder(VisualEncoder):
         """Load the model.
 
         Raises:
-            CheckpointError: The model is not there, is not VideoMAE, or leaves parameters unfilled.
+            CheckpointError: The model is not there, is not VideoMAE, or has parameters or keys without a counterpart.
         """
-        from transformers import VideoMAEModel
-
         if source is None:
             self.name, self.model = "videomae-random", _random_model(seed)
+            self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in STATISTICS)
         else:
             source = find_model_folder(source, "videomae")
             self.name = f"videomae:{Path(source).name}"
-            self.model = load_frozen(lambda: VideoMAEModel, source, "videomae")
-        config: Any = self.model.config  # sizes may be pairs by their type, but VideoMAE has squares
+            self.model = load_videomae(source)
+            self._mean, self._std = normalisation(source, STATISTICS)
+        config: Any = self.model.config
         self.dim, self.size = config.hidden_size, config.image_size
         side = config.image_size // config.patch_size
         self.grid, self.num_frames, self._tubelet = (
@@ -55,6 +55,8 @@ class VideoMAEEncoder(VisualEncoder):
         )
         self._input_frames = config.num_frames
         about = [self.summary_dim, config.hidden_act, config.layer_norm_eps, config.num_attention_heads, config.image_size, config.patch_size, config.num_frames, config.tubelet_size]  # fmt: skip
+        own = [self._mean.flatten().tolist(), self._std.flatten().tolist()]
+        about += own if own != [torch.tensor(values).tolist() for values in STATISTICS] else []
         self.digest = digest_json([digest_weights(self.model), about])
 
     @torch.inference_mode()
@@ -96,8 +98,8 @@ class VideoMAEEncoder(VisualEncoder):
 
     def _hidden(self, video: torch.Tensor) -> torch.Tensor:
         """(clips, steps, patches, dim) of videos in [0, 1]."""
-        mean, std = torch.tensor(_MEAN).view(3, 1, 1), torch.tensor(_STD).view(3, 1, 1)
-        hidden = self.model(pixel_values=((video - mean) / std).to(self.device)).last_hidden_state.cpu()
+        pixels = ((video - self._mean) / self._std).to(self.device)
+        hidden = self.model(pixel_values=pixels).last_hidden_state.float().cpu()
         return rearrange(hidden, "b (t p) d -> b t p d", t=self.num_frames)
 
     def _frames(self, clip: FaceClip) -> torch.Tensor:
