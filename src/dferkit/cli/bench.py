@@ -14,6 +14,7 @@ from dferkit.cli.options import (
     FlipOption,
     FrontEndOption,
     LabelsOption,
+    TextEncoderOption,
     ViewsOption,
     WorkersOption,
     named_labels,
@@ -41,6 +42,7 @@ def bench(
     ),
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
+    text_encoder: TextEncoderOption = None,
     clip: Annotated[str | None, typer.Option("--clip", help="CLIP folder, for the models that read CLIP.")] = None,
     clip_size: Annotated[
         str,
@@ -86,6 +88,7 @@ def bench(
     run = BenchRun(
         models=chosen,
         encoder=resolve_encoder(front_end, encoder, data),
+        text_encoder=text_encoder,
         device=choose_device(device),
         clip=clip,
         clip_size=clip_size,

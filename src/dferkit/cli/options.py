@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,13 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         help="Another backbone in place of the front end: videomae (small, random), a VideoMAE folder, clip:FOLDER (a token per frame), or clip-patches:FOLDER, siglip:FOLDER, xclip:FOLDER (a token per patch).",
+    ),
+]
+TextEncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text-encoder",
+        help="What reads the captions: box (the bundled one), same (the text tower of --encoder, the default where it has one), or the folder of a text model such as MiniLM.",
     ),
 ]
 DeviceOption = Annotated[
@@ -74,6 +81,15 @@ LabelsOption = Annotated[
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores by default.")]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoders:
+    """``--front-end``, ``--encoder`` and ``--text-encoder`` of a command line, as they were given."""
+
+    front_end: str | None
+    encoder: str | None
+    text_encoder: str | None
+
+
 def resolve_encoder(front_end: str | None, encoder: str | None, data: Path | None = None) -> str:
     """The visual encoder of a command line.
 
@@ -103,8 +119,7 @@ def open_run(
     recipe: str,
     data: Path | None,
     *,
-    front_end: str | None,
-    encoder: str | None,
+    encoders: Encoders,
     settings: Sequence[str] | None,
     seed: int,
     device: str,
@@ -112,19 +127,26 @@ def open_run(
     """A recipe, or a model for any data, with the options of a command line.
 
     Raises:
-        ConfigError: An unknown recipe, model, front end or device. BackendError: Landmarks or the device cannot be used.
+        ConfigError: An unknown recipe, model, front end or device, or a text encoder for a model without text. BackendError: Landmarks or the device cannot be used.
     """
     from dferkit.devices import choose_device
+    from dferkit.encoders.open import BUNDLED_TEXT, choose_text_encoder
     from dferkit.errors import ConfigError
     from dferkit.recipes.folds import recipe as find_recipe
 
     known = find_recipe(recipe)
     backbone = known.spec.entry.default_encoder
-    if backbone is not None and front_end is not None and encoder is None:
+    if backbone is not None and encoders.front_end is not None and encoders.encoder is None:
         raise ConfigError(f"{recipe} reads {backbone}, not the front end; leave out --front-end")
+    if encoders.text_encoder is not None and not known.spec.entry.reads_text:
+        raise ConfigError(f"{recipe} reads no captions; leave out --text-encoder")
+    encoder = resolve_encoder(encoders.front_end, encoders.encoder or backbone, data)
     spec = replace(
         known.spec,
-        encoder=resolve_encoder(front_end, encoder or backbone, data),
+        encoder=encoder,
+        text_encoder=choose_text_encoder(encoders.text_encoder, encoder)
+        if known.spec.entry.reads_text
+        else BUNDLED_TEXT,
         settings=tuple(settings or ()),
         seed=seed,
         device=choose_device(device),

@@ -14,6 +14,7 @@ from dferkit.cli.options import (
     DataOption,
     DeviceOption,
     EncoderOption,
+    Encoders,
     FaceOption,
     FlipOption,
     FrontEndOption,
@@ -21,6 +22,7 @@ from dferkit.cli.options import (
     LabelsOption,
     SeedOption,
     SettingsOption,
+    TextEncoderOption,
     ViewsOption,
     WorkersOption,
     named_labels,
@@ -34,6 +36,18 @@ if TYPE_CHECKING:
     from dferkit.models.checkpoint import Checkpoint
     from dferkit.recipes.data import DataOptions
     from dferkit.training.spec import TrainingSpec
+
+
+_Fold = Annotated[
+    str | None,
+    typer.Option("--fold", help="For stores only: an official fold, or all (default); with --from one fold."),
+]
+_Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select", help="For stores only: epoch by val (default), last, or test-leaky (marked in every output)."
+    ),
+]
 
 
 def train(
@@ -52,18 +66,11 @@ def train(
     ] = None,
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
+    text_encoder: TextEncoderOption = None,
     face: FaceOption = None,
     labels: LabelsOption = None,
-    fold: Annotated[
-        str | None,
-        typer.Option("--fold", help="For stores only: an official fold, or all (default); with --from one fold."),
-    ] = None,
-    select: Annotated[
-        str | None,
-        typer.Option(
-            "--select", help="For stores only: epoch by val (default), last, or test-leaky (marked in every output)."
-        ),
-    ] = None,
+    fold: _Fold = None,
+    select: _Select = None,
     views: ViewsOption = None,
     flip: FlipOption = False,
     groups: GroupsOption = None,
@@ -89,16 +96,17 @@ def train(
 
     options = DataOptions(labels=named_labels(labels), face=face, fold=fold or "", workers=workers)
     if start is not None:
-        if recipe != "grace" or encoder is not None or labels is not None:
+        if recipe != "grace" or any(given is not None for given in (encoder, text_encoder, labels)):
             raise ConfigError(
-                "--from keeps the model, the encoder and the classes of its checkpoint; leave out the recipe, --encoder and --labels"
+                "--from keeps the model, the encoders and the classes of its checkpoint; leave out the recipe, --encoder, --text-encoder and --labels"
             )
         if wrong := [option for option, value in of_store.items() if value]:
             raise ConfigError(f"--from adapts to one fold without a choice of the epoch; leave out {', '.join(wrong)}")
         spec = _start_spec(open_checkpoint(start, front_end, data), settings, seed, device)
         _adapt(data, out, spec, options)
         return
-    run = open_run(recipe, data, front_end=front_end, encoder=encoder, settings=settings, seed=seed, device=device)
+    encoders = Encoders(front_end=front_end, encoder=encoder, text_encoder=text_encoder)
+    run = open_run(recipe, data, encoders=encoders, settings=settings, seed=seed, device=device)
     if not data.is_dir():
         if run.layout:
             raise ConfigError(
@@ -125,6 +133,7 @@ def _start_spec(checkpoint: Checkpoint, settings: list[str] | None, seed: int, d
     return TrainingSpec(
         model=checkpoint.name,
         encoder=str(checkpoint.about["encoder"]),
+        text_encoder=str(checkpoint.about["text_encoder"]),
         settings=tuple(settings or ()),
         seed=seed,
         start=checkpoint,

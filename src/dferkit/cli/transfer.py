@@ -11,12 +11,14 @@ import typer
 from dferkit.cli.options import (
     DeviceOption,
     EncoderOption,
+    Encoders,
     FaceOption,
     FlipOption,
     FrontEndOption,
     LabelsOption,
     SeedOption,
     SettingsOption,
+    TextEncoderOption,
     ViewsOption,
     WorkersOption,
     named_labels,
@@ -25,6 +27,13 @@ from dferkit.cli.options import (
     stored_landmarks,
 )
 from dferkit.cli.progress import Stages, note
+
+_Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select", help="For stores only: the epoch is chosen by val (the default for models with epochs) or last."
+    ),
+]
 
 
 def transfer(
@@ -39,12 +48,8 @@ def transfer(
     recipe: Annotated[str, typer.Option("--recipe", help="Model: grace, vision_only, … or a recipe.")] = "grace",
     front_end: FrontEndOption = None,
     encoder: EncoderOption = None,
-    select: Annotated[
-        str | None,
-        typer.Option(
-            "--select", help="For stores only: the epoch is chosen by val (the default for models with epochs) or last."
-        ),
-    ] = None,
+    text_encoder: TextEncoderOption = None,
+    select: _Select = None,
     face: FaceOption = None,
     labels: LabelsOption = None,
     views: ViewsOption = None,
@@ -74,6 +79,7 @@ def transfer(
         of_training = {
             "--recipe": recipe != "grace",
             "--encoder": encoder,
+            "--text-encoder": text_encoder,
             "--select": select,
             "--seed": seed,
             "--set": settings,
@@ -86,7 +92,8 @@ def transfer(
     else:
         if is_list and select not in (None, "last"):
             raise ConfigError(f"--select {select} is for a store; a training on a clips.csv keeps the last epoch")
-        run = open_run(recipe, train, front_end=front_end, encoder=encoder, settings=settings, seed=seed, device=device)
+        encoders = Encoders(front_end=front_end, encoder=encoder, text_encoder=text_encoder)
+        run = open_run(recipe, train, encoders=encoders, settings=settings, seed=seed, device=device)
     rule = select or ("last" if is_list else run.select)
     run = replace(run, protocol=ProtocolConfig(select=rule, times=views or 1, with_flip=flip))
     with Stages() as report:

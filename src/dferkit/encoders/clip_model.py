@@ -46,6 +46,7 @@ class ClipEncoder(VisualEncoder):
     """
 
     device = "cpu"
+    has_text = True
     grid = (1, 1)
     num_frames = NUM_FRAMES
 

@@ -14,14 +14,14 @@ from dferkit.errors import CheckpointError
 from dferkit.model_files import FOLDER_VARIABLE
 from dferkit.storage import digest_arrays, digest_json, read_json
 
-_NAMES = {"clip": "CLIP", "siglip": "SigLIP", "videomae": "VideoMAE", "xclip": "X-CLIP"}
+_NAMES = {"clip": "CLIP", "siglip": "SigLIP", "text": "text", "videomae": "VideoMAE", "xclip": "X-CLIP"}
 
 
 def find_model_folder(source: Path | str, kind: str, *, option: str = "") -> str:
     """The folder, or the name as it is for the hub cache.
 
     Args:
-        kind: Its ``model_type``, a key of ``_NAMES``. option: Name of the encoder, where it differs.
+        kind: Its ``model_type``, a key of ``_NAMES``, or ``text`` for any. option: Name of the encoder, where it differs.
 
     Raises:
         CheckpointError: No name, a folder that holds no such model, or a path where there is none.
@@ -55,9 +55,26 @@ def find_model_folder(source: Path | str, kind: str, *, option: str = "") -> str
         found = read_json(config).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"config.json of {path.name}/ cannot be read ({error}); copy it again") from error
-    if found != kind:
+    if kind not in (found, "text"):
         raise CheckpointError(f"{path.name}/ holds a model of type {found!r}, not {kind!r}; give another folder")
     return str(path)
+
+
+def find_text_folder(source: Path | str) -> Path:
+    """Folder of a text model, also of one in the user's hub cache.
+
+    Raises:
+        CheckpointError: As ``find_model_folder``, or there is none of that name in the cache.
+    """
+    found = find_model_folder(source, "text")
+    if Path(found).is_dir():
+        return Path(found)
+    from transformers.utils import cached_file
+
+    config = cached_file(found, "config.json", local_files_only=True, _raise_exceptions_for_missing_entries=False)
+    if config is None:
+        raise CheckpointError(f"no text model at {found}: give a folder, or a name in your hub cache")
+    return Path(config).parent
 
 
 def load_frozen(find_class: Callable[[], Any], source: str, kind: str) -> Any:

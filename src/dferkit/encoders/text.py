@@ -101,8 +101,10 @@ class TextEncoder:
             if not text.strip():
                 raise DataError(f"text {number} is empty; a caption needs at least one word")
         # Sorted by length, so that there is little padding; the results are put back in order.
-        encodings = [self._cut(self._tokenizer.encode(text), text) for text in texts]
+        spelled = [self._tokenizer.encode(text) for text in texts]
+        encodings = [self._cut(encoding, text) for encoding, text in zip(spelled, texts, strict=True)]
         order = sorted(range(len(texts)), key=lambda i: len(encodings[i][0]))
+        self._warn_of_cuts(spelled)
         answers: dict[int, TextTokens] = {}
         for first in range(0, len(order), self.batch_size):
             chosen = order[first : first + self.batch_size]
@@ -138,18 +140,20 @@ class TextEncoder:
             answers.append(replace(tokens, phrase_of_piece=tuple(phrase_of_piece), phrase_seconds=seconds))
         return answers
 
+    def _warn_of_cuts(self, spelled: Sequence[Any]) -> None:
+        excess = [encoding.special_tokens_mask.count(0) - self.max_pieces for encoding in spelled]
+        if cut := [count for count in excess if count > 0]:
+            warnings.warn(
+                f"{len(cut)} of {len(spelled)} texts have more pieces than the {self.max_pieces} that the text model {self.name!r} reads; "
+                f"of the longest the last {max(cut)} are left out",
+                stacklevel=3,
+            )
+
     def _cut(
         self, encoding: Any, text: str
     ) -> tuple[list[int], tuple[str, ...], tuple[tuple[int, int], ...], list[int]]:
         """Ids within the model's length, then pieces, spans and positions of all but the special tokens."""
         ids, special = list(encoding.ids), list(encoding.special_tokens_mask)
-        excess = special.count(0) - self.max_pieces
-        if excess > 0:
-            warnings.warn(
-                f"a text has {special.count(0)} pieces and the text model {self.name!r} reads {self.max_pieces}; "
-                f"the last {excess} are left out",
-                stacklevel=3,
-            )
         kept: list[int] = []
         num_pieces = 0
         for position, is_special in enumerate(special):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dferkit.encoders.box import BOX_FOLDER, BoxEncoder
+from dferkit.encoders.open import open_text_encoder
 from dferkit.encoders.protocols import LandmarkReader
-from dferkit.encoders.text import TextEncoder
 from dferkit.errors import BackendError, ConfigError, DataError, VideoError
 from dferkit.faces import FaceLandmarker, build_detector
 from dferkit.faces.read import read_faces
@@ -68,7 +68,8 @@ class Model:
             raise BackendError(
                 "this model reads landmarks: give --landmarker FILE.task (dferkit models get face-landmarker), with the extra installed: pip install '.[landmarks]'"
             )
-        self.reader = Reader(heads=heads, box=pixels, text_encoder=TextEncoder(BOX_FOLDER / "text", device=device))
+        names = str(checkpoint.about["text_encoder"]), str(checkpoint.about["encoder"])
+        self.reader = Reader(heads=heads, box=pixels, text_encoder=open_text_encoder(*names, device=device))
         self._with_neutral: dict[str, Reader] = {}
         self.detector = build_detector(face)
         about = checkpoint.about

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dferkit.encoders.box import BOX_FOLDER
-from dferkit.encoders.text import TextEncoder
+from dferkit.encoders.open import open_text_encoder
 from dferkit.errors import DataError, ManifestError
 from dferkit.evaluation.compare import Comparison, compare
 from dferkit.evaluation.metrics import Estimate
@@ -154,7 +153,8 @@ def _compare_on(
 
 def _captioned(start: Checkpoint, data: TokenDataset) -> TokenDataset:
     """Captions of clips that the start has never seen; start and adapted model read the same."""
-    return with_texts(data, caption_unseen(start, data, TextEncoder(BOX_FOLDER / "text"), for_training=True))
+    encoder = open_text_encoder(str(start.about["text_encoder"]), str(start.about["encoder"]))
+    return with_texts(data, caption_unseen(start, data, encoder, for_training=True))
 
 
 def training_rows(sides: Sides, name: str) -> list[Record]:

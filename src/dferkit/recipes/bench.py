@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from dferkit.datasets.protocol import ProtocolConfig, choose_folds, split_fold
 from dferkit.encoders.clip_model import KINDS, ClipEncoder
 from dferkit.encoders.front_end import FRONT_ENDS, front_end_of
-from dferkit.encoders.open import open_visual_encoder, with_full_path
+from dferkit.encoders.open import BUNDLED_TEXT, choose_text_encoder, open_visual_encoder, text_folder, with_full_path
+from dferkit.encoders.text import digest_text_model
 from dferkit.errors import ConfigError, DataError, ManifestError
 from dferkit.evaluation.peers import read_predictions
 from dferkit.evaluation.scored import ScoredClips, evaluate_clips, join
@@ -47,6 +48,7 @@ class BenchRun:
 
     Attributes:
         encoder: Of models that read the front end; a CLIP also of those that read CLIP, in place of ``clip``. clip, videomae: Where models get their encoder; VideoMAE is a small random one by default, which has learned nothing.
+        text_encoder: What reads the captions, see ``choose_text_encoder``.
         clip_size: ``upsample`` or ``interpolate`` (see ``ClipEncoder``).
         fold: Of a store: a name, or ``all``. views, with_flip: Of a store: views of every clip in time, each also mirrored (``views.clip_views``).
         seeds: Each model is trained with seeds 0, 1, ….
@@ -55,6 +57,7 @@ class BenchRun:
 
     models: tuple[str, ...]
     encoder: str = FRONT_ENDS["pixels"]
+    text_encoder: str | None = None
     clip: str | None = None
     clip_size: str = "upsample"
     videomae: str | None = None
@@ -79,6 +82,8 @@ class BenchRun:
                 raise ConfigError(
                     f"no model of this comparison reads {unread[0]}; leave it out, or add a model to --models"
                 )
+        if self.text_encoder is not None and not any(find_model(name).reads_text for name in self.models):
+            raise ConfigError("no model of this comparison reads captions; leave out --text-encoder")
         if self.clip_size != "upsample" and self.clip is None:
             raise ConfigError("--clip-size is for --clip; give --clip FOLDER, or --encoder clip-interpolate:FOLDER")
 
@@ -108,8 +113,10 @@ class BenchRun:
             has_none = entry.learns == "solution" and key.startswith("training.") and key != "training.seed"
             if head == entry.family and not has_none and key not in entry.ignores:
                 found.append(rest)
+        encoder = self.encoder_of(name)
+        text = choose_text_encoder(self.text_encoder, encoder) if entry.reads_text else BUNDLED_TEXT
         return TrainingSpec(
-            model=name, encoder=self.encoder_of(name), settings=tuple(found), seed=seed, device=self.device
+            model=name, encoder=encoder, text_encoder=text, settings=tuple(found), seed=seed, device=self.device
         )
 
 
@@ -205,6 +212,7 @@ def _claim(out: Path, run: BenchRun, clips: LabelledClips, folds: Sequence[Fold]
             path.unlink(missing_ok=True)
     of_reads: dict[str, dict[str, str]] = {"nothing": {}}
     claims: dict[str, dict[str, str]] = {}
+    of_text: str | None = None  # all models that read captions read the same visual encoder
     for name in run.models:
         entry = find_model(name)
         reads = entry.reads
@@ -214,6 +222,10 @@ def _claim(out: Path, run: BenchRun, clips: LabelledClips, folds: Sequence[Fold]
         elif reads not in of_reads:
             of_reads[reads] = {"encoder_digest": open_visual_encoder(run.encoder_of(name)).digest}
         claims[name] = dict(of_reads[reads])
+        if entry.reads_text:
+            spec = run.spec_of(name, 0)
+            of_text = digest_text_model(text_folder(spec.text_encoder, spec.encoder)) if of_text is None else of_text
+            claims[name]["text_encoder_digest"] = of_text
         if entry.class_text is not None and towers is not None:
             claims[name]["tokenizer"] = towers.tokenizer_digest
         for other, rival in MODELS.items():
@@ -227,6 +239,7 @@ def _claim(out: Path, run: BenchRun, clips: LabelledClips, folds: Sequence[Fold]
         "folds": [fold.name for fold in folds],
         "views": run.views,
         "flip": run.with_flip,
+        "text_encoder": run.text_encoder,
         "settings": sorted(run.settings),
         "labels": run.options.labels,
         "device": run.device.partition(":")[0],  # the same bytes are promised on the CPU only

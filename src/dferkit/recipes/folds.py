@@ -146,6 +146,7 @@ def run_store(
     identity = {
         "model": run.spec.model,
         "encoder": run.spec.encoder,
+        "text_encoder": run.spec.text_encoder,
         "use_votes": run.spec.use_votes,
         "protocol": asdict(run.protocol),
         "training": asdict(planned.training),
@@ -317,6 +318,7 @@ def _write_all(
         "dataset": layout,
         "model": run.spec.model,
         "encoder": run.spec.encoder,
+        "text_encoder": run.spec.text_encoder,
         "soft_labels": run.spec.use_votes,
         "training": dict(training),
         "version": own_version(),

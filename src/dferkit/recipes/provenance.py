@@ -58,6 +58,7 @@ def claim_training(out: Path, clips: LabelledClips, spec: TrainingSpec, training
     identity = {
         "model": spec.model,
         "encoder": spec.encoder,
+        "text_encoder": spec.text_encoder,
         "start": None if spec.start is None else spec.start.digest,
         "training": asdict(training),
         "settings": sorted(spec.settings),

@@ -21,12 +21,13 @@ CAPTION_SOURCE = "template"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Captioned:
-    """Text side of a set of clips, in their order."""
+    """Text side of a set of clips, in their order. ``encoder_digest``: Of the text encoder."""
 
     coarse: tuple[Caption, ...]
     guides: tuple[CoarsePrediction, ...]
     captions: tuple[Caption, ...]
     tokens: tuple[TextTokens, ...]
+    encoder_digest: str
 
 
 def describe_clips(data: TokenDataset) -> list[Caption]:
@@ -55,6 +56,7 @@ def refine_all(
         guides=tuple(guides),
         captions=tuple(captions),
         tokens=tuple(encoder.encode_captions(captions)),
+        encoder_digest=encoder.digest,
     )
 
 
@@ -96,7 +98,7 @@ def caption_unseen(
 
 def with_texts(data: TokenDataset, captioned: Captioned) -> TokenDataset:
     """The clips with these captions."""
-    return replace(data, texts=captioned.tokens)
+    return replace(data, texts=captioned.tokens, text_encoder_digest=captioned.encoder_digest)
 
 
 def shuffle_texts(tokens: Sequence[TextTokens], *, seed: int) -> tuple[TextTokens, ...]:

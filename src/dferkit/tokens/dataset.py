@@ -36,7 +36,7 @@ class TokenDataset:
         boxes, frame_sizes: (rows, samples, 4) and (rows, 2) width, height, to map a known truth onto crops.
         view: (rows,) number of each row's view of its clip; 0 is the middle of every segment.
         statuses: Status of every requested clip, by clip id.
-        encoder, encoder_digest: The visual encoder. describer: Who measured the action units.
+        encoder, encoder_digest: The visual encoder. text_encoder_digest: Of the text encoder of ``texts``, where it is known. describer: Who measured the action units.
     """
 
     records: tuple[Record, ...]
@@ -59,6 +59,7 @@ class TokenDataset:
     areas: tuple[str, ...] = ()
     encoder: str = ""
     encoder_digest: str = ""
+    text_encoder_digest: str = ""
     describer: str = ""
     statuses: Mapping[str, ClipStatus] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dferkit.encoders.clip_model import ClipEncoder
-from dferkit.encoders.open import open_visual_encoder
+from dferkit.encoders.open import open_text_encoder, open_visual_encoder
 from dferkit.encoders.text import TextEncoder
 from dferkit.errors import ConfigError
 from dferkit.models.a3lign import A3lign, A3lignReader
@@ -22,7 +22,7 @@ from dferkit.schema import ReportProgress
 from dferkit.storage import digest_json
 from dferkit.tokens.captioned import caption_other_clips, caption_training_clips, caption_unseen, fit_guide, with_texts
 from dferkit.tokens.dataset import TokenDataset
-from dferkit.training.about import about_checkpoint, check_tokens
+from dferkit.training.about import about_checkpoint, check_texts, check_tokens
 from dferkit.training.loop import train_steps
 from dferkit.training.phases import paragraphs_of, train_a3lign
 from dferkit.training.score import predict_logits
@@ -69,6 +69,7 @@ class Fitted:
             name or self.spec.model,
             trained_on=trained_on,
             encoder=self.spec.encoder,
+            text_encoder=self.spec.text_encoder,
             box=self.spec.box,
             **{
                 "encoder_digest": self.data.encoder_digest,
@@ -109,9 +110,10 @@ def fit(
     report, entry = on_progress or (lambda stage, done, of, note: None), spec.entry
     stage = stage or f"training {spec.model}"
     data = data.with_votes() if spec.use_votes else data
-    text_encoder = TextEncoder(spec.box / "text")
+    text_encoder = open_text_encoder(spec.text_encoder, spec.encoder, box=spec.box, device=spec.device)
     if spec.start is not None:
         check_tokens(spec.start, data)
+        check_texts(spec.start, data)
     coarse = fit_guide(data) if spec.start is None else spec.start.coarse
     if entry.reads_text and data.texts is None:
         report(f"{stage}: captions", 0, len(data), "")

@@ -11,15 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dferkit.encoders.box import BOX_FOLDER
-from dferkit.encoders.text import TextEncoder
+from dferkit.encoders.open import open_text_encoder
 from dferkit.errors import DataError
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.registry import find_model
 from dferkit.schema import ModelOutput, TextTokens
 from dferkit.tokens.captioned import caption_unseen, with_texts
 from dferkit.tokens.dataset import AT_ONCE, TokenDataset
-from dferkit.training.about import check_tokens
+from dferkit.training.about import check_texts, check_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +41,10 @@ def score(checkpoint: Checkpoint, data: TokenDataset, *, device: str = "cpu") ->
     """Answer every row at the checkpoint's temperature; clips without captions are captioned as the checkpoint does in use.
 
     Raises:
-        CheckpointError: The tokens are another visual encoder's, or the classes are numbered in another way.
+        CheckpointError: The tokens or words are of another encoder, or the classes are numbered in another way.
     """
     check_tokens(checkpoint, data)
+    check_texts(checkpoint, data)
     if len(data):
         logits = predict_logits(checkpoint.model, captioned_for(checkpoint, data), device=device)
     else:
@@ -56,7 +56,8 @@ def captioned_for(checkpoint: Checkpoint, data: TokenDataset) -> TokenDataset:
     """The clips with captions, where the model reads them and the clips have none yet."""
     if data.texts is not None or not find_model(checkpoint.name).reads_text or not len(data):
         return data
-    return with_texts(data, caption_unseen(checkpoint, data, TextEncoder(BOX_FOLDER / "text")))
+    encoder = open_text_encoder(str(checkpoint.about["text_encoder"]), str(checkpoint.about["encoder"]))
+    return with_texts(data, caption_unseen(checkpoint, data, encoder))
 
 
 def predict_outputs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.clip_model import KINDS
 from dferkit.encoders.front_end import FRONT_ENDS, joint_space_file
+from dferkit.encoders.open import BUNDLED_TEXT, open_text_encoder
 from dferkit.errors import ConfigError
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.joint_space import load_joint_space
@@ -45,7 +47,7 @@ class TrainingSpec:
     """One training.
 
     Attributes:
-        model: Name in ``models.registry``. encoder: Of the tokens, as ``encoders.open`` names it.
+        model: Name in ``models.registry``. encoder, text_encoder: Of the tokens and of the captions, as ``encoders.open`` names them.
         settings: ``key=value`` changes of ``RunConfig``. seed: Of all random draws.
         start: A trained model to adapt (``train --from``). use_votes: Train on the shares of the annotators in place of one label.
         box: Folder of the bundled model.
@@ -53,6 +55,7 @@ class TrainingSpec:
 
     model: str = "grace"
     encoder: str = FRONT_ENDS["pixels"]
+    text_encoder: str = BUNDLED_TEXT
     settings: tuple[str, ...] = ()
     seed: int = 0
     start: Checkpoint | None = None
@@ -68,7 +71,7 @@ class TrainingSpec:
     @property
     def joint_space(self) -> Mapping[str, Tensor] | None:
         """Trained weights for these tokens and words; None where there are none."""
-        path = joint_space_file(self.encoder, self.box)
+        path = joint_space_file(self.encoder, self.box) if self.text_encoder == BUNDLED_TEXT else None
         return None if path is None else load_joint_space(path)
 
     def plan(self, shape: TokenShape | None = None) -> RunConfig:
@@ -91,6 +94,8 @@ class TrainingSpec:
             if changed.model != self.start.model.config:
                 raise ConfigError("--from keeps the model of its checkpoint; set fields of training only")
             return changed
+        if shape is None and entry.reads_text:
+            _check_text_encoder(self.text_encoder, self.encoder, self.box)
         known = shape or TokenShape(labels=(), has_joint_space=joint is not None)
         for setting in self.settings:
             if (key := setting.partition("=")[0].strip()) in entry.ignores:
@@ -102,6 +107,13 @@ class TrainingSpec:
         if entry.has_joint_space:
             _check_joint_space(run.model, joint)
         return run
+
+
+@functools.cache
+def _check_text_encoder(text: str, encoder: str, box: Path) -> None:
+    """Open it once, so that a folder that is no text model is refused before clips are read."""
+    if text != BUNDLED_TEXT:
+        open_text_encoder(text, encoder, box=box)
 
 
 def _check_joint_space(config: Any, joint: Mapping[str, Tensor] | None) -> None:
