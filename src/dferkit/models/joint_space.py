@@ -22,17 +22,33 @@ class JointSpace(nn.Module):
     Deviation: positions in time and on the face are added to the visual tokens, because the bundled convolutional tokens have none. The package
     ships weights for this module that were trained to align the words of a movement with its position; GRACE starts from them, as
     published systems start from encoders that were trained on images and text together.
+
+    Where both kinds come from one image–text model, in its own common space, the start is that space: the norms change no direction and the projections are
+    the identity, so that the cosine of a word and a patch is the model's own.
     """
 
-    def __init__(self, visual_dim: int, text_dim: int, dim: int, num_frames: int, num_patches: int) -> None:
+    def __init__(
+        self,
+        visual_dim: int,
+        text_dim: int,
+        dim: int,
+        *,
+        num_frames: int,
+        num_patches: int,
+        shares_space: bool = False,
+    ) -> None:
         super().__init__()
-        self.visual_norm = nn.LayerNorm(visual_dim)
-        self.text_norm = nn.LayerNorm(text_dim)
+        norm = nn.RMSNorm if shares_space else nn.LayerNorm
+        self.visual_norm, self.text_norm = norm(visual_dim), norm(text_dim)
         self.place = nn.Parameter(torch.zeros(1, 1, num_patches, visual_dim))
         self.time = nn.Parameter(torch.zeros(1, num_frames, 1, visual_dim))
         self.visual_projection = nn.Linear(visual_dim, dim)
         self.text_projection = nn.Linear(text_dim, dim)
         self.mass = nn.Linear(visual_dim, 1)
+        if shares_space:
+            for projection in (self.visual_projection, self.text_projection):
+                nn.init.eye_(projection.weight)
+                nn.init.zeros_(projection.bias)
 
     def words(self, text: Float[Tensor, "... text_dim"]) -> Float[Tensor, "... dim"]:
         """Text tokens in the common width."""

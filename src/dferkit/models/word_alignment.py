@@ -35,6 +35,7 @@ class AlignmentConfig:
 
     Attributes:
         visual_dim, text_dim: Width of the encoders' tokens.
+        shares_space: Both come from one image–text model, in its own common space: then ``dim`` is its width.
         num_frames, grid, areas: Token steps, rows and columns of patches, and face areas of the visual encoder.
         aligner: How words and patches are aligned (E6, E7).
         text: The unit that is aligned: ``tokens``, ``phrases`` (one vector per phrase), ``sentence`` (one vector per caption) or ``none``
@@ -49,11 +50,12 @@ class AlignmentConfig:
     """
 
     FROM_DATA: ClassVar[tuple[str, ...]] = (
-        "visual_dim", "text_dim", "num_frames", "grid", "areas", "labels",
+        "visual_dim", "text_dim", "shares_space", "num_frames", "grid", "areas", "labels",
     )  # fmt: skip
 
     visual_dim: int = 96
     text_dim: int = 128
+    shares_space: bool = False
     num_frames: int = 8
     grid: tuple[int, int] = (8, 8)
     areas: int = 0
@@ -88,6 +90,8 @@ class AlignmentConfig:
     @classmethod
     def for_shape(cls, shape: TokenShape, **more: Any) -> Any:
         """The defaults for these tokens; with a trained joint space the visual mass is the one that was trained with it."""
+        if shape.shares_space:
+            more |= {"shares_space": True, "dim": shape.visual_dim}
         return cls(
             visual_dim=shape.visual_dim,
             text_dim=shape.text_dim,
@@ -136,7 +140,14 @@ class AlignedModel(nn.Module):
         self.config = config
         dim, patches = config.dim, config.grid[0] * config.grid[1] + config.areas
         self.strength = nn.Parameter(torch.logit(torch.tensor(config.motion_strength)))
-        self.space = JointSpace(config.visual_dim, config.text_dim, dim, config.num_frames, patches)
+        self.space = JointSpace(
+            config.visual_dim,
+            config.text_dim,
+            dim,
+            num_frames=config.num_frames,
+            num_patches=patches,
+            shares_space=config.shares_space,
+        )
         self.queries = nn.Parameter(torch.randn(config.num_queries, dim) * dim**-0.5) if config.text == "none" else None
         self.aligner = build_aligner(config.aligner, dim)
 

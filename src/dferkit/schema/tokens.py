@@ -103,6 +103,7 @@ class TokenShape:
         visual_dim, num_frames, grid, num_areas: Of the visual tokens. summary_dim: Of the encoder's own vector per token step.
         text_dim: Width of a text token. token_width: Width of the token embeddings of the encoder's own text tower (CLIP).
         has_joint_space: A trained joint space exists for these tokens.
+        shares_space: Patches and words come from one image–text model, in its own common space.
     """
 
     labels: tuple[str, ...]
@@ -114,6 +115,7 @@ class TokenShape:
     text_dim: int = 128
     token_width: int = 0
     has_joint_space: bool = False
+    shares_space: bool = False
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:

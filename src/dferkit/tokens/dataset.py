@@ -105,7 +105,9 @@ class TokenDataset:
         rows = [digest_rows(values) for values in (self.visual, self.frames) if values is not None]
         return digest_json([self.labels, digest_arrays(arrays), rows, digest_texts(self.texts or ())])
 
-    def shape(self, *, text_dim: int, token_width: int = 0, has_joint_space: bool = False) -> TokenShape:
+    def shape(
+        self, *, text_dim: int, token_width: int = 0, has_joint_space: bool = False, shares_space: bool = False
+    ) -> TokenShape:
         """Sizes that a model is built for."""
         if self.visual is None:
             raise DataError("these clips hold frames and no tokens; this model reads tokens")
@@ -119,6 +121,7 @@ class TokenDataset:
             text_dim=text_dim,
             token_width=token_width,
             has_joint_space=has_joint_space,
+            shares_space=shares_space,
         )
 
     def visual_in_memory(self) -> Tensor:

@@ -130,6 +130,7 @@ def fit(
             text_dim=text_encoder.dim,
             token_width=0 if towers is None else towers.token_width,
             has_joint_space=spec.joint_space is not None,
+            shares_space=spec.shares_space,
         )
     )
     selection = None if held is None else _selection(held, spec, coarse, text_encoder)

@@ -13,7 +13,7 @@ from torch import Tensor
 from dferkit.encoders.box import BOX_FOLDER
 from dferkit.encoders.clip_model import KINDS
 from dferkit.encoders.front_end import FRONT_ENDS, joint_space_file
-from dferkit.encoders.open import BUNDLED_TEXT, open_text_encoder
+from dferkit.encoders.open import BUNDLED_TEXT, OWN_TEXT, open_text_encoder
 from dferkit.errors import ConfigError
 from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.joint_space import load_joint_space
@@ -74,6 +74,11 @@ class TrainingSpec:
         path = joint_space_file(self.encoder, self.box) if self.text_encoder == BUNDLED_TEXT else None
         return None if path is None else load_joint_space(path)
 
+    @property
+    def shares_space(self) -> bool:
+        """The captions are read by the visual encoder's own text tower, in the space of its tokens."""
+        return self.entry.has_joint_space and self.text_encoder == OWN_TEXT
+
     def plan(self, shape: TokenShape | None = None) -> RunConfig:
         """Settings for these data; without them for sizes of no importance, so that a wrong setting is refused before any work.
 
@@ -104,6 +109,10 @@ class TrainingSpec:
         run: RunConfig = apply_settings(RunConfig(model=entry.config_for(known), training=training), self.settings)
         if getattr(run.training, "epochs", 1) == 0:
             raise ConfigError("epochs is 0; give at least 1")
+        if self.shares_space and run.model.dim != entry.config_for(known).dim:
+            raise ConfigError(
+                "--set model.dim: the width is that of the space that patches and words share; leave it out, or give --text-encoder box"
+            )
         if entry.has_joint_space:
             _check_joint_space(run.model, joint)
         return run
