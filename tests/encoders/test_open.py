@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_faces import NUM_FRAMES, clip_of, head, seen
 
+from dferkit.encoders.attribution import cell_attribution
 from dferkit.encoders.box import BoxEncoder
 from dferkit.encoders.front_end import joint_space_file
 from dferkit.encoders.open import BACKBONES, BUNDLED, describer_of, open_visual_encoder
@@ -150,6 +151,25 @@ def test_motion_weights_reach_the_video_vector_of_grace_fused(name: str) -> None
             moving = GraceFused(replace(config, motion=motion)).eval()
             moving.load_state_dict(still.state_dict())
             assert (moving(batch).visual_logits - expected).abs().max() > 1e-4, motion
+
+
+@pytest.mark.parametrize(("name", "error"), [("videomae-bf16", 0.02), ("videomae-int8", 0.05)])
+def test_tokens_of_lower_precision_are_near_and_have_another_digest(name: str, error: float, clip: FaceClip) -> None:
+    clip.images[:] = np.random.default_rng(1).integers(0, 256, clip.images.shape, np.uint8)
+    exact, rounded = open_visual_encoder("videomae"), open_visual_encoder(name)
+    check_declared(rounded, rounded.encode([clip])[0])
+    assert rounded.digest != exact.digest
+    assert rounded.name == f"{name}-random"
+    expected, found = (encoder.encode([clip])[0].values for encoder in (exact, rounded))
+    assert 1e-4 < (found - expected).norm() / expected.norm() < error
+    trace = rounded.trace(clip)
+    if name == "videomae-int8":
+        assert trace is None
+        with pytest.raises(ConfigError, match="computes on the CPU only, not on cuda:0"):
+            rounded.to("cuda:0")
+    else:
+        torch.testing.assert_close(trace.tokens()[0], found, atol=1e-2, rtol=1e-2)
+        assert np.isfinite(cell_attribution(trace, lambda values, summary: values.sum())).all()
 
 
 @pytest.mark.parametrize("spec", ["clip", "clip:", "clip-interpolate", "videomae:"])

@@ -24,7 +24,7 @@ EncoderOption = Annotated[
     str | None,
     typer.Option(
         "--encoder",
-        help="Another backbone in place of the front end: videomae (small, random), a VideoMAE folder, clip:FOLDER (a token per frame), or clip-patches:FOLDER, siglip:FOLDER, xclip:FOLDER (a token per patch).",
+        help="Another backbone in place of the front end: videomae (small, random), a VideoMAE folder, videomae-bf16:FOLDER or videomae-int8:FOLDER (faster, rounded), clip:FOLDER (a token per frame), or clip-patches:FOLDER, siglip:FOLDER, xclip:FOLDER (a token per patch).",
     ),
 ]
 TextEncoderOption = Annotated[

@@ -18,7 +18,7 @@ from dferkit.encoders.model_folder import find_text_folder
 from dferkit.encoders.patches import KINDS, PatchEncoder
 from dferkit.encoders.protocols import DescribingEncoder, VisualEncoder, require_attributes
 from dferkit.encoders.text import TextEncoder
-from dferkit.encoders.videomae import VideoMAEEncoder
+from dferkit.encoders.videomae import PRECISIONS, VideoMAEEncoder
 from dferkit.errors import ConfigError
 from dferkit.labels import check_name
 
@@ -32,7 +32,7 @@ BACKBONES: dict[str, Callable[..., VisualEncoder]] = {
     "clip": ClipEncoder,
     "clip-interpolate": partial(ClipEncoder, size="interpolate"),
     **{kind: partial(PatchEncoder, kind) for kind in KINDS},
-    "videomae": VideoMAEEncoder,
+    **{name: partial(VideoMAEEncoder, precision=precision) for precision, name in PRECISIONS.items()},
 }
 """Name → how it is opened: with the text after ``name:`` (a folder, or a name in the hub cache), or without an argument for the name alone."""
 BUNDLED_TEXT, OWN_TEXT = "box", "same"

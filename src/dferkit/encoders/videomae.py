@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,13 @@ from dferkit.encoders.clip_model import normalisation
 from dferkit.encoders.model_folder import digest_weights, find_model_folder
 from dferkit.encoders.protocols import VisualEncoder
 from dferkit.encoders.videomae_load import STATISTICS, load_videomae
+from dferkit.errors import ConfigError
+from dferkit.labels import check_name
 from dferkit.schema import FaceClip, VisualTokens
 from dferkit.storage import digest_json
+
+PRECISIONS = {"fp32": "videomae", "bf16": "videomae-bf16", "int8": "videomae-int8"}
+"""Precision → name of the encoder: float32, bfloat16 by autocast, or linear layers in int8 (on the CPU only)."""
 
 
 class VideoMAEEncoder(VisualEncoder):
@@ -26,23 +32,27 @@ class VideoMAEEncoder(VisualEncoder):
     Args of the constructor:
         source: Folder with config.json and safetensors (``dferkit models convert`` makes one from a published file), a name in the user's hub cache
             (never downloaded), or None for a small, randomly initialised model of the same class, for tests and as a lower bound.
+        precision: One of ``PRECISIONS``. The tokens are float32 in any of them; the digest includes it.
         seed: Of the random initialisation.
     """
 
     device = "cpu"
 
-    def __init__(self, source: Path | str | None = None, *, seed: int = 0) -> None:
+    def __init__(self, source: Path | str | None = None, *, precision: str = "fp32", seed: int = 0) -> None:
         """Load the model.
 
         Raises:
+            ConfigError: An unknown precision.
             CheckpointError: The model is not there, is not VideoMAE, or has parameters or keys without a counterpart.
         """
+        check_name("precision", precision, PRECISIONS)
+        kind, self.precision = PRECISIONS[precision], precision
         if source is None:
-            self.name, self.model = "videomae-random", _random_model(seed)
+            self.name, self.model = f"{kind}-random", _random_model(seed)
             self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in STATISTICS)
         else:
             source = find_model_folder(source, "videomae")
-            self.name = f"videomae:{Path(source).name}"
+            self.name = f"{kind}:{Path(source).name}"
             self.model = load_videomae(source)
             self._mean, self._std = normalisation(source, STATISTICS)
         config: Any = self.model.config
@@ -57,7 +67,10 @@ class VideoMAEEncoder(VisualEncoder):
         about = [self.summary_dim, config.hidden_act, config.layer_norm_eps, config.num_attention_heads, config.image_size, config.patch_size, config.num_frames, config.tubelet_size]  # fmt: skip
         own = [self._mean.flatten().tolist(), self._std.flatten().tolist()]
         about += own if own != [torch.tensor(values).tolist() for values in STATISTICS] else []
+        about += [] if precision == "fp32" else [precision]
         self.digest = digest_json([digest_weights(self.model), about])
+        if precision == "int8":
+            self.model = _quantised(self.model)
 
     @torch.inference_mode()
     def encode(self, clips: Sequence[FaceClip], *, batch_size: int = 4) -> list[VisualTokens]:
@@ -83,12 +96,22 @@ class VideoMAEEncoder(VisualEncoder):
         return result
 
     def to(self, device: str) -> VideoMAEEncoder:
-        """``VisualEncoder.to``."""
+        """``VisualEncoder.to``.
+
+        Raises:
+            ConfigError: int8 on another device than the CPU.
+        """
+        if self.precision == "int8" and device != "cpu":
+            raise ConfigError(
+                f"videomae-int8 computes on the CPU only, not on {device}; give videomae-bf16, or --device cpu"
+            )
         self.model, self.device = self.model.to(device), device
         return self
 
-    def trace(self, clip: FaceClip) -> Trace:
-        """The same tokens with their gradient path to the pixels."""
+    def trace(self, clip: FaceClip) -> Trace | None:
+        """The same tokens with their gradient path to the pixels; None in int8, whose layers have no gradient."""
+        if self.precision == "int8":
+            return None
 
         def forward(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             values = self._hidden(video)[0]
@@ -99,7 +122,8 @@ class VideoMAEEncoder(VisualEncoder):
     def _hidden(self, video: torch.Tensor) -> torch.Tensor:
         """(clips, steps, patches, dim) of videos in [0, 1]."""
         pixels = ((video - self._mean) / self._std).to(self.device)
-        hidden = self.model(pixel_values=pixels).last_hidden_state.float().cpu()
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bf16"):
+            hidden = self.model(pixel_values=pixels).last_hidden_state.float().cpu()
         return rearrange(hidden, "b (t p) d -> b t p d", t=self.num_frames)
 
     def _frames(self, clip: FaceClip) -> torch.Tensor:
@@ -109,6 +133,15 @@ class VideoMAEEncoder(VisualEncoder):
             [cv2.resize(clip.images[i], (self.size, self.size), interpolation=interpolation) for i in chosen]
         )
         return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def _quantised(model: Any) -> Any:
+    """The model with its linear layers in int8: weights once, activations as they come."""
+    from torch.ao.quantization import quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces a successor, which is another package
+        return quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
 
 
 def _random_model(seed: int) -> Any:
