@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from made_faces import NUM_FRAMES, clip_of, head, seen
+from small_models import save
 
 from dferkit.encoders.attribution import cell_attribution
 from dferkit.encoders.box import BoxEncoder
@@ -128,16 +130,21 @@ def test_videomae_has_no_vector_of_its_own(clip: FaceClip) -> None:
     assert trace.tokens()[1].shape == tokens.summary.shape
 
 
-@pytest.mark.parametrize("name", [*BUNDLED, "videomae"])
-def test_motion_weights_reach_the_video_vector_of_grace_fused(name: str) -> None:
+@pytest.mark.parametrize("name", [*BUNDLED, *BACKBONES])
+def test_motion_weights_reach_the_video_vector_of_grace_fused(name: str, tmp_path: Path) -> None:
     """In time with every encoder; in space unless the encoder's own vector per step stands in for the mean of its tokens."""
-    encoder = open_visual_encoder(name)
+    image_text = name.partition("-")[0] if name in BACKBONES and not name.startswith("videomae") else ""
+    encoder = open_visual_encoder(f"{name}:{save(image_text, tmp_path)}" if image_text else name)
     shape = TokenShape(
         labels=BASIC, visual_dim=encoder.dim, num_frames=encoder.num_frames, grid=encoder.grid, num_areas=len(encoder.areas), summary_dim=encoder.summary_dim
     )  # fmt: skip
     rng = torch.Generator().manual_seed(0)
+    visual = torch.randn(2, 1, num_tokens(encoder), shape.visual_dim, generator=rng).repeat(1, shape.num_frames, 1, 1)
+    visual[:, 3, : 1 + num_tokens(encoder) // 4] += 2.0 * torch.randn(
+        shape.visual_dim, generator=rng
+    )  # some cells move
     batch = TokenBatch(
-        visual=torch.randn(2, shape.num_frames, num_tokens(encoder), shape.visual_dim, generator=rng),
+        visual=visual,
         summary=torch.randn(2, shape.num_frames, encoder.summary_dim, generator=rng),
         text=torch.randn(2, 3, shape.text_dim, generator=rng),
         text_mask=torch.ones(2, 3, dtype=torch.bool),

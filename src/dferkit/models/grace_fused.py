@@ -177,7 +177,9 @@ class GraceFused(AlignedModel):
         share = torch.sigmoid(self.strength)
         weights = 1 - share + share * of_steps
         if self.config.summary_dim == 0:
-            return self.summary(weighted.mean(2), torch.ones_like(weights))  # E3 has weighted the tokens already
+            return self.summary(
+                weighted.mean(2), weights
+            )  # the norm of a step has removed E3's weight of the whole step
         if summary is None:
             raise DataError("this model reads the visual encoder's own vectors (VisualTokens.summary); give summary")
         return self.summary(summary.float(), weights)
