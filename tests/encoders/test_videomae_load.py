@@ -146,6 +146,16 @@ def test_sizes_are_read_from_the_weights(width: int, depth: int, heads: int) -> 
     assert (config.image_size, config.num_frames, config.qv_bias, config.use_mean_pooling) == (224, 16, True, True)
 
 
+def test_safetensors_with_a_wrapper_of_the_model_are_read_alike(clip: FaceClip, tmp_path: Path) -> None:
+    """As VideoMAE V2 is published."""
+    weights = published(is_fine_tuned=True)
+    save_file({f"model.{key}": value for key, value in weights.items()}, tmp_path / "model.safetensors")
+    convert_published(tmp_path / "model.safetensors", tmp_path / "folder", PublishedSizes(size=32))
+    encoder, found = tokens_of(tmp_path / "folder", clip)
+    expected = published_tokens(weights, encoder._frames(clip), heads=1)
+    torch.testing.assert_close(found.reshape(-1, 64), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_settings_that_the_file_notes_are_used(tmp_path: Path) -> None:
     noted = argparse.Namespace(input_size=160, num_frames=8, num_segments=2, output_dir="runs", lr=1e-3)
     torch.save({"model": published(), "args": noted, "optimizer": {"state": {}}}, tmp_path / "own.pth")

@@ -57,7 +57,10 @@ def get(
 
 @models.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="A published VideoMAE, of pre-training or fine-tuned (.pth).")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A published VideoMAE or VideoMAE V2, of pre-training or fine-tuned (.pth, .safetensors)."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder, for --encoder videomae:FOLDER.")],
     size: Annotated[
         int,

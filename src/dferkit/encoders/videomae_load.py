@@ -1,4 +1,4 @@
-"""VideoMAE from a transformers folder, and from a published ``.pth`` file to such a folder. Nothing is unpickled but tensors."""
+"""VideoMAE from a transformers folder, and from a published file to such a folder. Nothing is unpickled but tensors."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def convert_published(file: Path, out: Path, sizes: PublishedSizes | None = None
 
 
 def read_published(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """The weights of a published file, and the settings of its training that it notes, by name.
+    """The weights of a published file (``.pth`` or ``.safetensors``), and the settings of its training that it notes, by name.
 
     Raises:
         CheckpointError: It cannot be read as tensors alone, or holds none.
@@ -111,7 +111,8 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     try:
         # The authors' own checkpoints hold the arguments of the training beside the weights: a plain record of values.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            is_pickle = file.suffix != ".safetensors"  # VideoMAE V2 is published so as well
+            content = torch.load(file, map_location="cpu", weights_only=True) if is_pickle else load_file(file)
     except Exception as error:  # the reader raises whatever it met in the bytes
         raise CheckpointError(
             f"{file.name} cannot be read as a file of tensors ({(str(error) or type(error).__name__).splitlines()[0]}); nothing else is unpickled. Copy it again, or save its weights alone"
