@@ -27,6 +27,7 @@ from dferkit.training.loop import train_steps
 from dferkit.training.phases import paragraphs_of, train_a3lign
 from dferkit.training.score import predict_logits
 from dferkit.training.selection import EpochSelection
+from dferkit.training.space import learn_space
 from dferkit.training.spec import RunConfig, TrainingSpec
 
 Losses = Callable[[int, int, float], None]
@@ -76,6 +77,7 @@ class Fitted:
                 "prior": self.data.class_shares,
                 "seed": self.spec.seed,
                 "training": asdict(self.run.training),
+                **({"space": asdict(self.run.space)} if self.run.space.epochs else {}),
                 **facts,
             },
         )
@@ -115,15 +117,8 @@ def fit(
         check_tokens(spec.start, data)
         check_texts(spec.start, data)
     coarse = fit_guide(data) if spec.start is None else spec.start.coarse
-    if entry.reads_text and data.texts is None:
-        report(f"{stage}: captions", 0, len(data), "")
-        captioned = (
-            caption_training_clips(data, text_encoder)
-            if spec.start is None
-            else caption_unseen(spec.start, data, text_encoder, for_training=True)
-        )
-        data = with_texts(data, captioned)
-        report(f"{stage}: captions", len(data), len(data), "")
+    if entry.reads_text:
+        data = _captioned(data, spec, text_encoder, partial(report, f"{stage}: captions"))
     towers = _towers(spec)
     run = spec.plan(
         data.shape(
@@ -140,6 +135,11 @@ def fit(
 
     if spec.start is not None or entry.learns == "steps":
         last = _start_model(spec, run, towers)
+        if run.space.epochs:
+            learn_space(
+                last, data, run.space, device=spec.device, state=state and state / "space",
+                on_progress=lambda done, of, loss: report(f"{stage}: joint space", done, of, f"loss {loss:.3f}"),
+            )  # fmt: skip
         if run.training.epochs:
             last = train_steps(
                 last.to(spec.device), data, run.training, selection=selection, is_adaptation=spec.start is not None,
@@ -163,6 +163,30 @@ def fit(
         epoch=selection.epoch if selection is not None and selection.best is not None else epochs,
         uar_by_epoch=tuple(selection.scores) if selection is not None else (),
     )
+
+
+def _captioned(
+    data: TokenDataset, spec: TrainingSpec, encoder: TextEncoder, report: Callable[[int, int, str], None]
+) -> TokenDataset:
+    """The clips with captions: their own, or those that the template writes.
+
+    Raises:
+        ConfigError: Their own were read by another text encoder.
+    """
+    if data.texts is not None:
+        if data.text_encoder_digest not in ("", encoder.digest):
+            raise ConfigError(
+                f"the captions of these clips were read by another text encoder than {spec.text_encoder}; caption them with the one that is trained with"
+            )
+        return data
+    report(0, len(data), "")
+    captioned = (
+        caption_training_clips(data, encoder)
+        if spec.start is None
+        else caption_unseen(spec.start, data, encoder, for_training=True)
+    )
+    report(len(data), len(data), "")
+    return with_texts(data, captioned)
 
 
 def _towers(spec: TrainingSpec) -> ClipEncoder | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,22 @@ class SolutionConfig:
     seed: int = 0
 
 
+SPACE_EPOCHS = 20
+"""Of the phase in which a joint space learns from captions, where there is none (``docs/explanation/space.md``)."""
 _TRAINING = {"steps": TrainingConfig, "stages": BapConfig, "solution": SolutionConfig}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Settings of one training; ``--set model.width=16 --set training.epochs=50`` changes fields."""
+    """Settings of one training; ``--set model.width=16 --set training.epochs=50`` changes fields.
+
+    Attributes:
+        space: The phase before it in which the joint space learns from the captions (``training.space``); 0 epochs leave it out.
+    """
 
     model: Any
     training: Any
+    space: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +86,11 @@ class TrainingSpec:
         """The captions are read by the visual encoder's own text tower, in the space of its tokens."""
         return self.entry.has_joint_space and self.text_encoder == OWN_TEXT
 
+    def _space(self) -> TrainingConfig:
+        """The phase for the joint space: none where one is there already."""
+        has_space = not self.entry.has_joint_space or self.shares_space or self.joint_space is not None
+        return TrainingConfig(epochs=0 if has_space else SPACE_EPOCHS, weight_decay=0.05, seed=self.seed)
+
     def plan(self, shape: TokenShape | None = None) -> RunConfig:
         """Settings for these data; without them for sizes of no importance, so that a wrong setting is refused before any work.
 
@@ -95,8 +107,9 @@ class TrainingSpec:
             if not entry.adapts:
                 raise ConfigError(f"{self.model} has no weights to adapt with --from; train it again")
             training = TrainingConfig(**{**ADAPTATION, **entry.adaptation}, seed=self.seed)
-            changed = apply_settings(RunConfig(model=self.start.model.config, training=training), self.settings)
-            if changed.model != self.start.model.config:
+            planned = RunConfig(model=self.start.model.config, training=training)
+            changed: RunConfig = apply_settings(planned, self.settings)
+            if replace(changed, training=training) != planned:
                 raise ConfigError("--from keeps the model of its checkpoint; set fields of training only")
             return changed
         if shape is None and entry.reads_text:
@@ -106,7 +119,8 @@ class TrainingSpec:
             if (key := setting.partition("=")[0].strip()) in entry.ignores:
                 raise ConfigError(f"--set {key}: {self.model} does not read this setting; leave it out")
         training = _TRAINING[entry.learns](**entry.budget, seed=self.seed)
-        run: RunConfig = apply_settings(RunConfig(model=entry.config_for(known), training=training), self.settings)
+        planned = RunConfig(model=entry.config_for(known), training=training, space=self._space())
+        run: RunConfig = apply_settings(planned, self.settings)
         if getattr(run.training, "epochs", 1) == 0:
             raise ConfigError("epochs is 0; give at least 1")
         if self.shares_space and run.model.dim != entry.config_for(known).dim:
@@ -115,7 +129,11 @@ class TrainingSpec:
             )
         if entry.has_joint_space:
             _check_joint_space(run.model, joint)
-        return run
+        if entry.has_joint_space and run.model.text != "none" and getattr(run.model, "use_visual", True):
+            return run
+        if any(setting.startswith("space.") for setting in self.settings):
+            raise ConfigError(f"--set space: {self.model} does not match captions with videos; leave it out")
+        return replace(run, space=replace(run.space, epochs=0))
 
 
 @functools.cache
