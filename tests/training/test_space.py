@@ -16,6 +16,7 @@ from dferkit.errors import ConfigError
 from dferkit.models.caption_matching import CaptionMatcher
 from dferkit.models.grace import Grace
 from dferkit.models.word_alignment import AlignmentConfig
+from dferkit.recipes.bench import BenchRun
 from dferkit.schema import TextTokens
 from dferkit.tokens.dataset import TokenDataset
 from dferkit.training.loop import TrainingConfig
@@ -34,7 +35,7 @@ def planted(clips: int, seed: int) -> tuple[TokenDataset, np.ndarray, np.ndarray
     still = torch.randn(SMALL.visual_dim, generator=fixed)
     visual = still + 0.2 * torch.randn(clips, SMALL.num_frames * 9, SMALL.visual_dim, generator=rng)
     visual[torch.arange(clips)[:, None], cells] += 2 * seen[kinds]
-    words = {"pieces": ("w", "v"), "spans": ((0, 1), (2, 3)), "encoder": "test"}
+    words = {"pieces": ("w", "v"), "spans": ((0, 1), (2, 3)), "encoder": "test", "phrase_of_piece": (0, 1)}
     texts = [TextTokens(values=said[pair], sentence=said[pair].mean(0), **words) for pair in kinds]
     data = dataset(visual.unflatten(1, (SMALL.num_frames, 9)).half(), texts, np.arange(clips) % 7)
     return data, kinds.numpy(), cells.numpy()
@@ -98,6 +99,8 @@ def test_the_phase_is_for_tokens_and_words_without_a_common_space() -> None:
     assert epochs("grace", "videomae", "box", "space.epochs=3") == 3
     assert epochs("grace", "box", "box") == epochs("vision_only", "videomae", "box") == 0
     assert epochs("text_only", "videomae", "box") == epochs("mean_pooled", "videomae", "box") == 0
+    run = BenchRun(models=("grace", "vision_only"), encoder="videomae", settings=("grace.space.epochs=4",))
+    assert [run.spec_of(name, 0).plan().space.epochs for name in run.models] == [4, 0]
     for name in ("vision_only", "text_only", "mean_pooled"):
         with pytest.raises(ConfigError, match=f"{name} does not match captions with videos"):
             epochs(name, "videomae", "box", "space.epochs=3")

@@ -104,6 +104,13 @@ class ModelEntry:
         """The backbone that is read where the user names none; None for the front end."""
         return "videomae" if self.reads == "videomae" else None
 
+    def matches_captions(self, config: Any = None) -> bool:
+        """It compares captions with videos in a joint space. ``config``: Its own by default."""
+        if not self.has_joint_space:
+            return False
+        config = config or self.change(self.config())
+        return config.text != "none" and getattr(config, "use_visual", True)
+
     def config_for(self, shape: TokenShape) -> Any:
         """The model's configuration for these data."""
         return self.change(self.config.for_shape(shape))

@@ -111,6 +111,7 @@ class BenchRun:
             key = rest.partition("=")[0].strip()
             # A model in closed form has no training, and others do not read every setting of their family.
             has_none = entry.learns == "solution" and key.startswith("training.") and key != "training.seed"
+            has_none |= key.startswith("space.") and not entry.matches_captions()
             if head == entry.family and not has_none and key not in entry.ignores:
                 found.append(rest)
         encoder = self.encoder_of(name)

@@ -29,9 +29,11 @@ def learn_space(
     Args:
         state: Folder for the state from which an interrupted phase resumes. on_progress: Called with (epoch, epochs, mean loss).
     """
-    of = model.config
+    same = {f.name: getattr(model.config, f.name) for f in fields(AlignmentConfig)}
+    if same["text"] == "tokens":
+        same["text"] = "phrases"  # words have the same projection, and all pairs of a batch need a tenth of the memory
     torch.manual_seed(config.seed)
-    matcher = CaptionMatcher(AlignmentConfig(**{f.name: getattr(of, f.name) for f in fields(AlignmentConfig)}))
+    matcher = CaptionMatcher(AlignmentConfig(**same))
     matcher.space.load_state_dict(model.space.state_dict())
     trained = train_steps(matcher.to(device), data, config, state=state, on_progress=on_progress)
     model.space.load_state_dict(trained.space.state_dict())

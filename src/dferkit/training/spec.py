@@ -32,7 +32,7 @@ class SolutionConfig:
 
 
 SPACE_EPOCHS = 20
-"""Of the phase in which a joint space learns from captions, where there is none (``docs/explanation/space.md``)."""
+"""Of the phase in which a joint space learns from captions, where there is none (``docs/how-to/choose-encoders.md``)."""
 _TRAINING = {"steps": TrainingConfig, "stages": BapConfig, "solution": SolutionConfig}
 
 
@@ -129,7 +129,7 @@ class TrainingSpec:
             )
         if entry.has_joint_space:
             _check_joint_space(run.model, joint)
-        if entry.has_joint_space and run.model.text != "none" and getattr(run.model, "use_visual", True):
+        if entry.matches_captions(run.model):
             return run
         if any(setting.startswith("space.") for setting in self.settings):
             raise ConfigError(f"--set space: {self.model} does not match captions with videos; leave it out")
