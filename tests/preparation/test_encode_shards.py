@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from small_release import face_folders, files
 
 from dferkit.errors import CheckpointError
@@ -52,6 +53,17 @@ def test_tokens_of_the_cpu_are_not_those_of_another_device(store: Path) -> None:
     encode_store(store, workers=1)
     with pytest.raises(CheckpointError, match="no tokens of box with these settings"):
         open_tokens(FaceStore.open(store), TokenConfig(device="meta"))
+
+
+def test_every_precision_has_tokens_of_its_own(store: Path) -> None:
+    exact, rounded = (TokenConfig(encoder=name) for name in ("videomae", "videomae-bf16"))
+    encode_store(store, exact, workers=1)
+    with pytest.raises(CheckpointError, match="no tokens of videomae-bf16-random with these settings"):
+        open_tokens(FaceStore.open(store), rounded)
+    encode_store(store, rounded, workers=1)
+    found, expected = (open_tokens(FaceStore.open(store), config).visual for config in (rounded, exact))
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0.05)
 
 
 def test_a_shard_of_other_faces_counts_as_missing(faces: tuple[Release, Path], tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
         raise CheckpointError(
             f"{file.name} cannot be read as a file of tensors ({(str(error) or type(error).__name__).splitlines()[0]}); nothing else is unpickled. Copy it again, or save its weights alone"
         ) from error
-    noted = content.get("args", {}) if isinstance(content, dict) else {}
+    noted: Any = content.get("args", {}) if isinstance(content, dict) else {}
     while isinstance(content, dict) and (inner := next((content[k] for k in ("model", "module", "state_dict") if isinstance(content.get(k), dict)), None)):  # fmt: skip
         content = inner
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
