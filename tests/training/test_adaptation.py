@@ -17,6 +17,7 @@ from small_grace import SMALL, dataset, labelled_clips
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.models.grace import Grace
 from dferkit.tokens.dataset import TokenDataset
+from dferkit.training.engine import EngineConfig
 from dferkit.training.loop import ADAPTATION, TrainingConfig, train_steps
 from dferkit.training.score import predict_probabilities
 
@@ -25,7 +26,7 @@ QUICK = TrainingConfig(**{**ADAPTATION, "epochs": 4, "batch": 14, "save_every_ep
 
 def adapt(start: Grace, data: TokenDataset, config: TrainingConfig, **more: Any) -> Grace:
     """A copy of the start, adapted."""
-    return train_steps(deepcopy(start), data, config, is_adaptation=True, **more)
+    return train_steps(deepcopy(start), data, config, engine=EngineConfig(is_adaptation=True), **more)
 
 
 @cache

@@ -78,6 +78,7 @@ class Fitted:
                 "seed": self.spec.seed,
                 "training": asdict(self.run.training),
                 **({"space": asdict(self.run.space)} if self.run.space.epochs else {}),
+                "engine": asdict(self.run.engine),
                 **facts,
             },
         )
@@ -142,8 +143,7 @@ def fit(
             )  # fmt: skip
         if run.training.epochs:
             last = train_steps(
-                last.to(spec.device), data, run.training, selection=selection, is_adaptation=spec.start is not None,
-                state=state, on_progress=losses,
+                last.to(spec.device), data, run.training, engine=run.engine, selection=selection, state=state, on_progress=losses,
             )  # fmt: skip
         epochs = run.training.epochs
     elif entry.learns == "stages":

@@ -19,6 +19,7 @@ from dferkit.models.checkpoint import Checkpoint
 from dferkit.models.joint_space import load_joint_space
 from dferkit.models.registry import ModelEntry, find_model
 from dferkit.schema import TokenShape
+from dferkit.training.engine import EngineConfig
 from dferkit.training.loop import ADAPTATION, TrainingConfig
 from dferkit.training.phases import BapConfig
 from dferkit.training.settings import apply_settings
@@ -47,6 +48,7 @@ class RunConfig:
     model: Any
     training: Any
     space: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=0))
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,9 +109,11 @@ class TrainingSpec:
             if not entry.adapts:
                 raise ConfigError(f"{self.model} has no weights to adapt with --from; train it again")
             training = TrainingConfig(**{**ADAPTATION, **entry.adaptation}, seed=self.seed)
-            planned = RunConfig(model=self.start.model.config, training=training)
+            planned = RunConfig(
+                model=self.start.model.config, training=training, engine=EngineConfig(is_adaptation=True)
+            )
             changed: RunConfig = apply_settings(planned, self.settings)
-            if replace(changed, training=training) != planned:
+            if replace(changed, training=training, engine=planned.engine) != planned:
                 raise ConfigError("--from keeps the model of its checkpoint; set fields of training only")
             return changed
         if shape is None and entry.reads_text:
@@ -121,6 +125,8 @@ class TrainingSpec:
         training = _TRAINING[entry.learns](**entry.budget, seed=self.seed)
         planned = RunConfig(model=entry.config_for(known), training=training, space=self._space())
         run: RunConfig = apply_settings(planned, self.settings)
+        if entry.learns != "steps" and run.engine != EngineConfig():
+            raise ConfigError(f"{self.model} is not trained by the engine's steps; leave out --set engine")
         if getattr(run.training, "epochs", 1) == 0:
             raise ConfigError("epochs is 0; give at least 1")
         if self.shares_space and run.model.dim != entry.config_for(known).dim:
