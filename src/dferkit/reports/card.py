@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dferkit.encoders.front_end import FRONT_ENDS
+from dferkit.reports.results_table import markdown_rows
 from dferkit.storage import read_json, write_text
 
 NAMES = {encoder: front_end for front_end, encoder in FRONT_ENDS.items()}
@@ -51,12 +52,6 @@ def measured_parts(card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    head = list(head)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
-
-
 def _trained(card: Mapping[str, Any]) -> str:
     clips, networks = card["clips"], card["networks"]
     visual = networks["visual"]
@@ -85,7 +80,7 @@ def _scores(card: Mapping[str, Any]) -> str:
     return (
         f"## Measured on {clips['measure']} benchmark clips and {clips['held']} clips of held-back looks, people that no part has seen\n\n"
         "The ceiling is a linear model on the true action units. Frames have 112 pixels unless stated; a quarter of the held-back clips have 208. Calibration error: 15 bins of equal mass. Held-back clips in which the landmarker sees no face "
-        f"at all ({blind:.1%}) are given the pixels' answer.\n\n" + table(head, rows) + "\n"
+        f"at all ({blind:.1%}) are given the pixels' answer.\n\n" + markdown_rows(head, rows)
     )
 
 
@@ -96,7 +91,7 @@ def _recalls(card: Mapping[str, Any]) -> str:
         for profile, title in PROFILES.items()
         for front_end in NAMES
     ]  # fmt: skip
-    return "Recall per class:\n\n" + table(("front end", "clips", *labels), rows) + "\n"
+    return "Recall per class:\n\n" + markdown_rows(("front end", "clips", *labels), rows)
 
 
 def _tones(card: Mapping[str, Any]) -> str:
@@ -105,10 +100,8 @@ def _tones(card: Mapping[str, Any]) -> str:
     for front_end in NAMES:
         found = card["front_ends"][front_end]["skin_tones"]
         rows.append((NAMES[front_end], *(f"{found[t]['uar']:.2f} ({_interval(found[t])})" for t in tones)))
-    return (
-        "UAR per rendered skin tone on held-back looks (tone1 lightest):\n\n"
-        + table(("front end", *tones), rows)
-        + "\n"
+    return "UAR per rendered skin tone on held-back looks (tone1 lightest):\n\n" + markdown_rows(
+        ("front end", *tones), rows
     )
 
 
@@ -120,8 +113,7 @@ def _units(card: Mapping[str, Any]) -> str:
     ]
     return (
         "Correlation of the described action units with the truth, frame by frame, on held-back looks:\n\n"
-        + table(("action unit", *NAMES.values()), rows)
-        + "\n"
+        + markdown_rows(("action unit", *NAMES.values()), rows)
     )
 
 
@@ -131,10 +123,8 @@ def _words(card: Mapping[str, Any]) -> str:
     for front_end, name in NAMES.items():
         m = card["front_ends"][front_end]["localisation"]
         rows.append((name, f"{m['num_phrases']:.0f}", f"{m['mass_inside']:.0%}", f"{m['uniform']:.0%}", f"{m['times_uniform']:.1f}", f"{m['times_shuffled']:.1f}"))  # fmt: skip
-    return (
-        "How much of a phrase's transport mass lies where its action unit moves the face:\n\n"
-        + table(head, rows)
-        + "\n"
+    return "How much of a phrase's transport mass lies where its action unit moves the face:\n\n" + markdown_rows(
+        head, rows
     )
 
 
@@ -147,8 +137,9 @@ def _answering(card: Mapping[str, Any]) -> str:
     return (
         "The model abstains when its confidence is below a threshold. On the calibration clips, 80 % of the answers above the threshold were right. For a small or turned face, "
         "no calm frame, several people, or movements of another class, a second threshold applies; 90 % of the answers above it were right:\n\n"
-        + table(("front end", "temperature", "threshold", "threshold in doubt", "calibration clips answered"), rows)
-        + "\n"
+        + markdown_rows(
+            ("front end", "temperature", "threshold", "threshold in doubt", "calibration clips answered"), rows
+        )
     )
 
 
