@@ -51,7 +51,7 @@ class EngineConfig:
 
 @contextmanager
 def memory_advice(clips: int, device: torch.device) -> Iterator[None]:
-    """Say in one sentence what to change where the memory is too small.
+    """Where the memory is too small, an error that names in one sentence what to change.
 
     Raises:
         BackendError: It is.
@@ -63,6 +63,6 @@ def memory_advice(clips: int, device: torch.device) -> Iterator[None]:
         if not is_full:
             raise
         raise BackendError(
-            f"{device} has too little memory for {clips} clips at once; compute the batch in more parts (--set engine.parts=2), "
-            "in bf16 (--set engine.precision=bf16) or with recomputed activations (--set tuning.recompute=true), or give a smaller --batch"
+            f"{device} has too little memory for {clips} clips at once; compute the batch in more parts (--set engine.parts=2) "
+            "or in bf16 (--set engine.precision=bf16), or take fewer clips at once (--set training.batch=16)"
         ) from error
