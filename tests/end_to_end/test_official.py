@@ -320,7 +320,7 @@ def test_clips_without_media_count_as_failed_and_are_told(run_here: Run, stores:
         (["train", "grace", "--data", "STORE", "--labels", "a,b"], "--labels is for clips.csv"),
         (
             ["train", "--from", "box", "--data", "clips.csv", "--labels", "a,b"],
-            "leave out the recipe, --encoder and --labels",
+            "leave out the recipe, --encoder, --text-encoder and --labels",
         ),
         (["encode", "STORE", "--encoder", "nowhere"], "no VideoMAE model"),
         (["train", "grace_dfew", "--data", "clips.csv"], "needs a store"),

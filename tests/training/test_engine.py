@@ -96,7 +96,9 @@ def test_a_full_memory_says_what_to_change(error: Exception, monkeypatch: pytest
         raise error
 
     monkeypatch.setattr(Grace, "forward", full)
-    with pytest.raises(BackendError, match=r"too little memory for 7 clips .*engine\.parts=2.*bf16.*--batch"):
+    with pytest.raises(
+        BackendError, match=r"too little memory for 7 clips .*engine\.parts=2.*bf16.*training\.batch=16"
+    ):
         train(parts=2)
 
 
