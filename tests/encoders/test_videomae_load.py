@@ -294,3 +294,8 @@ def test_a_folder_that_exists_is_kept(folder: Path) -> None:
     torch.save(published(100, 1), folder.parent / "odd.pth")
     with pytest.raises(ConfigError, match="width 100, which no published VideoMAE has"):
         convert_published(folder.parent / "odd.pth", folder.parent / "odd", PublishedSizes(size=16))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no file .*lost\.pth"):
+        convert_published(tmp_path / "lost.pth", tmp_path / "out")

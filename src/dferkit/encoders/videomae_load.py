@@ -106,8 +106,10 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """The weights of a published file (``.pth`` or ``.safetensors``), and the settings of its training that it notes, by name.
 
     Raises:
-        CheckpointError: It cannot be read as tensors alone, or holds none.
+        CheckpointError: It is not there, cannot be read as tensors alone, or holds none.
     """
+    if not file.is_file():
+        raise CheckpointError(f"there is no file {file}; give the published .pth or .safetensors file")
     try:
         # The authors' own checkpoints hold the arguments of the training beside the weights: a plain record of values.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -115,7 +117,7 @@ def read_published(file: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
             content = torch.load(file, map_location="cpu", weights_only=True) if is_pickle else load_file(file)
     except Exception as error:  # the reader raises whatever it met in the bytes
         raise CheckpointError(
-            f"{file.name} cannot be read as a file of tensors ({(str(error) or type(error).__name__).splitlines()[0]}); nothing else is unpickled. Copy it again, or save its weights alone"
+            f"{file.name} cannot be read as a file of tensors, and nothing else is unpickled; copy it again, or save its weights alone"
         ) from error
     noted: Any = content.get("args", {}) if isinstance(content, dict) else {}
     while isinstance(content, dict) and (inner := next((content[k] for k in ("model", "module", "state_dict") if isinstance(content.get(k), dict)), None)):  # fmt: skip
