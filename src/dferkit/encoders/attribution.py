@@ -52,15 +52,22 @@ class Trace:
 
 def cell_attribution(trace: Trace, score: Score) -> Float[np.ndarray, "steps rows columns"]:
     """Part of each cell's movement in the score; negative where it lowers the score."""
-    gradients = [torch.zeros_like(one.values) for one in trace.inputs]
+    movements = [one.movement for one in trace.inputs]
+    gradients = [torch.zeros_like(movement) for movement in movements]
     for share in _SHARES:
         with torch.enable_grad():
-            read = [(one.values - (1 - share) * one.movement).requires_grad_() for one in trace.inputs]
+            read = [
+                (one.values - (1 - share) * movement).requires_grad_()
+                for one, movement in zip(trace.inputs, movements, strict=True)
+            ]
             values, summary = trace.forward(read)
             found = torch.autograd.grad(score(values[None], summary[None]), read)
         for total, gradient in zip(gradients, found, strict=True):
             total += gradient / len(_SHARES)
-    parts = [one.to_cells(gradient * one.movement) for one, gradient in zip(trace.inputs, gradients, strict=True)]
+    parts = [
+        one.to_cells(gradient * movement)
+        for one, gradient, movement in zip(trace.inputs, gradients, movements, strict=True)
+    ]
     return np.sum(parts, axis=0)
 
 

@@ -95,19 +95,24 @@ def load_frozen(find_class: Callable[[], Any], source: str, kind: str) -> Any:
             source, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        if Path(source).is_dir():
-            raise CheckpointError(
-                f"the {_NAMES[kind]} model in {Path(source).name}/ is damaged or incomplete ({str(error).splitlines()[0]}); copy it again"
-            ) from error
-        raise CheckpointError(
-            f"no {_NAMES[kind]} model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache"
-        ) from error
+        raise cannot_load(source, kind, error) from error
     # transformers would give these parameters random values without an error.
     if missing := sorted(report["missing_keys"]):
         raise CheckpointError(
             f"{Path(source).name}: {len(missing)} parameters are not in the file, such as {missing[0]}; it belongs to another version or model"
         )
     return model.eval().requires_grad_(False)
+
+
+def cannot_load(source: str, kind: str, error: Exception) -> CheckpointError:
+    """The error for a model that was found by ``find_model_folder`` and could not be loaded."""
+    if Path(source).is_dir():
+        return CheckpointError(
+            f"the {_NAMES[kind]} model in {Path(source).name}/ is damaged or incomplete ({str(error).splitlines()[0]}); copy it again"
+        )
+    return CheckpointError(
+        f"no {_NAMES[kind]} model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache"
+    )
 
 
 def digest_weights(*parts: nn.Module) -> str:

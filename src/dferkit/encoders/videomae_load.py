@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dferkit.checks import check_range
+from dferkit.encoders.model_folder import cannot_load
 from dferkit.encoders.videomae_keys import KeyReport, fill, plain_keys, refuse_other_model
 from dferkit.errors import CheckpointError, ConfigError
 from dferkit.storage import digest_file, read_json, write_json
@@ -50,20 +51,13 @@ def load_videomae(source: str) -> Any:
     """
     from transformers import VideoMAEConfig, VideoMAEModel
 
-    name = Path(source).name
     try:
         config = VideoMAEConfig.from_pretrained(source, local_files_only=True)
         weights = {key: value for path in _weight_files(source) for key, value in load_file(path).items()}
         model = VideoMAEModel(config)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, SafetensorError) as error:
-        if Path(source).is_dir():
-            raise CheckpointError(
-                f"the VideoMAE model in {name}/ is damaged or incomplete ({str(error).splitlines()[0]}); copy it again"
-            ) from error
-        raise CheckpointError(
-            f"no VideoMAE model at {source}: give a folder with config.json and model.safetensors, or a name in your hub cache"
-        ) from error
-    return _filled(model, weights, name)[0]
+        raise cannot_load(source, "videomae", error) from error
+    return _filled(model, weights, Path(source).name)[0]
 
 
 def convert_published(file: Path, out: Path, sizes: PublishedSizes | None = None) -> KeyReport:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dferkit.losses import token_contrastive
 from dferkit.models.word_alignment import AlignedModel, AlignmentConfig
-from dferkit.motion import apply_motion
 from dferkit.schema import ModelOutput, TokenBatch
 
 
@@ -49,15 +47,13 @@ class CaptionMatcher(AlignedModel):
         tokens = self._tokens(batch)
         assert batch.text is not None
         motion = self._motion(tokens, batch.motion)
-        weighted = apply_motion(self.space.visual_norm(tokens), motion, torch.sigmoid(self.strength))
-        weighted = weighted + self.space.place + self.space.time
         units, mask, _ = self._units(batch)
         is_same = (batch.text[:, None] == batch.text[None]).flatten(2).all(2)
         return MatchOutput(
             logits=tokens.new_zeros(len(tokens), len(self.config.labels)),
             units=units,
             unit_mask=mask,
-            visual=self.space.visual_projection(rearrange(weighted, "b t p d -> b (t p) d")),
+            visual=self._project(self.space.visual_norm(tokens), motion),
             caption=is_same.int().argmax(1),
         )
 

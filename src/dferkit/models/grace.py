@@ -22,7 +22,6 @@ from dferkit.checks import check_counts, check_range
 from dferkit.errors import ConfigError
 from dferkit.losses import phrase_times, token_contrastive
 from dferkit.models.word_alignment import LEAST_MASS, AlignedModel, AlignmentConfig
-from dferkit.motion import apply_motion
 from dferkit.schema import ModelOutput, TokenBatch
 
 
@@ -119,8 +118,7 @@ class Grace(AlignedModel):
         normed = self.space.visual_norm(tokens)
         place = self.space.place + self.space.time
         units, mask, share_of_phrase = self._units(batch)
-        weighted = apply_motion(normed, motion, torch.sigmoid(self.strength)) + place
-        visual = self.space.visual_projection(rearrange(weighted, "b t p d -> b (t p) d"))
+        visual = self._project(normed, motion)
         mass = self._mass(normed + place, motion)
         if mass is not None:
             mass = (mass if self.config.trains_mass else mass.detach()).clamp_min(LEAST_MASS)

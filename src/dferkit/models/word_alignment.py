@@ -21,7 +21,7 @@ from dferkit.errors import ConfigError, DataError
 from dferkit.labels import BASIC
 from dferkit.losses import class_weights_effective, weighted_focal
 from dferkit.models.joint_space import JointSpace
-from dferkit.motion import SOURCES, Mode, motion_weights
+from dferkit.motion import SOURCES, Mode, apply_motion, motion_weights
 from dferkit.schema import Caption, TokenBatch, TokenShape
 
 TEXTS = ("tokens", "phrases", "sentence", "none")
@@ -210,6 +210,12 @@ class AlignedModel(nn.Module):
         if self.config.text == "phrases":
             return pool_phrases(words, mask, batch.phrases)
         return words, mask, None
+
+    def _project(self, normed: Tensor, motion: Tensor) -> Tensor:
+        """All visual tokens, weighted by motion (E3) and placed, in the common width (E5): (batch, visual, dim)."""
+        placed = apply_motion(normed, motion, torch.sigmoid(self.strength)) + (self.space.place + self.space.time)
+        projected: Tensor = self.space.visual_projection(rearrange(placed, "b t p d -> b (t p) d"))
+        return projected
 
     def _mass(self, placed: Tensor, motion: Tensor) -> Tensor | None:
         """Mass of every visual token; None for uniform."""
